@@ -1,0 +1,1 @@
+"""Floor 7: merging as the reading of a chosen access set."""

@@ -1,0 +1,1 @@
+"""The operators: one file each, gathered in the explicit table of `table`."""

@@ -1,0 +1,1 @@
+"""Floor 3: what the store's objects mean. Typed records in canonical msgpack, refs, reflog, config."""
