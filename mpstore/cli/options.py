@@ -1,0 +1,78 @@
+"""Options that several verbs share, and the decorator that makes a function a verb.
+
+Relies on click and the session. Promises: `-C`, `--json` and `-q` mean the same before and after the verb.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from mpstore.cli.session import Session
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def verb(name: str, epilog: str = "") -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a function a verb: it gets the Session first, then its own options by name.
+
+    `epilog` is shown verbatim at the end of the verb's help: examples.
+    """
+
+    def make(function: Callable[..., Any]) -> click.Command:
+        with_session = click.make_pass_decorator(Session, ensure=True)(function)
+        examples = "\b\nExamples:\n" + epilog.strip("\n") if epilog else None
+        command = click.command(
+            name,
+            epilog=examples,
+            context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        )
+        return command(global_options(with_session))
+
+    return make
+
+
+def global_options(function: Function) -> Function:
+    """`-C DIR`, `--json`, `-q`: kept in the Session, not passed on."""
+    for option in (
+        click.option(
+            "-q", "--quiet", is_flag=True, expose_value=False, callback=_set_quiet, help="Say less."
+        ),
+        click.option("--json", is_flag=True, expose_value=False, callback=_set_json, help="Answer in JSON."),
+        click.option(
+            "-C",
+            "directory",
+            metavar="DIR",
+            expose_value=False,
+            callback=_set_directory,
+            help="Work as if started in DIR.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def _set_quiet(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    del parameter
+    context.ensure_object(Session).quiet |= value
+
+
+def _set_json(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    del parameter
+    context.ensure_object(Session).as_json |= value
+
+
+def _set_directory(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    del parameter
+    if value is not None:
+        context.ensure_object(Session).directory = Path(value)
+
+
+def threads_option(function: Function) -> Function:
+    """`--threads N`."""
+    return click.option(
+        "--threads", type=click.IntRange(1, 1024), help="Worker threads (default: one for each processor)."
+    )(function)

@@ -1,0 +1,103 @@
+"""What one call of `mp` knows: where the repository is sought, how to answer, what to say when interrupted.
+
+Relies on the api (imported when a repository is opened). Promises: with `--json` exactly one document goes
+to standard output; reports of what was done respect `-q`, answers to questions do not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mpstore.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from mpstore.api import Repository
+    from mpstore.events import Progress
+
+
+@dataclass
+class Session:
+    """Mutable while options are parsed (they may stand before or after the verb), constant after."""
+
+    directory: Path | None = None
+    as_json: bool = False
+    quiet: bool = False
+    kept: str = "nothing was changed"
+    warnings: list[str] = field(default_factory=list)
+
+    def start(self) -> Path:
+        """The directory the command works in: `-C DIR`, or the working directory."""
+        if self.directory is not None and not self.directory.is_dir():
+            raise NotFoundError(f"-C: {self.directory} is not a directory")
+        return self.directory or Path.cwd()
+
+    def path(self, text: str) -> Path:
+        """A path argument, relative to `-C` as git takes it."""
+        return self.start() / Path(text).expanduser()
+
+    def repository(self) -> Repository:
+        """Open the repository: `-C` first, then `MP_DIR`, then upward from the working directory."""
+        from mpstore.api import Repository
+
+        named = os.environ.get("MP_DIR")
+        if named and self.directory is None:
+            return Repository.open(Path(named), progress=self.progress(), say=self.say)
+        return Repository.discover(self.start(), progress=self.progress(), say=self.say)
+
+    def progress(self) -> Progress:
+        """Bars on a terminal, warnings always; nothing but collected warnings with `--json`."""
+        from mpstore.cli.progress import sink
+
+        return sink(self.warnings, as_json=self.as_json, quiet=self.quiet)
+
+    def say(self, line: str) -> None:
+        """A line beside the answer (what a hook printed): standard error, not with `-q` or `--json`."""
+        if not (self.quiet or self.as_json):
+            click.echo(line, err=True)
+
+    def answer(self, value: Mapping[str, Any] | list[Any], lines: Iterable[str]) -> None:
+        """Print the answer to a question: the JSON document, or the lines."""
+        if self.as_json:
+            self._document(value)
+            return
+        for line in lines:
+            click.echo(line)
+
+    def report(self, value: Mapping[str, Any], lines: Iterable[str]) -> None:
+        """Print what was done: as `answer`, but `-q` silences the lines."""
+        if self.as_json or not self.quiet:
+            self.answer(value, lines)
+
+    def _document(self, value: Mapping[str, Any] | list[Any]) -> None:
+        if self.warnings and isinstance(value, Mapping):
+            value = {**value, "warnings": self.warnings}
+        click.echo(to_json(value))
+
+
+def to_json(value: Any) -> str:
+    """Strict JSON: ids as hex, paths as text, and null for what JSON cannot say (NaN, infinity)."""
+    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise TypeError(f"{type(value).__name__} has no JSON form")
