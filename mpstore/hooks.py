@@ -7,6 +7,7 @@ standard input; a `pre-` hook that fails, hangs or cannot start raises HookError
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -69,7 +70,7 @@ class Hooks:
         say: Callable[[str], None] | None = None,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
-        """`say` gets each line a hook prints while it succeeds; without it they go to `progress` as warnings."""
+        """`say` gets each line that a successful hook prints; else they go to `progress` as warnings."""
         self._mp_dir = mp_dir
         self._say = say or progress.warn
         self._directory = mp_dir / "hooks"
@@ -129,7 +130,7 @@ class Hooks:
 
 
 def install_samples(mp_dir: Path) -> None:
-    """Write the packaged samples into `.mp/hooks` as executable `.sample` files (renaming switches one on)."""
+    """Write the packaged samples into `.mp/hooks` as executable `.sample` files; renaming switches one on."""
     directory = mp_dir / "hooks"
     files.make_directories(directory)
     for sample in package_files("mpstore").joinpath(_SAMPLES).iterdir():
@@ -165,10 +166,8 @@ def _run(path: Path, document: bytes, directory: Path, timeout_seconds: float) -
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):  # it ended by itself just now
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # it ended by itself just now
     process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:

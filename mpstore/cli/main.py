@@ -17,7 +17,7 @@ from types import FrameType
 import click
 
 from mpstore.cli import session as session_module
-from mpstore.cli.options import global_options
+from mpstore.cli.options import CONTEXT, global_options
 from mpstore.cli.session import Session
 from mpstore.cli.table import VERBS
 from mpstore.errors import InterruptedByUser, MpError, StorageError, UsageError
@@ -60,9 +60,7 @@ class _Verbs(click.Group):
                 formatter.write_dl([(verb.name, verb.summary) for verb in VERBS if verb.section == section])
 
 
-@click.group(
-    cls=_Verbs, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
-)
+@click.group(cls=_Verbs, invoke_without_command=True, context_settings=CONTEXT)
 @click.option("--version", is_flag=True, help="Print the version.")
 @global_options
 @click.pass_context

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 from mpstore.cli.session import Session
+
+CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -25,11 +27,7 @@ def verb(name: str, epilog: str = "") -> Callable[[Callable[..., Any]], click.Co
     def make(function: Callable[..., Any]) -> click.Command:
         with_session = click.make_pass_decorator(Session, ensure=True)(function)
         examples = "\b\nExamples:\n" + epilog.strip("\n") if epilog else None
-        command = click.command(
-            name,
-            epilog=examples,
-            context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-        )
+        command = click.command(name, epilog=examples, context_settings=CONTEXT)
         return command(global_options(with_session))
 
     return make

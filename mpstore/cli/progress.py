@@ -1,7 +1,7 @@
 """Progress bars on a terminal, warnings everywhere.
 
-Relies on rich, imported when the first bar is drawn. Promises: bars go to standard error and only when it is a
-terminal; a warning is one line on standard error, or is collected for the JSON document.
+Relies on rich, imported when the first bar is drawn. Promises: bars go to standard error and only when
+it is a terminal; a warning is one line on standard error, or is collected for the JSON document.
 """
 
 from __future__ import annotations
