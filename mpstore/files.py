@@ -155,9 +155,9 @@ def remove_tree(path: Path) -> None:
     remove_directory(path)
 
 
-def write_whole(path: Path, data: Buffer, tmp_dir: Path, durable: bool = True) -> None:
+def write_whole(path: Path, data: Buffer, tmp_dir: Path, durable: bool = True, mode: int = 0o666) -> None:
     """Replace or create `path` with `data`, whole or not at all. tmp_dir: the same file system."""
-    with StagedFile(tmp_dir, durable=durable) as staged:
+    with StagedFile(tmp_dir, durable=durable, mode=mode) as staged:
         staged.write(data)
         staged.publish(path)
 
@@ -188,7 +188,7 @@ class StagedFile:
     """A file under construction in tmp_dir; `publish` gives it its final name. One thread at a time, except
     `write_at`. As a context manager it is discarded on leaving unless published."""
 
-    def __init__(self, tmp_dir: Path, *, durable: bool = True) -> None:
+    def __init__(self, tmp_dir: Path, *, durable: bool = True, mode: int = 0o666) -> None:
         self.path = staging_name(tmp_dir)
         self._durable = durable
         self._synced = False
@@ -198,7 +198,7 @@ class StagedFile:
         with _translated(self.path):
             _announce("create", self.path)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._fd = os.open(self.path, flags, 0o666)
+            self._fd = os.open(self.path, flags, mode)
 
     def __enter__(self) -> StagedFile:
         return self

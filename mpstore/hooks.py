@@ -136,8 +136,7 @@ def install_samples(mp_dir: Path) -> None:
     for sample in package_files("mpstore").joinpath(_SAMPLES).iterdir():
         if sample.name in EVENTS:
             target = directory / f"{sample.name}.sample"
-            files.write_whole(target, sample.read_bytes(), mp_dir / "tmp", durable=False)
-            files.make_executable(target)
+            files.write_whole(target, sample.read_bytes(), mp_dir / "tmp", durable=False, mode=0o777)
 
 
 def _run(path: Path, document: bytes, directory: Path, timeout_seconds: float) -> _Ended:
