@@ -8,8 +8,10 @@ established *facts* about the tensor, in one pass over what the plan reads:
   ranks   the value of |delta| at given ascending ranks (1 = smallest), per expert: exact order statistics
           where the plan covers the expert's tensor, else the statistics' bin edges;
   gram    the (K+1, K+1) float64 matrix of inner products of [base, delta_1 .. delta_K], accumulated in
-          fixed chunks of 64 elements in element order. <x_i, x_j> and cosines follow from it.
+          fixed chunks of 64 elements in element order (`operators.gram.accumulate`, block after block).
+          <x_i, x_j> and cosines follow from it.
 An omitted, equal or missing expert block has delta 0 and appears as None.
+Sums over experts run in the order of their keys, so the order of a recipe never shows in the bits.
 """
 
 from __future__ import annotations
@@ -52,11 +54,15 @@ class TensorContext:
 @dataclass(frozen=True)
 class Block:
     """The inputs of one application: `start` is the element offset in the tensor, `base` float32 of shape
-    (n,), `deltas` one float32 array of shape (n,) per expert, or None where the delta is zero."""
+    (n,), `deltas` one float32 array of shape (n,) per expert, or None where the delta is zero. A delta is
+    x - b in float32, and +0 where x and b are the same bits (infinities and NaN included). All are
+    C-contiguous and only read. `out`, where given, is float32 of shape (n,), may be uninitialised, aliases
+    none of the inputs, and is what `apply` fills and returns; without it `apply` allocates."""
 
     start: int
     base: Array
     deltas: tuple[Array | None, ...]
+    out: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ class Parameter:
     """A parameter of an operator: where it may stand, its default, and the check on one value.
 
     `low`/`high` bound numbers; the interval is open at the ends listed in `open_ends` ("low", "high").
+    A `required` one must be given for every expert (scope "model") or once (scope "global").
     """
 
     name: str
@@ -83,10 +90,16 @@ class Parameter:
     high: float | None = None
     open_ends: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
+    required: bool = False
 
 
 def _no_ranks(context: TensorContext) -> tuple[tuple[int, ...], ...]:
     return tuple(() for _ in context.experts)
+
+
+def _always(context: TensorContext) -> bool:
+    del context
+    return True
 
 
 @dataclass(frozen=True)
@@ -98,8 +111,14 @@ class Operator:
     coefficients(context) -> per expert |lambda_i|, the largest factor its delta can reach the output with;
         the certificate is sqrt(sum_b (sum_{i omitted} |lambda_i| |delta_ib|)^2). None: no such factor, and
         the planner's bound is labelled an estimate (it then uses |weight|).
-    additive: the coefficients are fixed, so the bound is a certificate.
-    whole: `apply` gets the whole tensor as one block (memory scratch_bytes(elements, experts)).
+    additive: the coefficients are fixed, so the bound is a certificate. Ask `is_additive`.
+    whole: `apply` gets the whole tensor as one block.
+    unit(context) -> elements that must stay together: `apply` gets runs that start and end at multiples of
+        it (a row, or the whole tensor). None: 1, any run will do. Ask `unit_elements`.
+    scratch_bytes(elements, experts) -> memory one `apply` needs beside its inputs and its output, for runs
+        of that many elements. None: nothing that grows with the run.
+    keeps_base(context): where every delta is zero the output *is* the base, bit for bit, so that such a
+        block need be neither read nor written. False: the formula rescales the base as well.
     models: (fewest, most) experts it takes; most None = any number.
     base_required: a base model is needed for the formula (all others take the first model as origin).
     check(context-free global params, list of expert params) -> None or raises UsageError.
@@ -116,9 +135,29 @@ class Operator:
     whole: bool = False
     additive: bool = False
     coefficients: Callable[[TensorContext], tuple[float, ...]] | None = None
+    unit: Callable[[TensorContext], int] | None = None
     scratch_bytes: Callable[[int, int], int] | None = None
+    keeps_base: Callable[[TensorContext], bool] = _always
     models: tuple[int, int | None] = (1, None)
     base_required: bool = True
     aliases: tuple[str, ...] = ()
     defaults: Mapping[str, Value] = field(default_factory=dict)
     check: Callable[[Mapping[str, Value], tuple[Mapping[str, Value], ...]], None] | None = None
+
+    def unit_elements(self, context: TensorContext) -> int:
+        """Elements that one `apply` must get together: 1, a row's length, or the tensor's."""
+        if self.whole:
+            return max(context.elements, 1)
+        return max(self.unit(context), 1) if self.unit else 1
+
+    def needs_gram(self, context: TensorContext) -> bool:
+        """Whether `Facts.gram` must be established first. Where rows are kept together it is not needed."""
+        return self.gram and self.unit_elements(context) == 1
+
+    def is_additive(self, context: TensorContext) -> bool:
+        """Whether the coefficients bound the output whatever is omitted (else the bound is an estimate)."""
+        return self.additive and self.unit_elements(context) == 1
+
+    def parameter(self, name: str) -> Parameter | None:
+        """The parameter of that name, or None."""
+        return next((one for one in self.parameters if one.name == name), None)

@@ -1,0 +1,116 @@
+"""Combining deltas element by element: select, weigh, elect a sign, sum, add to the base (numpy reference).
+
+Relies on numpy. Promises: the same bits as `merge_numba` for every input, NaN and infinities included;
+element i of the result depends on element i of the inputs (and its offset in the tensor) alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mpstore.kernels import random_numpy
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+GRAM_CHUNK = 64
+_LANES = 8
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is done with each of k deltas, as columns of length k.
+
+    An element d of delta e counts as y = (d * scale) * weight where it is selected, else 0. It is selected
+    unless |d| < low or |d| > high (so NaN is selected), and, where `random`, only if the 53-bit draw of
+    (key, offset) is below `keep`. `elect`: only the y count whose sign is that of their sum (sum >= 0 is
+    plus; zeros agree with nobody). `normalize`: divide by the weights that count, or by `divisor` without
+    election. The result is base * base_scale + factor * sum; where that sum is 0 and base_scale 1, base.
+    """
+
+    weight: Floats
+    scale: Floats
+    low: Floats
+    high: Floats
+    key: npt.NDArray[np.uint64]
+    keep: npt.NDArray[np.uint64]
+    random: bool
+    elect: bool
+    normalize: bool
+    divisor: np.float32
+    factor: np.float32
+    base_scale: np.float32
+
+
+def _weighed(delta: Floats, terms: Terms, e: int, start: int) -> Floats:
+    magnitude = np.abs(delta)
+    dropped = (magnitude < terms.low[e]) | (magnitude > terms.high[e])
+    if terms.random:
+        draws = random_numpy.draws(int(terms.key[e]), start, delta.size)
+        dropped |= draws >= terms.keep[e]
+    chosen = np.where(dropped, np.float32(0), delta)
+    weighed: Floats = (chosen * terms.scale[e]) * terms.weight[e]
+    return weighed
+
+
+def combine(base: Floats, deltas: Sequence[Floats], terms: Terms, start: int, out: Floats) -> None:
+    """Fill `out` with base * base_scale + factor * (sum of the terms); all arrays are of shape (n,)."""
+    with np.errstate(all="ignore"):
+        parts = [_weighed(delta, terms, e, start) for e, delta in enumerate(deltas)]
+        total = np.zeros(base.size, np.float32)
+        for part in parts:
+            total += part
+        if terms.elect:
+            total = _elected(parts, total, terms)
+        elif terms.normalize:
+            total /= terms.divisor
+        total *= terms.factor
+        scaled = base * terms.base_scale
+        np.add(scaled, total, out=out)
+        if terms.base_scale == 1:
+            np.copyto(out, base, where=total == 0)
+
+
+def _elected(parts: list[Floats], total: Floats, terms: Terms) -> Floats:
+    plus = total >= 0
+    mixed = np.zeros_like(total)
+    divisor = np.zeros_like(total)
+    for e, part in enumerate(parts):
+        agrees = np.where(plus, part > 0, part < 0).astype(np.float32)
+        mixed += part * agrees
+        divisor += terms.weight[e] * agrees
+    if terms.normalize:
+        divisor[divisor == 0] = 1
+        mixed /= divisor
+    return mixed
+
+
+def accumulate_gram(total: npt.NDArray[np.float64], rows: Sequence[Floats | None]) -> None:
+    """Add to the symmetric (k, k) `total` the inner products of k rows of shape (n,); None is zeros.
+
+    Products and sums in float64: in each chunk of 64 elements eight lanes, the lanes pairwise, then chunk
+    after chunk onto the total. A last, shorter chunk counts as filled up with zeros.
+    """
+    for i, left in enumerate(rows):
+        for j, right in enumerate(rows[: i + 1]):
+            if left is None or right is None:
+                continue
+            with np.errstate(all="ignore"):
+                value = _dot_onto(total[i, j], left, right)
+            total[i, j] = total[j, i] = value
+
+
+def _dot_onto(value: float, left: Floats, right: Floats) -> float:
+    products = left.astype(np.float64) * right
+    products = np.concatenate([products, np.zeros(-products.size % GRAM_CHUNK)])
+    steps = products.reshape(-1, GRAM_CHUNK // _LANES, _LANES)
+    lanes = steps[:, 0].copy()
+    for step in range(1, GRAM_CHUNK // _LANES):
+        lanes += steps[:, step]
+    half = lanes[:, :4] + lanes[:, 4:]
+    quarter = half[:, :2] + half[:, 2:]
+    chunks = quarter[:, 0] + quarter[:, 1]
+    return float(np.add.accumulate(np.concatenate([[value], chunks]))[-1])

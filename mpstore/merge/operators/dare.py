@@ -1,0 +1,55 @@
+"""DARE: drop a delta's elements at random and scale up the rest (arXiv:2311.03099).
+
+Relies on task_vectors and draws. Promises: an element's draw depends on (seed, tensor, expert's manifest,
+offset) alone. `rescale`: true multiplies what is kept by 1/ρ (the paper); l1 keeps Σ|δ| as mergekit does
+since 2025, which needs the whole tensor.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mpstore.kernels import random_numpy
+from mpstore.merge.operators import task_vectors
+from mpstore.merge.operators.draws import mask_key
+from mpstore.merge.operators.protocol import Array, Block, ExpertContext, TensorContext
+
+
+def _rescale(context: TensorContext) -> str:
+    return str(context.params.get("rescale", "true"))
+
+
+def unit(context: TensorContext) -> int:
+    """Σ|δ| is over the whole tensor; 1/ρ needs nothing."""
+    return context.elements if _rescale(context) == "l1" else 1
+
+
+def scales(context: TensorContext) -> list[float]:
+    """1/ρ per expert, or 1; for l1, the most that ⌊·⌋ of the draws can be expected to give."""
+    if _rescale(context) == "true":
+        return [1.0 / task_vectors.density(expert) for expert in context.experts]
+    return [1.0] * len(context.experts)
+
+
+def _l1_scale(delta: Array | None, context: TensorContext, expert: ExpertContext, start: int) -> float:
+    """Σ|δ| / Σ|kept δ|, exactly rounded sums; 1 where either is below 1e-7 (mergekit's guard)."""
+    if delta is None or task_vectors.density(expert) >= 1.0:
+        return 1.0
+    bound = random_numpy.below(task_vectors.density(expert))
+    kept = random_numpy.draws(mask_key(context, expert), start, delta.size) < bound
+    magnitude = np.abs(delta)
+    before, after = math.fsum(magnitude), math.fsum(magnitude[kept])
+    return before / after if before >= 1e-7 and after >= 1e-7 else 1.0
+
+
+def apply(block: Block, context: TensorContext, elect: bool) -> Array:
+    """Drop, scale, and combine one block."""
+    experts = context.experts
+    factors = scales(context)
+    if _rescale(context) == "l1":
+        factors = [_l1_scale(d, context, e, block.start) for d, e in zip(block.deltas, experts, strict=True)]
+    keeps = [(mask_key(context, e), random_numpy.below(task_vectors.density(e))) for e in experts]
+    divide = task_vectors.flag(context, "normalize", False)
+    return task_vectors.merge(block, context, elect=elect, normalize=divide, scales=factors, keeps=keeps)
