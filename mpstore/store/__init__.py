@@ -1,0 +1,26 @@
+"""Floor 2: objects by id in packs of frames. `ObjectStore` reads, `ObjectWriter` writes.
+
+Relies on codecs and files. Promises: what is read hashes to its id; what is published is durable before
+anything can name it; nothing is modified after it is published.
+"""
+
+from mpstore.store.frame import Frame
+from mpstore.store.locations import Locations
+from mpstore.store.objects import ObjectStore
+from mpstore.store.pack import ReadMeter, set_read_observer
+from mpstore.store.sessions import SessionInfo, read_sessions
+from mpstore.store.writer import Hint, ObjectWriter, Prepared, WriteSummary
+
+__all__ = [
+    "Frame",
+    "Hint",
+    "Locations",
+    "ObjectStore",
+    "ObjectWriter",
+    "Prepared",
+    "ReadMeter",
+    "SessionInfo",
+    "WriteSummary",
+    "read_sessions",
+    "set_read_observer",
+]

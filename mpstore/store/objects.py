@@ -1,0 +1,277 @@
+"""The object store: objects by id out of packs, decoded, verified, counted.
+
+Relies on packset, pack, frame and codecs. Promises: what `read` and `decode` return hashes to its id, or a
+DamagedError names the pack and the offset; a read costs exactly the frames asked for; any thread may read.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from mpstore import codecs
+from mpstore.codecs import Level
+from mpstore.errors import DamagedError, NotFoundError
+from mpstore.events import Progress, silent
+from mpstore.ids import ObjectId, short
+from mpstore.store.frame import Frame, codec_form, object_id, record_kind
+from mpstore.store.locations import Locations
+from mpstore.store.pack import PackFile, ReadMeter, coalesced
+from mpstore.store.packindex import as_ids
+from mpstore.store.packset import Layout, PackSet, pack_path, restore_objects
+from mpstore.store.writer import ObjectWriter, WriterOptions
+
+PACK_BYTES: Final = 256 << 20
+_OPEN_PACKS: Final = 128
+_MAX_DEPTH: Final = 4  # deltas are one deep; copies of one object may make it look deeper for a while
+
+
+class ObjectStore:
+    """Objects by id. `meter` counts what is read; `warn` of the progress sink hears of indexes rebuilt."""
+
+    def __init__(
+        self,
+        mp_dir: str,
+        *,
+        pack_bytes: int = PACK_BYTES,
+        level: Level = Level.DEFAULT,
+        verify: bool = True,
+        progress: Progress = silent,
+    ) -> None:
+        self.layout = Layout(str(mp_dir))
+        self.packs = PackSet(self.layout, progress.warn)
+        self.meter = ReadMeter()
+        self.options = WriterOptions(pack_bytes, level, verify)
+        self._warn = progress.warn
+        self._open: OrderedDict[int, PackFile] = OrderedDict()
+        self._open_lock = threading.Lock()
+
+    @classmethod
+    def open(cls, mp_dir: str, **options: Any) -> ObjectStore:
+        """The store of a repository's `.mp` directory. Nothing is read before it is asked for."""
+        return cls(mp_dir, **options)
+
+    @classmethod
+    def init(cls, mp_dir: str, **options: Any) -> ObjectStore:
+        """The same, its directories made where they are missing."""
+        Layout(str(mp_dir)).create()
+        return cls(mp_dir, **options)
+
+    def refresh(self) -> bool:
+        """Packs may have come or gone: look. True: they did."""
+        return self.packs.refresh()
+
+    def locate(self, ids: bytes) -> Locations:
+        """Where each of the concatenated ids lies, as far as this store has looked (see `refresh`)."""
+        return self.packs.locate(as_ids(ids))
+
+    def contains(self, object_id: ObjectId) -> bool:
+        """Whether the object is in a pack this store knows of."""
+        return bool(self.locate(object_id).found[0])
+
+    def with_prefix(self, prefix: str, kind: str | None = None) -> list[ObjectId]:
+        """Ids that begin with these hex digits (at least one), of records of `kind`, or of anything."""
+        digits = prefix.lower()
+        low, high = int(digits[:16].ljust(16, "0"), 16), int(digits[:16].ljust(16, "f"), 16)
+        found: set[ObjectId] = set()
+        for numbered in self.packs.tables():
+            rows = numbered.table.range_of(low, high)
+            ids = numbered.table.ids(slice(rows.start, rows.stop))
+            forms = numbered.table.form[rows.start : rows.stop]
+            for own, form in zip(ids, forms, strict=True):
+                own_id = own.tobytes()
+                if own_id.hex().startswith(digits) and (kind is None or record_kind(int(form)) == kind):
+                    found.add(own_id)
+        return sorted(found)
+
+    def writer(self, label: str) -> ObjectWriter:
+        """A registered session to write in; use it as a context manager."""
+        return ObjectWriter(self, label)
+
+    # Reading
+
+    def fetch(
+        self, locations: Locations, rows: npt.ArrayLike | None = None, purpose: str = "other"
+    ) -> Iterator[Frame]:
+        """The frames at `rows` of `locations` (None: all) in pack and offset order; `frame.row` tells which.
+
+        Neighbours are read together; nothing beyond the frames is read. A pack that has gone since (gc moved
+        its objects) is looked for again. DamagedError: an object that is not to be had, or not whole.
+        """
+        chosen = np.arange(len(locations)) if rows is None else np.atleast_1d(np.asarray(rows, np.int64))
+        missing = chosen[~locations.found[chosen]]
+        if missing.size:
+            raise _absent(locations.ids[missing[0]].tobytes())
+        order = chosen[np.lexsort((locations.offset[chosen], locations.pack[chosen]))]
+        cuts = np.flatnonzero(np.diff(locations.pack[order])) + 1
+        for group in np.split(order, cuts) if order.size else []:
+            yield from self._fetch_pack(locations, group, purpose)
+
+    def _fetch_pack(self, locations: Locations, rows: npt.NDArray[np.int64], purpose: str) -> Iterator[Frame]:
+        number = int(locations.pack[rows[0]])
+        offsets = locations.offset[rows].tolist()
+        places = list(zip(offsets, locations.frame_bytes[rows].tolist(), strict=True))
+        try:
+            pack = self._pack(number)
+        except FileNotFoundError:
+            yield from self._fetch_moved(locations, rows, purpose)
+            return
+        for i, j in coalesced(places):
+            start = places[i][0]
+            try:
+                data = pack.read(start, places[j - 1][0] + places[j - 1][1] - start, purpose, self.meter)
+            except DamagedError as error:
+                for row in rows[i:j]:
+                    yield self._another_copy(locations, int(row), purpose, error)
+                continue
+            for (offset, length), row in zip(places[i:j], rows[i:j], strict=True):
+                piece = data[offset - start : offset - start + length]
+                yield self._frame(pack, piece, offset, locations, int(row), purpose)
+
+    def _frame(
+        self, pack: PackFile, data: memoryview, offset: int, locations: Locations, row: int, purpose: str
+    ) -> Frame:
+        wanted = locations.ids[row].tobytes()
+        try:
+            frame = pack.frame(data, offset, purpose, row)
+            if frame.id != wanted:
+                raise DamagedError(f"pack {pack.name}, offset {offset}: not the object {short(wanted)}")
+        except DamagedError as error:
+            return self._another_copy(locations, row, purpose, error)
+        return frame
+
+    def _another_copy(self, locations: Locations, row: int, purpose: str, error: DamagedError) -> Frame:
+        """The frame from another place, when the index lied or there is a second copy; else the error."""
+        self.packs.prove_indexes()
+        wanted = locations.ids[row].tobytes()
+        tried = (int(locations.pack[row]), int(locations.offset[row]))
+        for place in self.packs.copies(wanted):
+            if (int(place.pack[0]), int(place.offset[0])) == tried:
+                continue
+            try:
+                frame = self._read_frame_at(place, purpose, row)
+            except (DamagedError, FileNotFoundError):
+                continue
+            if frame.id == wanted:
+                return frame
+        raise error
+
+    def _read_frame_at(self, place: Locations, purpose: str, row: int) -> Frame:
+        offset = int(place.offset[0])
+        pack = self._pack(int(place.pack[0]))
+        return pack.frame(
+            pack.read(offset, int(place.frame_bytes[0]), purpose, self.meter), offset, purpose, row
+        )
+
+    def _fetch_moved(
+        self, locations: Locations, rows: npt.NDArray[np.int64], purpose: str
+    ) -> Iterator[Frame]:
+        """The pack has gone: its objects are elsewhere, or in the trash of a gc yet to look again."""
+        ids = locations.ids[rows]
+        self.refresh()
+        now = self.packs.locate(ids)
+        if not now.found.all():
+            restore_objects(self.layout, ids[~now.found], self._warn)
+            self.refresh()
+            now = self.packs.locate(ids)
+        if not now.found.all():
+            raise _absent(ids[np.flatnonzero(~now.found)[0]].tobytes())
+        for i in range(len(rows)):
+            place = now.take([i])
+            try:
+                yield self._read_frame_at(place, purpose, int(rows[i]))
+            except FileNotFoundError as error:
+                raise _absent(ids[i].tobytes()) from error
+
+    def _pack(self, number: int) -> PackFile:
+        """The open pack; FileNotFoundError where it has gone."""
+        with self._open_lock:
+            pack = self._open.get(number)
+            if pack is None:
+                pack = PackFile(pack_path(self.layout.packs, self.packs.ids[number]))
+                self._open[number] = pack
+                if len(self._open) > _OPEN_PACKS:
+                    self._open.popitem(last=False)
+            else:
+                self._open.move_to_end(number)
+            return pack
+
+    def find(self, object_id: ObjectId) -> Locations:
+        """Where an object that must exist lies, looking again wherever it could be. DamagedError: nowhere."""
+        ids = as_ids(object_id)
+        place = self.packs.locate(ids)
+        if not place.found[0] and self.refresh():
+            place = self.packs.locate(ids)
+        if not place.found[0] and restore_objects(self.layout, ids, self._warn) and self.refresh():
+            place = self.packs.locate(ids)
+        if not place.found[0] and self.packs.prove_indexes():
+            place = self.packs.locate(ids)
+        if not place.found[0]:
+            raise _absent(object_id)
+        return place
+
+    def read(self, object_id: ObjectId, purpose: str = "other") -> memoryview:
+        """The decoded bytes of an object, verified. DamagedError: it is missing, or damaged where it lies."""
+        return self._read(object_id, purpose, 0).data
+
+    def _read(self, object_id: ObjectId, purpose: str, depth: int) -> npt.NDArray[np.uint8]:
+        place = self.find(object_id)
+        frame = next(self.fetch(place, None, purpose))
+        try:
+            return self._decode(frame, None, depth)
+        except DamagedError as error:
+            frame = self._another_copy(place, 0, purpose, error)
+            return self._decode(frame, None, depth)
+
+    def decode(self, frame: Frame, base_raw: Any = None) -> npt.NDArray[np.uint8]:
+        """The decoded bytes of a frame as uint8[raw_bytes], verified against its id.
+
+        `base_raw` is the decoded base, where the caller has it at hand; else the base is read for the frame's
+        purpose. DamagedError names the pack and the offset.
+        """
+        return self._decode(frame, base_raw, 0)
+
+    def _decode(self, frame: Frame, base_raw: Any, depth: int) -> npt.NDArray[np.uint8]:
+        where = f"pack {frame.pack}, offset {frame.offset}"
+        if frame.needs_base and base_raw is None:
+            if depth >= _MAX_DEPTH:
+                raise DamagedError(f"{where}: deltas lean on each other")
+            base_raw = self._read(frame.base, frame.purpose, depth + 1)
+        return decode_frame(frame, base_raw)
+
+    def read_record(self, kind: str, object_id: ObjectId) -> memoryview:
+        """The bytes of a record. DamagedError: missing, damaged, or of another kind."""
+        place = self.find(object_id)
+        if record_kind(int(place.form[0])) != kind:
+            raise NotFoundError(f"{short(object_id)} is not a {kind}")
+        return self.read(object_id, "record")
+
+    def close(self) -> None:
+        """Let go of the open packs."""
+        with self._open_lock:
+            self._open.clear()
+
+
+def decode_frame(frame: Frame, base_raw: Any) -> npt.NDArray[np.uint8]:
+    """Decode and verify; `base_raw` only where the frame leans on one."""
+    where = f"pack {frame.pack}, offset {frame.offset}"
+    header = frame.header
+    try:
+        raw = codecs.decode(header.codec, codec_form(header.form), frame.segments, header.raw_bytes, base_raw)
+    except DamagedError as error:
+        raise DamagedError(f"{where}: object {short(frame.id)}: {error.message}") from error
+    if object_id(header.form, raw.data) != frame.id:
+        raise DamagedError(f"{where}: the content is not that of object {short(frame.id)}")
+    return raw
+
+
+def _absent(own_id: ObjectId) -> DamagedError:
+    return DamagedError(
+        f"object {own_id.hex()} is in no pack",
+        hint="`mp fsck` tells what it touches, `mp fsck --repair --from DIR` can bring it back from a copy",
+    )

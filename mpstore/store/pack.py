@@ -1,0 +1,309 @@
+"""Packs: files of frames, written once and read with `pread`. The only module that reads packs.
+
+Relies on files and frame. Promises: a read takes exactly the bytes of the frames asked for, neighbours in one
+call, read-ahead switched off, and is counted by purpose; a scan finds every frame that is still whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from blake3 import blake3
+
+from mpstore import files
+from mpstore.errors import DamagedError, StorageError
+from mpstore.ids import ObjectId
+from mpstore.store.frame import (
+    FIXED_BYTES,
+    MAGIC,
+    MAX_HEADER_BYTES,
+    Frame,
+    FrameHeader,
+    pack_header,
+    parse_header,
+    split_payload,
+)
+
+PACK_MAGIC: Final = b"mpPK"
+PACK_VERSION: Final = 1
+BLOCKS: Final = 0
+RECORDS: Final = 1
+_PACK_HEADER: Final = struct.Struct("<4sHH")
+PACK_HEADER_BYTES: Final = _PACK_HEADER.size
+_SCAN_BYTES: Final = 1 << 20
+
+ReadObserver = Callable[[str, int, int, str], None]  # path, offset, bytes, purpose
+_read_observer: ReadObserver | None = None
+
+
+def set_read_observer(observer: ReadObserver | None) -> None:
+    """Have every pread of a pack told to `observer`: the audit that budgets are tested against."""
+    global _read_observer
+    _read_observer = observer
+
+
+class ReadMeter:
+    """Bytes read from packs by purpose: "expert", "base", "record", "other". For any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bytes: Counter[str] = Counter()
+
+    def count(self, purpose: str, read_bytes: int) -> None:
+        """Add to a purpose."""
+        with self._lock:
+            self._bytes[purpose] += read_bytes
+
+    def read_bytes(self, purpose: str | None = None) -> int:
+        """Bytes read for a purpose, or for all together."""
+        with self._lock:
+            return self._bytes.total() if purpose is None else self._bytes[purpose]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A frame's place: what an index has of it."""
+
+    header: FrameHeader
+    offset: int
+
+
+class PackFile:
+    """An open pack. Threads share it; the file is closed when the last one lets go of it."""
+
+    def __init__(self, path: str) -> None:
+        """FileNotFoundError: it is not there. StorageError: it cannot be opened."""
+        self.path = path
+        self.name = os.path.basename(path)
+        self._fd = -1
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StorageError(f"{path}: {error.strerror}") from error
+        _switch_off_read_ahead(self._fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; for tests and tools that do not share it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return os.fstat(self._fd).st_size
+
+    def read(self, offset: int, length: int, purpose: str, meter: ReadMeter | None) -> memoryview:
+        """Exactly `length` bytes at `offset`; DamagedError where the file ends before."""
+        if _read_observer is not None:
+            _read_observer(self.path, offset, length, purpose)
+        parts = []
+        position, missing = offset, length
+        while missing:
+            part = self._pread(position, missing)
+            if not part:
+                raise DamagedError(f"pack {self.name}: ends at {position}, {missing} bytes short")
+            parts.append(part)
+            position += len(part)
+            missing -= len(part)
+        if meter is not None:
+            meter.count(purpose, length)
+        return memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
+
+    def _pread(self, offset: int, length: int) -> bytes:
+        try:
+            return os.pread(self._fd, length, offset)
+        except OSError as error:
+            raise DamagedError(f"pack {self.name}: reading at {offset}: {error.strerror}") from error
+
+    def frame(self, data: memoryview, offset: int, purpose: str, row: int = -1) -> Frame:
+        """The frame whose bytes are `data`, read from `offset`."""
+        header = parse_header(data, f"pack {self.name}, offset {offset}")
+        if header.frame_bytes != data.nbytes:
+            raise DamagedError(f"pack {self.name}, offset {offset}: the frame is not of the size indexed")
+        payload = data[header.header_bytes :]
+        return Frame(header, split_payload(header, payload), self.name, offset, purpose, row)
+
+
+def _switch_off_read_ahead(fd: int) -> None:
+    with contextlib.suppress(OSError):
+        if sys.platform == "darwin":
+            import fcntl
+
+            fcntl.fcntl(fd, 45, 0)  # F_RDAHEAD, which Python's fcntl does not name
+        elif hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+
+
+def check_pack_header(pack: PackFile) -> int:
+    """The kind of the pack (BLOCKS or RECORDS). DamagedError: it is none, or of a version to come."""
+    magic, version, kind = _PACK_HEADER.unpack(pack.read(0, PACK_HEADER_BYTES, "scan", None))
+    if magic != PACK_MAGIC or kind not in (BLOCKS, RECORDS):
+        raise DamagedError(f"pack {pack.name}: does not begin as a pack does")
+    if version != PACK_VERSION:
+        raise DamagedError(f"pack {pack.name}: version {version}, this mp reads version {PACK_VERSION}")
+    return int(kind)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a pack holds by its own account: frames in offset order, and the (start, stop) byte ranges that
+    are no frames. `kind` is None when the pack's header is damaged."""
+
+    kind: int | None
+    entries: tuple[Entry, ...]
+    damaged: tuple[tuple[int, int], ...]
+
+
+def scan(pack: PackFile) -> Scan:
+    """Find every frame whose header is whole and whose payload ends inside the file; no payload is read."""
+    size = pack.size
+    entries: list[Entry] = []
+    damaged: list[tuple[int, int]] = []
+    kind: int | None = None
+    try:
+        kind = check_pack_header(pack)
+    except DamagedError:
+        damaged.append((0, min(size, PACK_HEADER_BYTES)))
+    offset = PACK_HEADER_BYTES
+    while offset < size:
+        header = _header_at(pack, offset, size)
+        if header is None:
+            start, offset = offset, _next_magic(pack, offset + 1, size)
+            damaged.append((start, offset))
+            continue
+        entries.append(Entry(header, offset))
+        offset += header.frame_bytes
+    return Scan(kind, tuple(entries), _joined(damaged))
+
+
+def _joined(ranges: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    out: list[tuple[int, int]] = []
+    for start, stop in ranges:
+        if out and out[-1][1] == start:
+            out[-1] = (out[-1][0], stop)
+        else:
+            out.append((start, stop))
+    return tuple(out)
+
+
+def _header_at(pack: PackFile, offset: int, size: int) -> FrameHeader | None:
+    length = min(size - offset, MAX_HEADER_BYTES)
+    if length < FIXED_BYTES:
+        return None
+    try:
+        header = parse_header(pack.read(offset, length, "scan", None), "")
+    except DamagedError:
+        return None
+    return header if offset + header.frame_bytes <= size else None
+
+
+def _next_magic(pack: PackFile, offset: int, size: int) -> int:
+    """The next place at or after `offset` where a frame may begin; `size` when there is none."""
+    while offset < size:
+        data = bytes(pack.read(offset, min(_SCAN_BYTES, size - offset), "scan", None))
+        found = data.find(MAGIC)
+        if found >= 0:
+            return offset + found
+        if offset + len(data) >= size:
+            break
+        offset += len(data) - len(MAGIC) + 1
+    return size
+
+
+class PackWriter:
+    """A pack under construction in tmp_dir. One thread."""
+
+    def __init__(self, tmp_dir: str, kind: int) -> None:
+        self._staged = files.StagedFile(tmp_dir)
+        self._hasher = blake3()
+        self.kind = kind
+        self.entries: list[Entry] = []
+        self._whole = True
+        self._put(_PACK_HEADER.pack(PACK_MAGIC, PACK_VERSION, kind))
+
+    def _put(self, data: Any) -> None:
+        self._hasher.update(data)
+        self._staged.write(data)
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._staged.tell()
+
+    def append(self, header: FrameHeader, segments: Sequence[Any]) -> None:
+        """Add a frame at the end. Segments are copied or written before this returns."""
+        offset = self.size
+        self._whole = False
+        self._put(pack_header(header))
+        for segment in segments:
+            if memoryview(segment).nbytes:
+                self._put(segment)
+        self.entries.append(Entry(header, offset))
+        self._whole = True
+
+    def seal(self) -> ObjectId:
+        """Make the content durable; the pack's id, which is the BLAKE3 of its bytes. StorageError: an
+        append failed midway, so that the pack is of no use."""
+        if not self._whole:
+            raise StorageError("a pack was left half-written by an earlier error")
+        self._staged.fsync()
+        return self._hasher.digest()
+
+    def publish(self, directory: str, pack_id: ObjectId) -> None:
+        """Give the sealed pack its name in `directory`, durably."""
+        self._staged.publish(os.path.join(directory, pack_name(pack_id)))
+
+    def discard(self) -> None:
+        """Throw it away, unless published."""
+        self._staged.discard()
+
+
+def pack_name(pack_id: ObjectId) -> str:
+    """The file's name."""
+    return f"{pack_id.hex()}.pack"
+
+
+def coalesced(places: Sequence[tuple[int, int]], limit_bytes: int = 8 << 20) -> Iterator[tuple[int, int]]:
+    """Slices [i, j) of `places` ((offset, length), sorted by offset) that lie side by side, up to a limit."""
+    start = 0
+    for i in range(1, len(places) + 1):
+        if i < len(places):
+            follows = places[i][0] == places[i - 1][0] + places[i - 1][1]
+            if follows and places[i][0] + places[i][1] - places[start][0] <= limit_bytes:
+                continue
+        if i > start:
+            yield start, i
+            start = i
+
+
+def verify_content(pack: PackFile, pack_id: ObjectId) -> bool:
+    """Whether the file's bytes hash to its name."""
+    hasher = blake3()
+    size = pack.size
+    for offset in range(0, size, 8 << 20):
+        hasher.update(pack.read(offset, min(8 << 20, size - offset), "verify", None))
+    return bool(hasher.digest() == pack_id)
+
+
+def read_entries(pack: PackFile, found: Sequence[Entry], purpose: str, meter: ReadMeter) -> Iterator[Frame]:
+    """The frames at `found` (in offset order), neighbours in one read."""
+    places = [(entry.offset, entry.header.frame_bytes) for entry in found]
+    for i, j in coalesced(places):
+        start = places[i][0]
+        data = pack.read(start, places[j - 1][0] + places[j - 1][1] - start, purpose, meter)
+        for offset, length in places[i:j]:
+            yield pack.frame(data[offset - start : offset - start + length], offset, purpose)

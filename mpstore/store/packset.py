@@ -1,0 +1,317 @@
+"""The packs of a repository and the tables that say what is in them.
+
+Relies on pack, packindex and files. Promises: an index without its pack is never used, a pack without a good
+index is (its table is rebuilt in memory, with a warning); tables are immutable, so readers need no lock;
+the number of tables to search grows with the logarithm of the number of packs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from mpstore import files
+from mpstore.errors import DamagedError, StorageError
+from mpstore.ids import ID_BYTES, ObjectId
+from mpstore.store import packindex
+from mpstore.store.locations import Locations, nowhere
+from mpstore.store.pack import BLOCKS, Entry, PackFile, pack_name, scan
+from mpstore.store.packindex import Ids, IndexTable, PackInfo
+
+PACK_SUFFIX: Final = ".pack"
+INDEX_SUFFIX: Final = ".idx"
+CACHE_NAME: Final = "packs.idx"
+CACHE_AFTER_PACKS: Final = 64  # as many small indexes as are opened in a few milliseconds
+
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The directories of the object store inside a repository's `.mp`."""
+
+    root: str
+
+    @property
+    def packs(self) -> str:
+        return os.path.join(self.root, "objects", "packs")
+
+    @property
+    def trash(self) -> str:
+        return os.path.join(self.root, "objects", "trash")
+
+    @property
+    def quarantine(self) -> str:
+        return os.path.join(self.root, "objects", "quarantine")
+
+    @property
+    def sessions(self) -> str:
+        return os.path.join(self.root, "sessions")
+
+    @property
+    def tmp(self) -> str:
+        return os.path.join(self.root, "tmp")
+
+    @property
+    def cache(self) -> str:
+        return os.path.join(self.root, "cache")
+
+    def create(self) -> None:
+        """Make all that is missing."""
+        for path in (self.packs, self.trash, self.sessions, self.tmp, self.cache):
+            files.make_directories(path)
+
+
+def pack_path(directory: str, pack_id: ObjectId) -> str:
+    """Where a pack lies in a directory."""
+    return os.path.join(directory, pack_name(pack_id))
+
+
+def index_path(directory: str, pack_id: ObjectId) -> str:
+    """Where a pack's index lies in a directory."""
+    return os.path.join(directory, pack_id.hex() + INDEX_SUFFIX)
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """A table with the store's number of each of its packs (int32)."""
+
+    table: IndexTable
+    numbers: npt.NDArray[np.int32]
+
+
+def pack_ids(directory: str) -> set[ObjectId]:
+    """The packs that lie in a directory."""
+    out = set()
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(directory):
+            stem, suffix = os.path.splitext(name)
+            if suffix == PACK_SUFFIX and len(stem) == 2 * ID_BYTES:
+                with contextlib.suppress(ValueError):
+                    out.add(bytes.fromhex(stem))
+    return out
+
+
+class PackSet:
+    """What lies in `objects/packs` (or another directory of packs). Loaded when first asked."""
+
+    def __init__(self, layout: Layout, warn: Warn, directory: str | None = None) -> None:
+        self.layout = layout
+        self.directory = directory or layout.packs
+        self._warn = warn
+        self._lock = threading.RLock()
+        self._numbers: dict[ObjectId, int] = {}
+        self.ids: list[ObjectId] = []  # by number; a pack that went away keeps its number
+        self._tables: tuple[Numbered, ...] | None = None
+        self._present: frozenset[ObjectId] = frozenset()
+        self._cached: frozenset[ObjectId] = frozenset()
+        self._proved: frozenset[ObjectId] | None = None
+
+    def tables(self) -> tuple[Numbered, ...]:
+        """All tables; together they cover every pack that is present."""
+        tables = self._tables
+        if tables is None:
+            self.refresh()
+            tables = self._tables
+        return tables or ()
+
+    @property
+    def present(self) -> frozenset[ObjectId]:
+        """The packs that the tables cover."""
+        self.tables()
+        return self._present
+
+    def refresh(self) -> bool:
+        """Look what packs came and went. True: something did."""
+        with self._lock:
+            there = frozenset(pack_ids(self.directory))
+            if self._tables is not None and there == self._present:
+                return False
+            tables = [numbered.table for numbered in self._tables or ()]
+            if self._tables is None and (cached := self._open_cache()) is not None:
+                tables.append(cached)
+                self._cached = frozenset(info.id for info in cached.packs)
+            covered = {info.id for table in tables for info in table.packs}
+            if covered - there:
+                tables = [packindex.merge(tables, dropped=covered - there)] if covered & there else []
+            tables += [self._load(pack_id) for pack_id in sorted(there - covered)]
+            self._set(tables, there)
+            return True
+
+    def add(self, table: IndexTable) -> None:
+        """Take in a pack that was just published, without looking at the disk."""
+        with self._lock:
+            tables = [numbered.table for numbered in self.tables()]
+            new = {info.id for info in table.packs}
+            if not new & self._present:
+                self._set([*tables, table], self._present | new)
+
+    def _set(self, tables: Sequence[IndexTable], present: frozenset[ObjectId]) -> None:
+        merged = [packindex.merge(group) if len(group) > 1 else group[0] for group in _tiers(tables)]
+        self._tables = tuple(Numbered(table, self._number(table)) for table in merged if table.rows)
+        self._present = present
+
+    def _number(self, table: IndexTable) -> npt.NDArray[np.int32]:
+        for info in table.packs:
+            if info.id not in self._numbers:
+                self._numbers[info.id] = len(self.ids)
+                self.ids.append(info.id)
+        return np.array([self._numbers[info.id] for info in table.packs], np.int32)
+
+    def _load(
+        self, pack_id: ObjectId, opener: Callable[[str], IndexTable] = packindex.open_index
+    ) -> IndexTable:
+        try:
+            table = opener(index_path(self.directory, pack_id))
+            _check_single(table, pack_id)
+            return table
+        except FileNotFoundError:
+            pass  # a crash between publishing the pack and its index: nothing is lost
+        except (DamagedError, StorageError) as error:
+            self._warn(f"{error.message}: rebuilt in memory; `mp fsck --repair` writes it again")
+        return self.rebuild(pack_id)
+
+    def rebuild(self, pack_id: ObjectId) -> IndexTable:
+        """The table of a pack from the pack itself. Empty when the pack has gone or cannot be read."""
+        path = pack_path(self.directory, pack_id)
+        entries: tuple[Entry, ...] = ()
+        info = PackInfo(pack_id, 0, BLOCKS)
+        try:
+            pack = PackFile(path)
+            found = scan(pack)
+            info = PackInfo(pack_id, pack.size, BLOCKS if found.kind is None else found.kind)
+            entries = found.entries
+            if found.damaged:
+                self._warn(f"pack {path}: damaged at {found.damaged[0][0]}; `mp fsck` says what it touches")
+        except FileNotFoundError:
+            pass
+        except (DamagedError, StorageError) as error:
+            self._warn(error.message)
+        return packindex.build(info, entries)
+
+    def _open_cache(self) -> IndexTable | None:
+        if self.directory != self.layout.packs:
+            return None
+        try:
+            table = packindex.open_index(os.path.join(self.layout.cache, CACHE_NAME))
+            packindex.check_rows(table)
+        except (FileNotFoundError, DamagedError, StorageError):
+            return None  # derived: the single indexes have it all
+        return table
+
+    def save_cache(self) -> None:
+        """Write the merged table to cache/ when enough packs have come since. Its loss costs time only."""
+        with self._lock, contextlib.suppress(StorageError):
+            tables = [numbered.table for numbered in self.tables()]
+            if len(self._present - self._cached) < CACHE_AFTER_PACKS:
+                return
+            data = packindex.to_bytes(packindex.merge(tables))
+            files.write_whole(os.path.join(self.layout.cache, CACHE_NAME), data, self.layout.tmp)
+            self._cached = self._present
+
+    def prove_indexes(self) -> bool:
+        """After a miss that should not be: check every index by its trailer, rebuild those that lie, leave
+        the cache aside. False: that was done before, and looking again will not help."""
+        with self._lock:
+            there = frozenset(pack_ids(self.directory))
+            if self._proved == there:
+                return False
+            self._set([self._load(pack_id, packindex.verify) for pack_id in sorted(there)], there)
+            self._cached = frozenset()
+            self._proved = there
+            return True
+
+    def locate(self, ids: Ids) -> Locations:
+        """Where each of the ids (uint8[n, 32]) lies; of several copies one that leans on no base."""
+        out = nowhere(ids)
+        for numbered in self.tables():
+            rows = numbered.table.search(ids)
+            _fill(out, numbered, rows)
+        return out
+
+    def copies(self, object_id: ObjectId) -> list[Locations]:
+        """Every place where an object lies, each as Locations of one row."""
+        ids = packindex.as_ids(object_id)
+        out = []
+        number = int.from_bytes(object_id[:8], "big")
+        for numbered in self.tables():
+            for row in numbered.table.range_of(number, number):
+                if (numbered.table.suffix[row] == ids[0, 8:]).all():
+                    place = nowhere(ids)
+                    _fill(place, numbered, np.array([row]))
+                    out.append(place)
+        return out
+
+
+def _check_single(table: IndexTable, pack_id: ObjectId) -> None:
+    if [info.id for info in table.packs] != [pack_id]:
+        raise DamagedError(f"index {pack_id.hex()}{INDEX_SUFFIX}: it is of another pack")
+
+
+def _fill(out: Locations, numbered: Numbered, rows: npt.NDArray[np.int64]) -> None:
+    """Enter what a table has, where nothing is entered or only a frame that leans on a base."""
+    table = numbered.table
+    hits = np.flatnonzero(rows >= 0)
+    hits = hits[table.pack[rows[hits]] < len(numbered.numbers)]
+    base_ids = table.base_ids(rows[hits])
+    better = ~out.found[hits] | (out.base_ids[hits].any(axis=1) & ~base_ids.any(axis=1))
+    hits, base_ids = hits[better], base_ids[better]
+    found_rows = rows[hits]
+    out.found[hits] = True
+    out.pack[hits] = numbered.numbers[table.pack[found_rows]]
+    out.base_ids[hits] = base_ids
+    for name in ("offset", "frame_bytes", "raw_bytes", "codec", "form"):
+        getattr(out, name)[hits] = getattr(table, name)[found_rows]
+
+
+def _tiers(tables: Sequence[IndexTable]) -> list[list[IndexTable]]:
+    """Group tables so that each group is over twice as large as the next: few to search, little merging."""
+    groups: list[tuple[int, list[IndexTable]]] = []
+    for table in sorted(tables, key=lambda table: -table.rows):
+        rows, members = table.rows, [table]
+        while groups and groups[-1][0] <= 2 * rows:
+            larger_rows, larger = groups.pop()
+            rows, members = rows + larger_rows, larger + members
+        groups.append((rows, members))
+    return [members for _, members in groups]
+
+
+def trash_directories(layout: Layout) -> list[str]:
+    """Where packs are put aside: one directory for each gc that is at work, or died."""
+    with contextlib.suppress(FileNotFoundError):
+        return sorted(entry.path for entry in os.scandir(layout.trash) if entry.is_dir())
+    return []
+
+
+def restore_packs(layout: Layout, wanted: Iterable[ObjectId]) -> int:
+    """Move packs back from the trash; how many came. One that is not there any more is let go."""
+    count = 0
+    for directory in trash_directories(layout):
+        for pack_id in sorted(pack_ids(directory) & set(wanted)):
+            if files.rename(pack_path(directory, pack_id), pack_path(layout.packs, pack_id)):
+                count += 1
+                files.rename(index_path(directory, pack_id), index_path(layout.packs, pack_id))
+    if count:  # the old names need not be durably gone: a name too many does no harm
+        files.fsync_directory(layout.packs)
+    return count
+
+
+def restore_objects(layout: Layout, ids: Ids, warn: Warn) -> int:
+    """Move back from the trash the packs that hold any of the ids (a gc is at work, or died); how many."""
+    wanted: set[ObjectId] = set()
+    for directory in trash_directories(layout):
+        aside = PackSet(layout, warn, directory)
+        wanted |= {aside.ids[int(number)] for n in aside.tables() for number in _holding(n, ids)}
+    return restore_packs(layout, wanted)
+
+
+def _holding(numbered: Numbered, ids: Ids) -> npt.NDArray[np.int32]:
+    rows = numbered.table.search(ids)
+    return numbered.numbers[numbered.table.pack[rows[rows >= 0]]]
