@@ -161,10 +161,9 @@ def table(points: list[Point]) -> str:
     for point in points:
         read = point.read_bytes / point.full_raw_bytes
         each = "".join(f"{accuracy:>10.3f}" for accuracy in point.accuracies)
-        lines.append(
-            f"{point.budget_percent:>6}% {read:>7.1%}"
-            f" {point.relative_error:>9.2e} {point.relative_bound:>9.2e}{each}{point.accuracy:>8.3f}{'  exact' if point.exact else ''}"
-        )
+        note = "  exact" if point.exact else ""
+        figures = f"{read:>7.1%} {point.relative_error:>9.2e} {point.relative_bound:>9.2e}"
+        lines.append(f"{point.budget_percent:>6}% {figures}{each}{point.accuracy:>8.3f}{note}")
     return "\n".join(lines)
 
 
