@@ -1,0 +1,381 @@
+"""Refs: names that move by compare-and-swap, without locks; each keeps its history.
+
+Relies on files, reflog and refnames. Promises (DESIGN §5.2): creating `logs/<name>/@<n+1>` by link(2) *is*
+the compare-and-swap, so a move is visible whole or not at all and a lost race is ConflictError; the ref file
+only saves readers the way through the log, and either repairs the other when damaged.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mpstore import events, files
+from mpstore.errors import ConflictError, DamagedError, StorageError, UsageError
+from mpstore.ids import ObjectId, short
+from mpstore.records import reflog
+from mpstore.records.reflog import MAX_WHY_CHARACTERS, LogEntry, Ref
+from mpstore.records.refnames import KINDS, check_name, describe
+
+
+@dataclass(frozen=True)
+class _State:
+    """What is known of a name: the highest number taken (0: none), the value (None: no such ref), and the
+    digest of the entry that gave it (b"": unknown)."""
+
+    seq: int
+    value: ObjectId | None
+    entry: bytes
+
+
+class Refs:
+    """The refs of one repository. Every call looks at the disk: any process may move any ref."""
+
+    def __init__(self, mp_dir: str | os.PathLike[str], progress: events.Progress = events.silent) -> None:
+        self._dir = os.fspath(mp_dir)
+        self._tmp = os.path.join(self._dir, "tmp")
+        self.progress = progress
+
+    check_name = staticmethod(check_name)
+
+    def read(self, name: str) -> Ref | None:
+        """The current value, or None. DamagedError where neither ref file nor log can be read; where one of
+        them can, a warning."""
+        state = self._state(check_name(name))
+        return None if state.value is None else Ref(name, state.seq, state.value, state.entry)
+
+    def names(self, prefix: str = "", *, deleted: bool = False) -> list[str]:
+        """Sorted full names that begin with `prefix` ("heads/"); those of damaged refs too, whose `read` says
+        more. deleted: also names that only have a history."""
+        found = {name for name in self._candidates(prefix) if name.startswith(prefix)}
+        return sorted(name for name in found if deleted or self._lives(name))
+
+    def log(self, name: str) -> list[LogEntry]:
+        """The readable entries, newest first; a damaged one is a warning. Works on deleted names too."""
+        entries = []
+        for seq in reversed(self._numbers(check_name(name))):
+            try:
+                entry = self._entry(name, seq)
+            except DamagedError as error:
+                self.progress.warn(error.message)
+                continue
+            if entry is not None:
+                entries.append(entry)
+        return entries
+
+    def move(
+        self,
+        name: str,
+        old: ObjectId | None,
+        new: ObjectId | None,
+        why: str,
+        who: str,
+        *,
+        force: bool = False,
+        time_ns: int | None = None,
+    ) -> LogEntry:
+        """Move `name` from `old` (None: it must not exist) to `new` (None: delete), durably.
+
+        Whatever `new` names must be durable already. Raises ConflictError, with nothing changed, when the
+        value is not `old` or somebody moves it at the same time, and when a tag would move without `force`;
+        UsageError when a name would be a directory of another.
+        """
+        state = self._state(check_name(name))
+        if state.value != old:
+            raise _lost(name, old, state.value)
+        if name.startswith("tags/") and old is not None and new is not None and not force:
+            raise ConflictError(f"{describe(name)} exists ({short(old)}); tags do not move")
+        if old is None and new is not None:
+            self._check_directory_conflict(name)
+        now = time.time_ns() if time_ns is None else time_ns
+        why = why[:MAX_WHY_CHARACTERS]
+        entry = LogEntry(name, state.seq + 1, old, new, now, who, why, state.entry, os.urandom(8))
+        files.make_directories(self._log_dir(name))
+        path = self._entry_path(name, entry.seq)
+        if not files.create_exclusive(path, reflog.entry_bytes(entry), self._tmp):
+            raise _lost(name, old, self._state(name).value)
+        self._check_not_stale(entry)
+        self._follow(name, _State(entry.seq, new, entry.digest))
+        return entry
+
+    def prune(self, name: str, older_than_ns: int, *, dry_run: bool = False) -> int:
+        """Remove entries that were superseded before the instant `older_than_ns`, lowest first; the newest
+        always stays. Returns how many went (or would)."""
+        numbers = self._numbers(check_name(name))
+        going = []
+        for index, seq in enumerate(numbers[:-1]):
+            superseded_ns = self._first_time(name, numbers[index + 1 :])
+            if superseded_ns is None or superseded_ns >= older_than_ns:
+                break
+            going.append(seq)
+        if going and not dry_run:
+            self._follow_if_behind(name)  # so that what stays is told twice
+            for seq in going:
+                files.remove(self._entry_path(name, seq))
+            files.fsync_directory(self._log_dir(name))
+        return len(going)
+
+    def damage(self, name: str) -> list[str]:
+        """What is wrong with the files of a name, in words; empty: all is well. A ref file that lags behind
+        its log is no damage."""
+        found = []
+        try:
+            reflog.read_ref(self._ref_path(check_name(name)), name)
+        except DamagedError as error:
+            found.append(error.message)
+        for seq in self._span(name):
+            try:
+                if self._entry(name, seq) is None:
+                    found.append(f"{self._entry_path(name, seq)}: missing from the log")
+            except DamagedError as error:
+                found.append(error.message)
+        return found
+
+    def repair(self, name: str) -> list[str]:
+        """Rewrite a ref file that is damaged or lags behind, and lost entries whose neighbours tell what they
+        said. Returns what was done, in words."""
+        state = self._state(check_name(name))
+        done = [
+            f"{self._entry_path(name, seq)}: restored from its neighbours"
+            for seq in self._span(name)
+            if self._try_entry(name, seq) is None and self._restore_entry(name, seq, state)
+        ]
+        if self._follow_if_behind(name):
+            done.append(f"{self._ref_path(name)}: rewritten from the log")
+        return done
+
+    # What the disk says.
+
+    def _state(self, name: str) -> _State:
+        damage: list[str] = []
+        try:
+            stored = reflog.read_ref(self._ref_path(name), name)
+        except DamagedError as error:
+            stored = None
+            damage.append(error.message)
+        state = None if stored is None else self._walk(name, stored, damage)
+        # Pruning goes upward: while the entry that the walk began at is there, nothing after it has gone.
+        if state is None or not self._stands(name, stored):
+            state = self._newest(name, stored, damage)
+        if state is None:
+            raise DamagedError(
+                f"{describe(name)} cannot be read: {'; '.join(damage)}",
+                hint=f"restore {self._ref_path(name)} or {self._log_dir(name)} from a copy, or remove both",
+            )
+        for message in damage:
+            self.progress.warn(f"{message} (read around it)")
+        return state
+
+    def _walk(self, name: str, stored: Ref, damage: list[str]) -> _State:
+        """Follow the log forward from the ref file: a move may have come to pass without it."""
+        state = _State(stored.seq, stored.value, stored.entry)
+        while True:
+            seq = state.seq + 1
+            try:
+                entry = self._entry(name, seq)
+            except DamagedError as error:
+                damage.append(error.message)
+                state = _State(seq, state.value, b"")
+                continue
+            if entry is None:
+                return state
+            state = _State(seq, entry.new, entry.digest)
+
+    def _stands(self, name: str, ref: Ref | None) -> bool:
+        """The very entry that gave the ref this value is in the log."""
+        entry = None if ref is None else self._try_entry(name, ref.seq)
+        return ref is not None and entry is not None and entry.digest == ref.entry
+
+    def _newest(self, name: str, stored: Ref | None, damage: list[str]) -> _State | None:
+        """The newest readable entry, or the ref file if that is newer; None: all there is is damaged."""
+        numbers = self._numbers(name) or self._numbers(name)  # twice: pruned and grown while it was listed
+        highest = max(numbers[-1] if numbers else 0, stored.seq if stored else 0)
+        for seq in reversed(numbers):
+            if stored is not None and stored.seq > seq:
+                break
+            try:
+                entry = self._entry(name, seq)
+            except DamagedError as error:
+                damage.append(error.message)
+                continue
+            if entry is None:  # pruned this moment: there is a newer one
+                return self._newest(name, stored, damage)
+            return _State(highest, entry.new, entry.digest if seq == highest else b"")
+        if stored is not None:
+            return _State(highest, stored.value, stored.entry if stored.seq == highest else b"")
+        return None if damage else _State(0, None, b"")
+
+    def _lives(self, name: str) -> bool:
+        try:
+            return self._state(name).value is not None
+        except DamagedError:
+            return True
+
+    def _candidates(self, prefix: str) -> Iterator[str]:
+        """Names that have a ref file or a log."""
+        kinds = [f"{kind}/" for kind in KINDS if f"{kind}/".startswith(prefix)]
+        for start in kinds or [prefix[: prefix.rfind("/") + 1]]:
+            if start.split("/")[0] in KINDS:
+                yield from self._walk_tree("refs", start)
+                yield from self._walk_tree("logs", start)
+
+    def _walk_tree(self, tree: str, start: str) -> Iterator[str]:
+        top = os.path.join(self._dir, tree)
+        for directory, _, leaves in os.walk(os.path.join(top, start)):
+            relative = os.path.relpath(directory, top).replace(os.sep, "/")
+            if tree == "refs":
+                names = [f"{relative}/{leaf}" for leaf in leaves]
+            else:
+                names = [relative] if any(leaf.startswith("@") for leaf in leaves) else []
+            yield from filter(_allowed, names)
+
+    def _span(self, name: str) -> range:
+        """From the lowest entry to the newest that log or ref file know of."""
+        numbers = self._numbers(name)
+        try:
+            stored = reflog.read_ref(self._ref_path(name), name)
+        except DamagedError:
+            stored = None
+        if stored is not None:
+            numbers.append(stored.seq)
+        return range(min(numbers), max(numbers) + 1) if numbers else range(0)
+
+    def _numbers(self, name: str) -> list[int]:
+        return reflog.entry_numbers(self._log_dir(name))
+
+    def _entry(self, name: str, seq: int) -> LogEntry | None:
+        return reflog.read_entry(self._entry_path(name, seq), name, seq)
+
+    def _try_entry(self, name: str, seq: int) -> LogEntry | None:
+        try:
+            return self._entry(name, seq)
+        except DamagedError:
+            return None
+
+    def _first_time(self, name: str, numbers: list[int]) -> int | None:
+        """The time of the first readable entry."""
+        entries = (self._try_entry(name, seq) for seq in numbers)
+        return next((entry.time_ns for entry in entries if entry is not None), None)
+
+    # What changes it.
+
+    def _check_not_stale(self, entry: LogEntry) -> None:
+        """A writer that slept while others moved on and the log was pruned can create a number that had
+        been taken before. Pruning goes upward, so then the entry below is gone and a higher one is there."""
+        below = self._try_entry(entry.name, entry.seq - 1)
+        if below is not None and entry.previous in (b"", below.digest):
+            return
+        numbers = self._numbers(entry.name)
+        if not numbers or numbers[-1] <= entry.seq:
+            return
+        after = self._try_entry(entry.name, entry.seq + 1)
+        if after is not None and after.previous == entry.digest:
+            return  # ours, and somebody has built on it
+        if not files.remove(self._entry_path(entry.name, entry.seq)):
+            raise ConflictError(
+                f"{describe(entry.name)} was moved by others, and its log pruned, in this very moment",
+                hint="`mp reflog` tells whether this move is part of it",
+            )
+        raise _lost(entry.name, entry.old, self._state(entry.name).value)
+
+    def _follow_if_behind(self, name: str) -> bool:
+        """Rewrite a ref file that is damaged or lags behind the log; whether there was need."""
+        state = self._state(name)
+        try:
+            stored = reflog.read_ref(self._ref_path(name), name)
+        except DamagedError:
+            stored = None
+        if state.value is None or stored == Ref(name, state.seq, state.value, state.entry):
+            return False
+        self._follow(name, state)
+        return True
+
+    def _follow(self, name: str, state: _State) -> None:
+        """Bring the ref file after the log. The move has come to pass: what fails here is only a warning."""
+        path = self._ref_path(name)
+        try:
+            if state.value is None:
+                files.remove(path)
+                self._remove_empty(os.path.dirname(path))
+                return
+            files.make_directories(os.path.dirname(path))
+            if os.path.isdir(path):
+                _remove_empty_tree(path)
+            ref = Ref(name, state.seq, state.value, state.entry)
+            files.write_whole(path, reflog.ref_bytes(ref), self._tmp)
+        except StorageError as error:
+            self.progress.warn(
+                f"{describe(name)} has moved, but its ref file lags behind its log: {error.message}"
+            )
+
+    def _remove_empty(self, directory: str) -> None:
+        """Remove directories of refs that became empty, so that `a` may follow `a/b`."""
+        top = os.path.join(self._dir, "refs")
+        while os.path.dirname(os.path.dirname(directory)) != os.path.dirname(top):
+            if not files.remove_directory(directory):
+                return
+            directory = os.path.dirname(directory)
+
+    def _check_directory_conflict(self, name: str) -> None:
+        parts = name.split("/")
+        above = ["/".join(parts[:depth]) for depth in range(2, len(parts))]
+        taken = [other for other in above if self._lives(other)] or self.names(name + "/")[:1]
+        if taken:
+            raise UsageError(
+                f"{describe(name)} cannot be created: {describe(taken[0])} exists, "
+                "and a name cannot be part of another's path"
+            )
+
+    def _restore_entry(self, name: str, seq: int, state: _State) -> bool:
+        """Write again what entry `seq` must have said, from the old of the next and the new of the last."""
+        below, above = self._try_entry(name, seq - 1), self._try_entry(name, seq + 1)
+        if above is None and seq != state.seq:
+            return False
+        near = above or below
+        entry = LogEntry(
+            name,
+            seq,
+            old=below.new if below else None,
+            new=above.old if above else state.value,
+            time_ns=near.time_ns if near else 0,
+            who="",
+            why="restored by repair",
+            previous=below.digest if below else b"",
+        )
+        files.write_whole(self._entry_path(name, seq), reflog.entry_bytes(entry), self._tmp)
+        return True
+
+    def _ref_path(self, name: str) -> str:
+        return os.path.join(self._dir, "refs", name)
+
+    def _log_dir(self, name: str) -> str:
+        return os.path.join(self._dir, "logs", name)
+
+    def _entry_path(self, name: str, seq: int) -> str:
+        return os.path.join(self._dir, "logs", name, f"@{seq}")
+
+
+def _allowed(name: str) -> bool:
+    try:
+        check_name(name)
+    except UsageError:
+        return False
+    return True
+
+
+def _remove_empty_tree(directory: str) -> None:
+    for entry in list(os.scandir(directory)):
+        if entry.is_dir(follow_symlinks=False):
+            _remove_empty_tree(entry.path)
+    files.remove_directory(directory)
+
+
+def _lost(name: str, expected: ObjectId | None, found: ObjectId | None) -> ConflictError:
+    was = "absent" if expected is None else short(expected)
+    now = "absent" if found is None else short(found)
+    return ConflictError(
+        f"{describe(name)} was moved by somebody else: expected {was}, found {now}; nothing was changed",
+        hint="look at what is there now, and try again",
+    )
