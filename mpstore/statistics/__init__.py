@@ -1,0 +1,24 @@
+"""Floor 5: what is known of the deltas between a base and an expert without reading either.
+
+Relies on kernels, dtypes, store and records. Promises: `observe` is pure; rows become columns and columns
+rows without loss; the same pair of manifests gives the same record on any machine.
+"""
+
+from mpstore.statistics.columns import DeltaStatistics, from_columns, ref_name, to_columns
+from mpstore.statistics.gather import Collector
+from mpstore.statistics.histogram import Bin, Histogram
+from mpstore.statistics.observe import SKETCH_WIDTH, Row, observe, observe_raw
+
+__all__ = [
+    "SKETCH_WIDTH",
+    "Bin",
+    "Collector",
+    "DeltaStatistics",
+    "Histogram",
+    "Row",
+    "from_columns",
+    "observe",
+    "observe_raw",
+    "ref_name",
+    "to_columns",
+]

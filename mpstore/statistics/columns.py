@@ -1,0 +1,206 @@
+"""The statistics of a (base, expert) pair as columns, and their record.
+
+Relies on records and numpy. Promises: `from_columns(to_columns(s))` is `s`; a record that contradicts itself
+is DamagedError before anything of its claimed size is allocated. Layout of the record: docs/format.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mpstore.errors import DamagedError
+from mpstore.ids import ID_BYTES, ObjectId, to_hex
+from mpstore.records.model import Columns
+from mpstore.statistics import varints
+from mpstore.statistics.histogram import END_BITS, Histogram
+from mpstore.statistics.observe import SKETCH_WIDTH
+
+ExpertKind: TypeAlias = Literal["full", "delta"]
+PURPOSE: Final = "statistics"
+
+
+@dataclass(frozen=True)
+class DeltaStatistics:
+    """What is known of every block that base and expert share. Rows follow tensor key, then block order.
+
+    Shapes: offsets int64 (tensors + 1,), every other column (rows,), sketch (rows, SKETCH_WIDTH). Tensor t of
+    `keys` (sorted) has rows offsets[t]:offsets[t + 1]. delta_sq, delta_max, dot_base_delta and base_sq cover
+    the elements whose delta is finite; `nonfinite` counts the others. `equal`: the block is the base's, byte
+    for byte. `histograms` has the tensors of more than one block.
+    """
+
+    base_manifest: ObjectId
+    expert_manifest: ObjectId
+    expert_kind: ExpertKind
+    block_elements: int
+    keys: tuple[str, ...]
+    offsets: npt.NDArray[np.int64]
+    equal: npt.NDArray[np.bool_]
+    delta_sq: npt.NDArray[np.float64]
+    delta_max: npt.NDArray[np.float32]
+    dot_base_delta: npt.NDArray[np.float64]
+    base_sq: npt.NDArray[np.float64]
+    nonfinite: npt.NDArray[np.int64]
+    sketch: npt.NDArray[np.int8]
+    sketch_scale: npt.NDArray[np.float32]
+    histograms: Mapping[str, Histogram]
+    _position: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_position", {key: t for t, key in enumerate(self.keys)})
+
+    def rows(self, key: str) -> slice:
+        """The tensor's rows; empty where the pair does not share it."""
+        t = self._position.get(key)
+        return slice(0, 0) if t is None else slice(int(self.offsets[t]), int(self.offsets[t + 1]))
+
+    def sketch_vectors(self, rows: slice) -> npt.NDArray[np.float32]:
+        """float32 (m, SKETCH_WIDTH). For two experts of one base, the inner product of a block's vectors
+        estimates that of its deltas, with standard error about |delta_a| |delta_b| / sqrt(SKETCH_WIDTH)."""
+        return self.sketch[rows].astype(np.float32) * self.sketch_scale[rows, None]
+
+
+def ref_name(base_manifest: ObjectId, expert_manifest: ObjectId) -> str:
+    """The ref under which a pair's statistics are found."""
+    return f"stats/{to_hex(base_manifest, 16)}-{to_hex(expert_manifest, 16)}"
+
+
+def _array(values: npt.NDArray[Any]) -> tuple[str, tuple[int, ...], bytes]:
+    little = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
+    return little.dtype.str, little.shape, little.tobytes()
+
+
+def to_columns(statistics: DeltaStatistics) -> Columns:
+    """The record. Columns of the delta are kept only for rows that are not equal; they are zero elsewhere."""
+    moved = ~statistics.equal
+    odd = np.flatnonzero(statistics.nonfinite)
+    histograms = [statistics.histograms.get(key) for key in statistics.keys]
+    present = [h for h in histograms if h is not None]
+    edges = [np.diff(h.edges.astype(np.int64), prepend=0) for h in present]
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "blocks": np.diff(statistics.offsets).astype(np.uint32),
+        "equal": np.packbits(statistics.equal),
+        "delta_sq": statistics.delta_sq[moved],
+        "delta_max": statistics.delta_max[moved],
+        "dot_base_delta": statistics.dot_base_delta[moved],
+        "base_sq": statistics.base_sq,
+        "nonfinite_rows": odd.astype(np.uint32),
+        "nonfinite": statistics.nonfinite[odd],
+        "sketch": statistics.sketch[moved],
+        "sketch_scale": statistics.sketch_scale[moved],
+        "bins": np.array([0 if h is None else h.edges.size for h in histograms], np.uint32),
+        "edges": varints.encode(np.concatenate(edges) if edges else np.zeros(0, np.int64)),
+        "counts": varints.encode(np.concatenate([h.counts for h in present] or [np.zeros(0, np.int64)])),
+    }
+    meta = {
+        "base": to_hex(statistics.base_manifest),
+        "expert": to_hex(statistics.expert_manifest),
+        "kind": statistics.expert_kind,
+        "block_elements": statistics.block_elements,
+        "keys": list(statistics.keys),
+    }
+    return Columns(PURPOSE, meta, {name: _array(values) for name, values in arrays.items()})
+
+
+class _Reader:
+    """Takes arrays out of a record, each with the dtype and length that it must have."""
+
+    def __init__(self, record: Columns) -> None:
+        self._record = record
+
+    def take(self, name: str, dtype: str, length: int | None, width: int | None = None) -> npt.NDArray[Any]:
+        kind, shape, data = self._record.arrays.get(name, ("", (), b""))
+        expected_axes = 1 if width is None else 2
+        ok = kind == dtype and len(shape) == expected_axes and (width is None or shape[1] == width)
+        ok = ok and (length is None or shape[0] == length)
+        if not ok or len(data) != int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize:
+            raise _damaged(f"column {name} has dtype {kind!r}, shape {shape}, {len(data)} bytes")
+        return np.frombuffer(data, dtype).reshape(shape)
+
+
+def _damaged(what: str) -> DamagedError:
+    return DamagedError(f"statistics record: {what}", hint="make it anew with `mp analyze`")
+
+
+def from_columns(record: Columns) -> DeltaStatistics:
+    """The statistics of a record; DamagedError where it contradicts itself."""
+    base, expert, kind, block_elements, keys = _meta(record)
+    reader = _Reader(record)
+    blocks = reader.take("blocks", "<u4", len(keys))
+    offsets = np.zeros(len(keys) + 1, np.int64)
+    np.cumsum(blocks, out=offsets[1:])
+    base_sq = reader.take("base_sq", "<f8", None)
+    rows = base_sq.size
+    if int(offsets[-1]) != rows:
+        raise _damaged(f"{rows} rows for {int(offsets[-1])} blocks")
+    equal = np.unpackbits(reader.take("equal", "|u1", -(-rows // 8)), count=rows).astype(np.bool_)
+    moved = ~equal
+    some = int(moved.sum())
+
+    def spread(name: str, dtype: str, width: int | None = None) -> npt.NDArray[Any]:
+        column = np.zeros((rows,) if width is None else (rows, width), dtype)
+        column[moved] = reader.take(name, dtype, some, width)
+        return column
+
+    nonfinite = np.zeros(rows, np.int64)
+    at = reader.take("nonfinite_rows", "<u4", None)
+    if at.size and int(at.max()) >= rows:
+        raise _damaged("a non-finite row past the end")
+    nonfinite[at] = reader.take("nonfinite", "<i8", at.size)
+    return DeltaStatistics(
+        base,
+        expert,
+        kind,
+        block_elements,
+        keys,
+        offsets,
+        equal,
+        spread("delta_sq", "<f8"),
+        spread("delta_max", "<f4"),
+        spread("dot_base_delta", "<f8"),
+        base_sq,
+        nonfinite,
+        spread("sketch", "|i1", SKETCH_WIDTH),
+        spread("sketch_scale", "<f4"),
+        _histograms(reader, keys),
+    )
+
+
+def _meta(record: Columns) -> tuple[ObjectId, ObjectId, ExpertKind, int, tuple[str, ...]]:
+    meta = record.meta
+    try:
+        base, expert = bytes.fromhex(meta["base"]), bytes.fromhex(meta["expert"])
+        kind, block_elements, keys = meta["kind"], meta["block_elements"], tuple(meta["keys"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(f"its meta lacks {error}") from None
+    named = all(isinstance(key, str) for key in keys) and list(keys) == sorted(set(keys))
+    ids = len(base) == ID_BYTES and len(expert) == ID_BYTES
+    if record.purpose != PURPOSE or kind not in ("full", "delta") or not named or not ids:
+        raise _damaged("its meta is not that of statistics")
+    if not isinstance(block_elements, int) or block_elements < 1:
+        raise _damaged(f"block_elements {block_elements!r}")
+    return base, expert, kind, block_elements, keys
+
+
+def _histograms(reader: _Reader, keys: tuple[str, ...]) -> dict[str, Histogram]:
+    sizes = reader.take("bins", "<u4", len(keys)).astype(np.int64)
+    total = int(sizes.sum())
+    steps = varints.decode(reader.take("edges", "|u1", None), total)
+    counts = varints.decode(reader.take("counts", "|u1", None), total)
+    if steps is None or counts is None or (counts.size and int(counts.min()) < 1):
+        raise _damaged("histograms that do not add up")
+    found = {}
+    ends = np.cumsum(sizes)
+    for key, size, end in zip(keys, sizes, ends, strict=True):
+        if size == 0:
+            continue
+        edges = np.cumsum(steps[end - size : end])
+        if int(edges[-1]) >= END_BITS or bool((steps[end - size + 1 : end] < 1).any()):
+            raise _damaged(f"the histogram of {key} is not ascending")
+        found[key] = Histogram(edges.astype(np.uint16), counts[end - size : end])
+    return found
