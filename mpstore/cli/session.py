@@ -52,6 +52,19 @@ class Session:
             return Repository.open(Path(named), progress=self.progress(), say=self.say)
         return Repository.discover(self.start(), progress=self.progress(), say=self.say)
 
+    def author(self) -> str:
+        """Who commits: `MP_AUTHOR`, or user@host."""
+        import getpass
+        import socket
+
+        named = os.environ.get("MP_AUTHOR")
+        if named:
+            return named
+        try:
+            return f"{getpass.getuser()}@{socket.gethostname()}"
+        except (OSError, KeyError):  # a container's user without a name
+            return f"{os.getuid()}@{socket.gethostname()}"
+
     def progress(self) -> Progress:
         """Bars on a terminal, warnings always; nothing but collected warnings with `--json`."""
         from mpstore.cli.progress import sink
@@ -63,7 +76,7 @@ class Session:
         if not (self.quiet or self.as_json):
             click.echo(line, err=True)
 
-    def answer(self, value: Mapping[str, Any] | list[Any], lines: Iterable[str]) -> None:
+    def answer(self, value: Mapping[str, Any], lines: Iterable[str]) -> None:
         """Print the answer to a question: the JSON document, or the lines."""
         if self.as_json:
             self._document(value)
@@ -76,8 +89,8 @@ class Session:
         if self.as_json or not self.quiet:
             self.answer(value, lines)
 
-    def _document(self, value: Mapping[str, Any] | list[Any]) -> None:
-        if self.warnings and isinstance(value, Mapping):
+    def _document(self, value: Mapping[str, Any]) -> None:
+        if self.warnings:
             value = {**value, "warnings": self.warnings}
         click.echo(to_json(value))
 

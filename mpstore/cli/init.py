@@ -1,0 +1,46 @@
+"""`mp init`: create a repository."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from mpstore.cli.options import verb
+from mpstore.cli.session import Session
+
+
+@verb(
+    "init",
+    """
+  mp init                          here
+  mp init ./family --compression max
+""",
+)
+@click.argument("directory", required=False, metavar="[DIR]")
+@click.option(
+    "--block-elements",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Elements of a block (default: 131072, which is 256 KiB of bf16).",
+)
+@click.option(
+    "--compression",
+    type=click.Choice(["fast", "default", "max"]),
+    default="default",
+    show_default=True,
+    help="What size may cost in speed.",
+)
+def command(session: Session, directory: str | None, block_elements: int | None, compression: str) -> None:
+    """Create a repository: a directory .mp in DIR (default: here), with sample hooks."""
+    from mpstore.api import Repository
+
+    named = os.environ.get("MP_DIR") if session.directory is None else None
+    target = session.path(directory or named or ".")
+    repository = Repository.init(target, block_elements=block_elements, compression=compression)
+    value = {
+        "repository": repository.mp_dir,
+        "block_elements": repository.block_elements,
+        "compression": compression,
+    }
+    session.report(value, [f"created an empty repository in {repository.mp_dir}"])
