@@ -219,6 +219,7 @@ _SHAPES: Final[dict[type[Any], Structure]] = {
             ("facts", Table(Text())),
             ("fallbacks", Table(Text())),
             ("recipe", Text()),
+            ("base_model", Text()),
         ),
     ),
     model.Coverage: Structure(

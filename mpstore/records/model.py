@@ -129,8 +129,11 @@ class Plan:
     overrides (gradients, filters) already resolved: tensor key -> {"global": {...}, "experts": [{...}]},
     present only for tensors that differ from the defaults. `outputs` maps output tensor key -> source key
     lists when slices rearrange layers; empty for a plain merge. `bound` is on the l2 norm of the output's
-    error, `relative_bound` the same over the norm of the base. `facts` records per tensor how thresholds
-    are found ("exact" or "edge"); `fallbacks` why an expert was selected by whole tensors.
+    error, `relative_bound` the same over the norm of the base; both are inf where something that was never
+    measured is omitted. `binding` is the limit that decided: "none", "budget" or "max_error". `facts` records
+    how thresholds are found, for tensors whose operator asks for any: one word per expert, joined by commas
+    ("exact": all its blocks are read, "edge": some, so the statistics' bin edge serves, "none").
+    `fallbacks` says why an expert was selected by whole tensors. `base_model` is what the user called the base.
     """
 
     KIND: ClassVar[str] = "plan"
@@ -159,6 +162,7 @@ class Plan:
     facts: Mapping[str, str]
     fallbacks: Mapping[str, str]
     recipe: str
+    base_model: str = ""
 
 
 @dataclass(frozen=True)
