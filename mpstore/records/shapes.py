@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 MAX_LIST = 4096  # msgpack preallocates lists from their claimed length: this bounds what a lie can cost
 MAX_DEPTH = 16
-MAX_TEXT_CHARACTERS = 4 * 2**20
+MAX_TEXT_CHARACTERS = 2**26
 MAX_NAME_BYTES = 4096
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FORBIDDEN_COMPONENTS = frozenset({"", ".", "..", ".mp", ".git"})

@@ -102,7 +102,7 @@ def to_columns(statistics: DeltaStatistics) -> Columns:
         "expert": to_hex(statistics.expert_manifest),
         "kind": statistics.expert_kind,
         "block_elements": statistics.block_elements,
-        "keys": list(statistics.keys),
+        "keys": "\n".join(statistics.keys),  # no list: records keep those short
     }
     return Columns(PURPOSE, meta, {name: _array(values) for name, values in arrays.items()})
 
@@ -175,8 +175,8 @@ def _meta(record: Columns) -> tuple[ObjectId, ObjectId, ExpertKind, int, tuple[s
     meta = record.meta
     try:
         base, expert = bytes.fromhex(meta["base"]), bytes.fromhex(meta["expert"])
-        kind, block_elements, keys = meta["kind"], meta["block_elements"], tuple(meta["keys"])
-    except (KeyError, TypeError, ValueError) as error:
+        kind, block_elements, keys = meta["kind"], meta["block_elements"], _lines(meta["keys"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(f"its meta lacks {error}") from None
     named = all(isinstance(key, str) for key in keys) and list(keys) == sorted(set(keys))
     ids = len(base) == ID_BYTES and len(expert) == ID_BYTES
@@ -185,6 +185,10 @@ def _meta(record: Columns) -> tuple[ObjectId, ObjectId, ExpertKind, int, tuple[s
     if not isinstance(block_elements, int) or block_elements < 1:
         raise _damaged(f"block_elements {block_elements!r}")
     return base, expert, kind, block_elements, keys
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(text.split("\n")) if text else ()
 
 
 def _histograms(reader: _Reader, keys: tuple[str, ...]) -> dict[str, Histogram]:
