@@ -16,8 +16,6 @@ import numpy.typing as npt
 from mpstore.kernels import random_numpy
 
 Floats: TypeAlias = npt.NDArray[np.float32]
-GRAM_CHUNK = 64
-_LANES = 8
 
 
 @dataclass(frozen=True)
@@ -86,31 +84,3 @@ def _elected(parts: list[Floats], total: Floats, terms: Terms) -> Floats:
         divisor[divisor == 0] = 1
         mixed /= divisor
     return mixed
-
-
-def accumulate_gram(total: npt.NDArray[np.float64], rows: Sequence[Floats | None]) -> None:
-    """Add to the symmetric (k, k) `total` the inner products of k rows of shape (n,); None is zeros.
-
-    Products and sums in float64: in each chunk of 64 elements eight lanes, the lanes pairwise, then chunk
-    after chunk onto the total. A last, shorter chunk counts as filled up with zeros.
-    """
-    for i, left in enumerate(rows):
-        for j, right in enumerate(rows[: i + 1]):
-            if left is None or right is None:
-                continue
-            with np.errstate(all="ignore"):
-                value = _dot_onto(total[i, j], left, right)
-            total[i, j] = total[j, i] = value
-
-
-def _dot_onto(value: float, left: Floats, right: Floats) -> float:
-    products = left.astype(np.float64) * right
-    products = np.concatenate([products, np.zeros(-products.size % GRAM_CHUNK)])
-    steps = products.reshape(-1, GRAM_CHUNK // _LANES, _LANES)
-    lanes = steps[:, 0].copy()
-    for step in range(1, GRAM_CHUNK // _LANES):
-        lanes += steps[:, step]
-    half = lanes[:, :4] + lanes[:, 4:]
-    quarter = half[:, :2] + half[:, 2:]
-    chunks = quarter[:, 0] + quarter[:, 1]
-    return float(np.add.accumulate(np.concatenate([[value], chunks]))[-1])

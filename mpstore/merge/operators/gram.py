@@ -1,19 +1,24 @@
-"""The fact `gram`: inner products of base and deltas over a tensor, block after block.
+"""The fact `gram`: inner products of base and deltas over a tensor, and vectors written in that basis.
 
-Relies on kernels. Promises: the same bits whatever the block size (a multiple of 64 elements).
+Relies on kernels. Promises: the same bits whatever the block size (a multiple of 64 elements), and results
+that do not show the experts' order: whoever computes with a `Frame` meets the experts in key order.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from mpstore.kernels import merge_numpy
-from mpstore.merge.operators.protocol import Array
+from mpstore.kernels import execute_numpy
+from mpstore.merge.operators import task_vectors
+from mpstore.merge.operators.protocol import Array, Block, Facts, TensorContext
 
 Gram = npt.NDArray[np.float64]
+Coefficients = npt.NDArray[np.float64]
 
 
 def start(experts: int) -> Gram:
@@ -26,4 +31,68 @@ def accumulate(gram: Gram, base: Array, deltas: Sequence[Array | None]) -> None:
 
     Every block but a tensor's last must have a multiple of 64 elements.
     """
-    merge_numpy.accumulate_gram(gram, [base, *deltas])
+    rows = (base, *deltas)
+    sums = np.empty(1 - (-base.size // execute_numpy.CHUNK), np.float64)
+    for i, left in enumerate(rows):
+        for j, right in enumerate(rows[: i + 1]):
+            if left is not None and right is not None:
+                sums[0] = gram[i, j]
+                with np.errstate(all="ignore"):
+                    execute_numpy.dot_chunks(left, right, sums[1:])
+                    gram[i, j] = gram[j, i] = np.add.accumulate(sums)[-1]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The models as vectors v_1 .. v_K in key order: `order[k]` is the recipe's position of v_k.
+
+    products: (K, K) inner products. weights: v_i is the model x_i = b + delta_i itself; else its delta.
+    """
+
+    order: tuple[int, ...]
+    products: Gram
+    weights: bool
+
+    def norms(self) -> Coefficients:
+        """‖v_i‖, shape (K,)."""
+        return np.sqrt(np.maximum(np.diagonal(self.products), 0.0))
+
+    def inner(self, left: Coefficients, right: Coefficients) -> float:
+        """<Σ left_i v_i, Σ right_i v_i>, exactly rounded."""
+        terms = left[:, None] * self.products * right[None, :]
+        return math.fsum(terms.ravel()) if np.isfinite(terms).all() else math.nan
+
+    def norm(self, vector: Coefficients) -> float:
+        """‖Σ vector_i v_i‖."""
+        square = self.inner(vector, vector)
+        return square if math.isnan(square) else math.sqrt(max(square, 0.0))
+
+
+def frame(facts: Facts, context: TensorContext, *, weights: bool) -> Frame:
+    """The experts' vectors in key order, from the fact `gram`."""
+    if facts.gram is None:
+        raise ValueError("this operator needs the fact gram")
+    order = task_vectors.in_key_order(context.experts)
+    index = [i + 1 for i in order]
+    products = facts.gram[np.ix_(index, index)]
+    if weights:
+        along = facts.gram[0, index]
+        products = facts.gram[0, 0] + (along[:, None] + along[None, :]) + products
+    return Frame(tuple(order), products, weights)
+
+
+def combine(block: Block, context: TensorContext, vectors: Frame, factors: Coefficients) -> Array:
+    """Σ factors_i v_i for one block; with deltas as vectors, the base is added."""
+    by_position = [0.0] * len(context.experts)
+    for position, factor in zip(vectors.order, factors, strict=True):
+        by_position[position] = float(factor)
+    base_scale = math.fsum(factors) if vectors.weights else 1.0
+    return task_vectors.merge(
+        block,
+        context,
+        elect=False,
+        normalize=False,
+        weights=by_position,
+        factor=1.0,
+        base_scale=base_scale,
+    )

@@ -11,28 +11,12 @@ from collections.abc import Mapping
 from mpstore.errors import UsageError
 from mpstore.merge.operators import task_vectors
 from mpstore.merge.operators.parameters import INT8_MASK, WEIGHT, normalize
-from mpstore.merge.operators.protocol import (
-    Array,
-    Block,
-    Facts,
-    Operator,
-    Parameter,
-    TensorContext,
-    Value,
-)
-
-BASE_WEIGHT = Parameter(
-    "base_weight", "global", "number", 0.0, "the base's own weight, where a recipe lists it among the models"
-)
-
-
-def _total(context: TensorContext) -> float:
-    return math.fsum([e.weight for e in context.experts] + [task_vectors.number(context, "base_weight", 0.0)])
+from mpstore.merge.operators.protocol import Array, Block, Facts, Operator, TensorContext, Value
 
 
 def _shares(context: TensorContext) -> tuple[tuple[float, ...], float]:
-    """The factor of each delta, and of the base."""
-    total = _total(context)
+    """The factor of each delta, and of the base. A base listed as a model is an expert without a delta."""
+    total = task_vectors.weights_sum(context)
     if not task_vectors.flag(context, "normalize", True):
         return tuple(e.weight for e in context.experts), total
     return tuple(e.weight / total for e in context.experts), 1.0
@@ -57,7 +41,7 @@ def _keeps_base(context: TensorContext) -> bool:
 def _check(params: Mapping[str, Value], experts: tuple[Mapping[str, Value], ...]) -> None:
     if not params.get("normalize", True):
         return
-    weights = [float(e.get("weight", 1.0)) for e in experts] + [float(params.get("base_weight", 0.0))]
+    weights = [float(e.get("weight", 1.0)) for e in experts]
     if abs(math.fsum(weights)) < 1e-8:
         raise UsageError(
             f"linear divides by the sum of the weights, and {weights} sum to 0",
@@ -81,7 +65,7 @@ LINEAR = Operator(
     summary="weighted mean of the models",
     formula="Σwᵢxᵢ / Σwᵢ = b + Σ(wᵢ/Σw)δᵢ; normalize: false gives Σwᵢxᵢ",
     source="Wortsman et al., Model soups, arXiv:2203.05482",
-    parameters=(WEIGHT, normalize(True), BASE_WEIGHT, INT8_MASK),
+    parameters=(WEIGHT, normalize(True), INT8_MASK),
     apply=_apply,
     additive=True,
     coefficients=_coefficients,

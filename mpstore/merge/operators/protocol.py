@@ -120,7 +120,9 @@ class Operator:
     keeps_base(context): where every delta is zero the output *is* the base, bit for bit, so that such a
         block need be neither read nor written. False: the formula rescales the base as well.
     models: (fewest, most) experts it takes; most None = any number.
-    base_required: a base model is needed for the formula (all others take the first model as origin).
+    base_required: a base model is needed for the formula. The others take the first model as origin where
+        a recipe names no base; it is then an expert as well, one whose deltas are all None.
+    base_counts: a base that a recipe names without listing it is one of the models too (as in mergekit).
     check(context-free global params, list of expert params) -> None or raises UsageError.
     """
 
@@ -140,6 +142,7 @@ class Operator:
     keeps_base: Callable[[TensorContext], bool] = _always
     models: tuple[int, int | None] = (1, None)
     base_required: bool = True
+    base_counts: bool = False
     aliases: tuple[str, ...] = ()
     defaults: Mapping[str, Value] = field(default_factory=dict)
     check: Callable[[Mapping[str, Value], tuple[Mapping[str, Value], ...]], None] | None = None
