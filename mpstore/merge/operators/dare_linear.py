@@ -33,4 +33,5 @@ DARE_LINEAR = Operator(
     additive=True,
     coefficients=_coefficients,
     unit=dare.unit,
+    random=True,
 )

@@ -24,4 +24,5 @@ DARE_TIES = Operator(
     parameters=(WEIGHT, DENSITY, LAMBDA, normalize(False), RESCALE, INT8_MASK),
     apply=_apply,
     unit=dare.unit,
+    random=True,
 )

@@ -119,6 +119,7 @@ class Operator:
         of that many elements. None: nothing that grows with the run.
     keeps_base(context): where every delta is zero the output *is* the base, bit for bit, so that such a
         block need be neither read nor written. False: the formula rescales the base as well.
+    random: masks are drawn, so the result depends on the seed, the tensor's name and the experts' keys too.
     models: (fewest, most) experts it takes; most None = any number.
     base_required: a base model is needed for the formula. The others take the first model as origin where
         a recipe names no base; it is then an expert as well, one whose deltas are all None.
@@ -140,6 +141,7 @@ class Operator:
     unit: Callable[[TensorContext], int] | None = None
     scratch_bytes: Callable[[int, int], int] | None = None
     keeps_base: Callable[[TensorContext], bool] = _always
+    random: bool = False
     models: tuple[int, int | None] = (1, None)
     base_required: bool = True
     base_counts: bool = False
