@@ -86,7 +86,10 @@ def known(name: str) -> Dtype:
 
 def of_numpy(dtype: np.dtype[Any]) -> Dtype | None:
     """The safetensors dtype whose numpy type this is, or None."""
-    return next((entry for entry in DTYPES.values() if entry.numpy == dtype), None)
+    # numpy holds None to equal float64
+    return next(
+        (entry for entry in DTYPES.values() if entry.numpy is not None and entry.numpy == dtype), None
+    )
 
 
 def tensor_bytes(dtype: Dtype, elements: int) -> int | None:
