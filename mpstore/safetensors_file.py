@@ -29,7 +29,7 @@ Read: TypeAlias = Callable[[int], Buffer]
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor as its header describes it; its bytes are data[start:stop], data starting after the header."""
+    """One tensor as its header describes it; its bytes are data[start:stop] of what follows it."""
 
     name: str
     dtype: Dtype
@@ -188,13 +188,11 @@ def _tensor(name: str, entry: Any, where: str) -> TensorInfo:
         raise _damaged(at, f"data_offsets {_brief(offsets)} are not two ascending positions")
     expected = _expected_bytes(dtype, shape)
     if expected is None:
-        raise _damaged(
-            at, f"shape {_brief(shape)} of {dtype.name} is no number of bytes that a file can hold"
-        )
+        raise _damaged(at, f"shape {_brief(shape)} of {dtype.name} is no whole number of bytes below 2^63")
     if offsets[1] - offsets[0] != expected:
+        given = offsets[1] - offsets[0]
         raise _damaged(
-            at,
-            f"shape {_brief(shape)} of {dtype.name} takes {expected} bytes, data_offsets give {offsets[1] - offsets[0]}",
+            at, f"shape {_brief(shape)} of {dtype.name} takes {expected} bytes, data_offsets give {given}"
         )
     return TensorInfo(name, dtype, tuple(shape), offsets[0], offsets[1])
 
