@@ -113,11 +113,10 @@ class ObjectStore:
             yield from self._fetch_pack(locations, group, purpose)
 
     def _fetch_pack(self, locations: Locations, rows: npt.NDArray[np.int64], purpose: str) -> Iterator[Frame]:
-        number = int(locations.pack[rows[0]])
         offsets = locations.offset[rows].tolist()
         places = list(zip(offsets, locations.frame_bytes[rows].tolist(), strict=True))
         try:
-            pack = self._pack(number)
+            pack = self._pack(int(locations.pack[rows[0]]))
         except FileNotFoundError:
             yield from self._fetch_moved(locations, rows, purpose)
             return
@@ -125,19 +124,19 @@ class ObjectStore:
             start = places[i][0]
             try:
                 data = pack.read(start, places[j - 1][0] + places[j - 1][1] - start, purpose, self.meter)
-            except DamagedError as error:
-                for row in rows[i:j]:
-                    yield self._another_copy(locations, int(row), purpose, error)
-                continue
-            for (offset, length), row in zip(places[i:j], rows[i:j], strict=True):
-                piece = data[offset - start : offset - start + length]
-                yield self._frame(pack, piece, offset, locations, int(row), purpose)
+            except DamagedError:
+                data = None  # each on its own then: one bad place must not spoil its neighbours
+            for (offset, length), row in zip(places[i:j], rows[i:j].tolist(), strict=True):
+                piece = None if data is None else data[offset - start : offset - start + length]
+                yield self._frame(pack, piece, locations, row, purpose)
 
     def _frame(
-        self, pack: PackFile, data: memoryview, offset: int, locations: Locations, row: int, purpose: str
+        self, pack: PackFile, data: memoryview | None, locations: Locations, row: int, purpose: str
     ) -> Frame:
-        wanted = locations.ids[row].tobytes()
+        wanted, offset = locations.ids[row].tobytes(), int(locations.offset[row])
         try:
+            if data is None:
+                data = pack.read(offset, int(locations.frame_bytes[row]), purpose, self.meter)
             frame = pack.frame(data, offset, purpose, row)
             if frame.id != wanted:
                 raise DamagedError(f"pack {pack.name}, offset {offset}: not the object {short(wanted)}")
@@ -149,9 +148,9 @@ class ObjectStore:
         """The frame from another place, when the index lied or there is a second copy; else the error."""
         self.packs.prove_indexes()
         wanted = locations.ids[row].tobytes()
-        tried = (int(locations.pack[row]), int(locations.offset[row]))
+        tried = _place(locations, row)
         for place in self.packs.copies(wanted):
-            if (int(place.pack[0]), int(place.offset[0])) == tried:
+            if _place(place, 0) == tried:
                 continue
             try:
                 frame = self._read_frame_at(place, purpose, row)
@@ -268,6 +267,10 @@ def decode_frame(frame: Frame, base_raw: Any) -> npt.NDArray[np.uint8]:
     if object_id(header.form, raw.data) != frame.id:
         raise DamagedError(f"{where}: the content is not that of object {short(frame.id)}")
     return raw
+
+
+def _place(locations: Locations, row: int) -> tuple[int, int, int]:
+    return int(locations.pack[row]), int(locations.offset[row]), int(locations.frame_bytes[row])
 
 
 def _absent(own_id: ObjectId) -> DamagedError:

@@ -77,7 +77,7 @@ class Entry:
 
 
 class PackFile:
-    """An open pack. Threads share it; the file is closed when the last one lets go of it."""
+    """An open pack of `size` bytes. Threads share it; it is closed when the last one lets go of it."""
 
     def __init__(self, path: str) -> None:
         """FileNotFoundError: it is not there. StorageError: it cannot be opened."""
@@ -90,6 +90,7 @@ class PackFile:
             raise
         except OSError as error:
             raise StorageError(f"{path}: {error.strerror}") from error
+        self.size = os.fstat(self._fd).st_size
         _switch_off_read_ahead(self._fd)
 
     def __del__(self) -> None:
@@ -101,13 +102,10 @@ class PackFile:
             os.close(self._fd)
             self._fd = -1
 
-    @property
-    def size(self) -> int:
-        """Bytes of the file."""
-        return os.fstat(self._fd).st_size
-
     def read(self, offset: int, length: int, purpose: str, meter: ReadMeter | None) -> memoryview:
         """Exactly `length` bytes at `offset`; DamagedError where the file ends before."""
+        if offset + length > self.size:
+            raise DamagedError(f"pack {self.name}: {length} bytes at offset {offset} are past its end")
         if _read_observer is not None:
             _read_observer(self.path, offset, length, purpose)
         parts = []

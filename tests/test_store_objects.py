@@ -1,0 +1,388 @@
+"""The store and its writer: what goes in comes out, once, verified, at the cost that was told."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mpstore import files
+from mpstore.codecs import Format
+from mpstore.errors import DamagedError, NotFoundError, StorageError
+from mpstore.ids import block_id
+from mpstore.store import Hint, ObjectStore, set_read_observer
+from mpstore.store.packset import pack_ids
+from tests.store_material import bf16_block, fill, fine_tuned, open_store
+
+
+def packs_of(root: Path, suffix: str = ".pack") -> list[Path]:
+    return sorted((root / "objects" / "packs").glob("*" + suffix))
+
+
+class Warnings:
+    """A progress sink that keeps what it was warned of."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.messages.append(message)
+
+
+def test_what_goes_in_comes_out_by_any_store(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    content = fill(store)
+    for reader in (store, ObjectStore.open(str(tmp_path))):
+        for own_id, raw in content.items():
+            assert bytes(reader.read(own_id)) == raw
+    assert len(packs_of(tmp_path)) > 3
+    assert os.listdir(tmp_path / "tmp") == os.listdir(tmp_path / "sessions") == []
+
+
+def test_identical_blocks_are_stored_once_within_and_between_sessions(tmp_path: Path) -> None:
+    store = open_store(tmp_path, 1 << 20)
+    block = bf16_block(1)
+    with store.writer("one") as writer:
+        first, second = writer.prepare(block, Hint(Format.BF16)), writer.prepare(block, Hint(Format.BF16))
+        assert writer.append(second) == writer.append(first)  # whoever comes first writes it
+        summary = writer.finish()
+    assert (summary.new_blocks, summary.reused_blocks, summary.raw_bytes) == (1, 1, 2 * len(block))
+    with ObjectStore.open(str(tmp_path)).writer("two") as writer:
+        assert writer.prepare(block).reused
+        writer.put(block)
+        writer.put_record("plan", b"p")
+        writer.put_record("plan", b"p")
+        summary = writer.finish()
+    assert (summary.new_blocks, summary.reused_blocks, summary.new_records) == (0, 1, 1)
+
+
+def test_many_threads_prepare_while_one_appends_in_order(tmp_path: Path) -> None:
+    store = open_store(tmp_path, 4096)
+    blocks = [bf16_block(i % 40, 256) for i in range(400)]
+    with store.writer("threads") as writer, ThreadPoolExecutor(8) as pool:
+        for prepared, block in zip(
+            pool.map(lambda b: writer.prepare(b, Hint(Format.BF16)), blocks), blocks, strict=True
+        ):
+            assert writer.append(prepared) == block_id(block)
+        summary = writer.finish()
+    assert (summary.new_blocks, summary.reused_blocks) == (40, 360)
+    assert all(bytes(store.read(block_id(block))) == block for block in blocks[:40])
+
+
+def test_a_delta_never_leans_on_a_delta(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    base = bf16_block(1, 1024)
+    tuned, again = fine_tuned(base, 2), fine_tuned(fine_tuned(base, 2), 3)
+    with store.writer("chain") as writer:
+        base_id = writer.put(base, Hint(Format.BF16))
+        tuned_id = writer.put(tuned, Hint(Format.BF16, base_id, base))
+        writer.flush()
+        again_id = writer.put(again, Hint(Format.BF16, tuned_id, tuned))
+        writer.finish()
+    places = store.locate(base_id + tuned_id + again_id)
+    assert places.base_ids[0].tobytes() == bytes(32)
+    assert places.base_ids[1].tobytes() == base_id
+    assert places.base_ids[2].tobytes() == base_id  # not tuned_id: that one is a delta itself
+    assert bytes(store.read(again_id)) == again
+
+
+def test_a_hint_that_leads_nowhere_is_ignored(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    base, tuned = bf16_block(1), fine_tuned(bf16_block(1), 2)
+    with store.writer("x") as writer:
+        own = writer.put(tuned, Hint(Format.BF16, block_id(base), base))
+        assert writer.put(tuned, Hint(Format.BF16, own, tuned)) == own
+        writer.finish()
+    assert not store.locate(own).based[0]
+    assert bytes(store.read(own)) == tuned
+
+
+def test_invariant_01_packs_are_durable_before_indexes_and_blocks_before_records(tmp_path: Path) -> None:
+    store = open_store(tmp_path, 1 << 20)
+    seen: list[tuple[str, str]] = []
+
+    def observe(operation: files.Operation) -> None:
+        seen.append((operation.kind, operation.target or operation.path))
+
+    files.set_observer(observe)
+    try:
+        content = fill(store, 3)
+    finally:
+        files.set_observer(None)
+    steps = [
+        (kind, os.path.splitext(path)[1])
+        for kind, path in seen
+        if kind in ("fsync", "rename") or path.endswith("packs")
+    ]
+    steps = [(kind, suffix if kind == "rename" else "") for kind, suffix in steps if kind != "mkdir"]
+    one = [
+        ("fsync", ""),
+        ("rename", ".pack"),
+        ("fsync_dir", ""),
+        ("fsync", ""),
+        ("rename", ".idx"),
+        ("fsync_dir", ""),
+    ]
+    assert steps == one + one
+    published = [path for kind, path in seen if kind == "rename" and path.endswith(".pack")]
+    record = next(own_id for own_id, raw in content.items() if raw.startswith(b"record"))
+    number = int(store.locate(record).pack[0])
+    assert store.packs.ids[number].hex() in published[1]  # the record's pack came second
+
+
+def test_reads_cost_exactly_the_frames_that_were_asked_for(tmp_path: Path) -> None:
+    content = fill(open_store(tmp_path, 1 << 20), 30)
+    store = ObjectStore.open(str(tmp_path))
+    places = store.locate(b"".join(content))
+    rows = np.flatnonzero(np.random.default_rng(1).random(len(places)) < 0.5)
+    reads: list[tuple[str, int, int]] = []
+    set_read_observer(lambda path, offset, length, _: reads.append((path, offset, length)))
+    try:
+        frames = list(store.fetch(places, rows, "expert"))
+    finally:
+        set_read_observer(None)
+    expected = int(places.frame_bytes[rows].sum())
+    assert sum(length for _, _, length in reads) == expected == store.meter.read_bytes("expert")
+    assert store.meter.read_bytes() == expected
+    assert len(reads) < len(rows)  # neighbours together
+    assert sorted(frame.row for frame in frames) == rows.tolist()
+    for frame in frames:
+        assert frame.id == places.ids[frame.row].tobytes()
+        assert bytes(store.decode(frame)) == content[frame.id]
+    assert store.meter.read_bytes("base") == 0  # a base that decode had to read counts for the expert too
+
+
+def test_decoding_with_the_base_at_hand_reads_nothing(tmp_path: Path) -> None:
+    store = open_store(tmp_path, 1 << 20)
+    content = fill(store, 5)
+    places = store.locate(b"".join(content))
+    based = np.flatnonzero(places.based)
+    assert based.size == 5
+    frames = list(store.fetch(places, based, "expert"))
+    before = store.meter.read_bytes()
+    for frame in frames:
+        assert bytes(store.decode(frame, content[frame.base])) == content[frame.id]
+        with pytest.raises(DamagedError, match=frame.pack):
+            store.decode(frame, bytes(len(content[frame.base])))
+    assert store.meter.read_bytes() == before
+
+
+def test_invariant_04_a_flipped_bit_anywhere_in_a_pack_is_an_error_or_is_not_needed(tmp_path: Path) -> None:
+    content = fill(open_store(tmp_path, 1 << 20), 2)
+    for path in packs_of(tmp_path):
+        data = path.read_bytes()
+        for place in range(0, len(data), 2):
+            bits = bytearray(data)
+            bits[place] ^= 1
+            path.write_bytes(bits)
+            store = ObjectStore.open(str(tmp_path))
+            failed = 0
+            for own_id, raw in content.items():
+                try:
+                    assert bytes(store.read(own_id)) == raw
+                except DamagedError as error:
+                    failed += "offset" in error.message or "in no pack" in error.message
+            assert failed >= (place >= 8)
+        path.write_bytes(data)
+
+
+def test_a_flipped_bit_anywhere_in_an_index_harms_nothing(tmp_path: Path) -> None:
+    content = fill(open_store(tmp_path, 1 << 20), 2)
+    for path in packs_of(tmp_path, ".idx"):
+        data = path.read_bytes()
+        for place in range(0, len(data), 3):
+            bits = bytearray(data)
+            bits[place] ^= 1
+            path.write_bytes(bits)
+            store = ObjectStore.open(str(tmp_path))
+            assert all(bytes(store.read(own_id)) == raw for own_id, raw in content.items())
+        path.write_bytes(data)
+
+
+def test_a_large_index_that_lies_is_found_out_when_something_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mpstore.store import packindex
+
+    content = fill(open_store(tmp_path, 1 << 20), 3)
+    monkeypatch.setattr(packindex.open_index, "__defaults__", (0,))  # none is proved on opening, as if large
+    for path in packs_of(tmp_path, ".idx"):
+        data = path.read_bytes()
+        for place in range(60, len(data), 7):
+            bits = bytearray(data)
+            bits[place] ^= 255
+            path.write_bytes(bits)
+            warnings = Warnings()
+            store = ObjectStore.open(str(tmp_path), progress=warnings)
+            assert all(bytes(store.read(own_id)) == raw for own_id, raw in content.items())
+        path.write_bytes(data)
+
+
+@pytest.mark.parametrize("way", ["delete", "truncate", "empty", "swap"])
+def test_a_pack_without_its_index_is_usable(tmp_path: Path, way: str) -> None:
+    content = fill(open_store(tmp_path))
+    indexes = packs_of(tmp_path, ".idx")
+    for i, path in enumerate(indexes):
+        if way == "delete":
+            path.unlink()
+        else:
+            data = {"truncate": path.read_bytes()[:100], "empty": b"", "swap": indexes[i - 1].read_bytes()}[
+                way
+            ]
+            path.write_bytes(data)
+    warnings = Warnings()
+    store = ObjectStore.open(str(tmp_path), progress=warnings)
+    assert all(bytes(store.read(own_id)) == raw for own_id, raw in content.items())
+    assert bool(warnings.messages) == (way != "delete")
+
+
+def test_an_index_without_its_pack_is_not_believed(tmp_path: Path) -> None:
+    content = fill(open_store(tmp_path))
+    for path in packs_of(tmp_path):
+        path.unlink()
+    store = ObjectStore.open(str(tmp_path))
+    for own_id in content:
+        assert not store.contains(own_id)
+        with pytest.raises(DamagedError, match="in no pack"):
+            store.read(own_id)
+
+
+def test_a_second_copy_stands_in_for_a_damaged_one(tmp_path: Path) -> None:
+    for directory in ("a", "b"):
+        store = open_store(tmp_path / directory, 1 << 20)
+        content = fill(store, 4)
+        with store.writer(directory) as writer:
+            writer.put(directory.encode())
+            writer.finish()
+    target = tmp_path / "a" / "objects" / "packs"
+    store = open_store(tmp_path / "b", 1 << 20)
+    extra = open_store(tmp_path / "c", 1 << 20)
+    with extra.writer("c") as writer:
+        for own_id, raw in content.items():
+            if store.locate(own_id).form[0] < 128:
+                writer.put(raw)
+        writer.finish()
+    for path in packs_of(tmp_path / "c"):
+        (target / path.name).write_bytes(path.read_bytes())
+    for path in packs_of(tmp_path / "a"):
+        if path.name in {p.name for p in packs_of(tmp_path / "b")}:
+            bits = bytearray(path.read_bytes())
+            bits[100::150] = bytes(len(bits[100::150]))
+            path.write_bytes(bits)
+    reader = ObjectStore.open(str(tmp_path / "a"))
+    blocks = [own_id for own_id in content if store.locate(own_id).form[0] < 128]
+    assert all(bytes(reader.read(own_id)) == content[own_id] for own_id in blocks)
+
+
+def test_records_are_asked_for_by_kind(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    with store.writer("x") as writer:
+        plan = writer.put_record("plan", b"content")
+        writer.finish()
+    assert bytes(store.read_record("plan", plan)) == b"content"
+    with pytest.raises(NotFoundError, match="not a commit"):
+        store.read_record("commit", plan)
+    assert store.with_prefix(plan.hex()[:6], "plan") == [plan]
+    assert store.with_prefix(plan.hex()[:6].upper()) == [plan]
+    assert store.with_prefix(plan.hex()) == [plan]
+    assert store.with_prefix(plan.hex()[:6], "commit") == []
+    assert store.with_prefix("f" if plan.hex()[0] != "f" else "0") == []
+
+
+def test_history_is_read_without_touching_the_packs_of_blocks(tmp_path: Path) -> None:
+    fill(open_store(tmp_path, 1 << 20), 5)
+    store = ObjectStore.open(str(tmp_path))
+    kinds = {info.id: info.kind for n in store.packs.tables() for info in n.table.packs}
+    assert sorted(kinds.values()) == [0, 1]
+
+
+def test_another_process_s_packs_are_seen_when_missed(tmp_path: Path) -> None:
+    reader = open_store(tmp_path)
+    first = fill(reader, 2, seed=1)
+    second = fill(open_store(tmp_path), 2, seed=2)
+    assert not reader.contains(next(iter(second)))
+    assert all(bytes(reader.read(own_id)) == raw for own_id, raw in (first | second).items())
+
+
+def test_an_error_publishes_what_was_made_and_the_next_try_finds_it(tmp_path: Path) -> None:
+    store = open_store(tmp_path, 1 << 20)
+    with contextlib.suppress(KeyboardInterrupt), store.writer("cut") as writer:
+        for i in range(5):
+            writer.put(bf16_block(i), Hint(Format.BF16))
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path / "sessions") == os.listdir(tmp_path / "tmp") == []
+    with open_store(tmp_path).writer("again") as writer:
+        for i in range(6):
+            writer.put(bf16_block(i), Hint(Format.BF16))
+        summary = writer.finish()
+    assert (summary.new_blocks, summary.reused_blocks) == (1, 5)
+
+
+def test_after_a_failed_write_nothing_more_is_published(tmp_path: Path) -> None:
+    store = open_store(tmp_path, 1 << 20)
+
+    def fail(operation: files.Operation) -> None:
+        if operation.kind == "fsync":
+            raise OSError(5, "Input/output error")
+
+    with store.writer("x") as writer:
+        writer.put(bf16_block(1))
+        writer.put_record("plan", b"names the block")
+        files.set_observer(fail)
+        try:
+            with pytest.raises(StorageError):
+                writer.finish()
+        finally:
+            files.set_observer(None)
+        with pytest.raises(StorageError):
+            writer.finish()
+        with pytest.raises(StorageError):
+            writer.put(bf16_block(2))
+    assert packs_of(tmp_path) == []
+    assert os.listdir(tmp_path / "tmp") == []
+
+
+def test_many_small_packs_are_searched_through_few_tables_and_no_cache_outlives_a_pack(
+    tmp_path: Path,
+) -> None:
+    content: dict[bytes, bytes] = {}
+    for seed in range(34):
+        content |= (newest := fill(open_store(tmp_path, 1 << 20), 1, seed=seed))
+    cache = tmp_path / "cache" / "packs.idx"
+    assert cache.exists()
+    store = ObjectStore.open(str(tmp_path))
+    assert len(store.packs.tables()) < 9
+    assert all(bytes(store.read(own_id)) == raw for own_id, raw in content.items())
+    for own_id in (next(iter(content)), next(iter(newest))):
+        place = store.locate(own_id)
+        os.unlink(tmp_path / "objects" / "packs" / f"{store.packs.ids[int(place.pack[0])].hex()}.pack")
+        fewer = ObjectStore.open(str(tmp_path))
+        assert not fewer.contains(own_id)
+        assert len(fewer.packs.present) == len(pack_ids(store.layout.packs)) < len(store.packs.present)
+    cache.write_bytes(b"rubbish")
+    assert sum(ObjectStore.open(str(tmp_path)).contains(own_id) for own_id in content) == len(content) - 4
+
+
+def test_readers_share_a_store(tmp_path: Path) -> None:
+    content = fill(open_store(tmp_path), 20)
+    store = ObjectStore.open(str(tmp_path))
+    failures: list[BaseException] = []
+
+    def read_all() -> None:
+        try:
+            for own_id, raw in content.items():
+                assert bytes(store.read(own_id)) == raw
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=read_all) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []

@@ -1,0 +1,146 @@
+"""Sessions and trash: what a writer leans on is on disk before it looks, and comes back from the trash."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mpstore import files
+from mpstore.errors import StorageError
+from mpstore.store import ObjectStore, read_sessions
+from tests.store_material import fill, open_store
+
+
+def put_aside(root: Path, trash: str = "somebody") -> list[Path]:
+    directory = root / "objects" / "trash" / trash
+    directory.mkdir(parents=True)
+    moved = []
+    for path in sorted((root / "objects" / "packs").iterdir()):
+        path.rename(directory / path.name)
+        moved.append(directory / path.name)
+    return moved
+
+
+def test_a_session_lists_its_pins_and_goes_when_it_is_left(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    content = fill(store)
+    own_id = next(iter(content))
+    with store.writer("merge") as writer:
+        assert writer.adopt(own_id)
+        assert not writer.adopt(bytes(32))
+        writer.pin_commit(b"c" * 32)
+        (session,) = read_sessions(store.layout.sessions)
+        assert session.packs == {store.packs.ids[int(store.locate(own_id).pack[0])]}
+        assert (session.label, session.pid, session.commits) == ("merge", os.getpid(), {b"c" * 32})
+        assert not session.dead
+    assert list(read_sessions(store.layout.sessions)) == []
+
+
+def test_invariant_06_a_pack_is_pinned_before_it_is_looked_at_and_before_it_is_published(
+    tmp_path: Path,
+) -> None:
+    store = open_store(tmp_path)
+    seen: list[str] = []
+
+    def observe(operation: files.Operation) -> None:
+        if operation.kind == "write" and operation.path.endswith(".session") and operation.data:
+            seen.append("pin " + bytes(operation.data).decode().split()[-1])
+        if operation.kind == "rename" and operation.target.endswith(".pack"):
+            seen.append("publish " + os.path.basename(operation.target)[:-5])
+
+    files.set_observer(observe)
+    try:
+        fill(store)
+    finally:
+        files.set_observer(None)
+    published = [line.split()[1] for line in seen if line.startswith("publish")]
+    assert len(published) > 2
+    for pack in published:
+        assert seen.index(f"pin {pack}") < seen.index(f"publish {pack}")
+
+
+def test_a_dead_process_s_session_is_seen_to_be_dead(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from tests.store_material import *; s = open_store(sys.argv[1]);"
+        "w = s.writer('killed'); w.pin_commit(b'c' * 32); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    (session,) = read_sessions(str(tmp_path / "sessions"))
+    assert session.dead
+    assert session.commits == {b"c" * 32}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]\n",
+        b'{"label": 3, "begun_ns": "x"}\n\npack zz\n',
+        b"\xff\n\npack " + b"\xc3" * 64 + b"\n",
+    ],
+)
+def test_a_half_written_or_odd_session_file_harms_nobody(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "odd.session").write_bytes(content)
+    (tmp_path / "other").write_bytes(content)
+    (session,) = read_sessions(str(tmp_path))
+    assert not session.dead  # not provably
+    assert session.packs == frozenset()
+
+
+def test_a_line_that_was_cut_off_does_not_hide_the_next(tmp_path: Path) -> None:
+    (tmp_path / "x.session").write_bytes(b"{}\n\npack abc" + b"\npack " + b"ab" * 32 + b"\n")
+    (session,) = read_sessions(str(tmp_path))
+    assert session.packs == {bytes.fromhex("ab" * 32)}
+
+
+def test_a_session_that_was_swept_stops_its_writer(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    content = fill(store)
+    with store.writer("swept") as writer:
+        (session,) = read_sessions(store.layout.sessions)
+        os.unlink(session.path)
+        with pytest.raises(StorageError, match="removed"):
+            writer.adopt(next(iter(content)))
+
+
+def test_a_read_that_misses_brings_packs_back_from_the_trash(tmp_path: Path) -> None:
+    content = fill(open_store(tmp_path))
+    stale = ObjectStore.open(str(tmp_path))
+    places = stale.locate(b"".join(content))
+    moved = put_aside(tmp_path)
+    assert {frame.id for frame in stale.fetch(places)} == set(content)  # found where they were put aside
+    assert not any(path.exists() for path in moved)
+    put_aside(tmp_path, "another")
+    fresh = ObjectStore.open(str(tmp_path))
+    assert all(bytes(fresh.read(own_id)) == raw for own_id, raw in content.items())
+
+
+def test_adopting_brings_a_pack_back_from_the_trash(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    content = fill(store)
+    own_id = next(iter(content))
+    assert store.contains(own_id)
+    put_aside(tmp_path)
+    with store.writer("x") as writer:
+        assert writer.adopt(own_id)
+        assert bytes(store.read(own_id)) == content[own_id]
+
+
+def test_what_is_gone_for_good_is_not_adopted_but_stored_again(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    content = fill(store)
+    for path in put_aside(tmp_path):
+        path.unlink()
+    with store.writer("x") as writer:
+        for own_id, raw in content.items():
+            if not raw.startswith(b"record"):
+                assert not writer.adopt(own_id)
+                assert writer.put(raw) == own_id
+        assert writer.finish().new_blocks == len(content) - 1
+    blocks = {own_id: raw for own_id, raw in content.items() if not raw.startswith(b"record")}
+    assert all(bytes(store.read(own_id)) == raw for own_id, raw in blocks.items())
