@@ -44,7 +44,7 @@ def command(
     session.report(
         value,
         [
-            f"{directory}: {quantities.plural(value['files'], 'file')}, {quantities.size(value['raw_bytes'])} "
-            f"in {quantities.seconds(value['seconds'])}"
+            f"{directory}: {quantities.plural(value['files'], 'file')}, "
+            f"{quantities.size(value['raw_bytes'])} in {quantities.seconds(value['seconds'])}"
         ],
     )

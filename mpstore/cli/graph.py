@@ -1,6 +1,7 @@
 """The graph beside `mp log --graph`: lanes of ASCII, as git draws them.
 
-Relies on nothing. Promises: pure; every line that leaves a commit ends at its parent or at the end of the list.
+Relies on nothing. Promises: pure; every line that leaves a commit ends at its parent, if that is
+shown.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def draw(nodes: Sequence[tuple[Node, Sequence[Node]]]) -> Iterator[Drawn[Node]]:
 
 def _fork(lanes: int, lane: int) -> str:
     """A lane opens to the right of `lane`; those further right move over."""
-    return " ".join(["|"] * lane + ["|\\"] + ["\\"] * (lanes - lane - 1))
+    return " ".join(["|"] * lane + ["|\\"] + ["\\"] * (lanes - lane - 1)).rstrip()
 
 
 def _end(lanes: int, lane: int) -> str:

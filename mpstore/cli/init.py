@@ -40,7 +40,7 @@ def command(session: Session, directory: str | None, block_elements: int | None,
     repository = Repository.init(target, block_elements=block_elements, compression=compression)
     value = {
         "repository": repository.mp_dir,
-        "block_elements": repository.block_elements,
+        "block_elements": repository.config.block_elements,
         "compression": compression,
     }
     session.report(value, [f"created an empty repository in {repository.mp_dir}"])

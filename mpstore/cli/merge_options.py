@@ -73,7 +73,7 @@ def request(
         "operator": operator,
         "parameters": settings_of(settings, "--set"),
         "budget": budget,
-        "max_error": None if max_error is None else _number(max_error, "--max-error"),
+        "max_error": max_error,
         "seed": seed,
         "policy": policy,
     }
@@ -116,10 +116,3 @@ def _value(text: str) -> Value:
         except ValueError:
             continue
     return text
-
-
-def _number(text: str, flag: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f"{flag}: '{text}' is not a number", hint=f"write {flag} 1e-3") from None

@@ -42,7 +42,7 @@ def global_options(function: Function) -> Function:
         click.option("--json", is_flag=True, expose_value=False, callback=_set_json, help="Answer in JSON."),
         click.option(
             "-C",
-            "directory",
+            "start_in",
             metavar="DIR",
             expose_value=False,
             callback=_set_directory,

@@ -1,0 +1,12 @@
+"""The Python interface: everything the command line does, importable and typed.
+
+Relies on the rooms below; those that a call needs are imported by the call. Promises: the names below are
+public; errors are `mpstore.errors`; nothing here prints, reads the environment or exits.
+"""
+
+from __future__ import annotations
+
+from mpstore.api.repository import Repository
+from mpstore.api.values import CommitDetail, CommitInfo, Listing, NamedCommit, TensorInfo
+
+__all__ = ["CommitDetail", "CommitInfo", "Listing", "NamedCommit", "Repository", "TensorInfo"]

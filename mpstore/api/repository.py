@@ -1,0 +1,122 @@
+"""`Repository`: one opened repository and everything that can be done with it.
+
+Relies on the api's own modules and, when a method needs it, on the room below. Promises: a method does what
+the verb of its name does, raises `mpstore.errors`, and leaves nothing half-done behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpstore import hooks
+from mpstore.api import names
+from mpstore.api.values import CommitDetail, CommitInfo, Listing, NamedCommit
+from mpstore.events import Progress, silent
+from mpstore.ids import ObjectId
+from mpstore.records.config import Config
+from mpstore.records.reflog import LogEntry
+from mpstore.repository import Repo
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+
+class Repository:
+    """An opened repository. A revision is a branch, a tag, the beginning of an id, or REV~n.
+
+    `progress` hears of long work and gets warnings; `say` gets what a successful hook prints.
+    """
+
+    def __init__(
+        self, repo: Repo, progress: Progress = silent, say: Callable[[str], None] | None = None
+    ) -> None:
+        self._repo = repo
+        self._progress = progress
+        self._hooks = hooks.Hooks(self.mp_dir, progress, say)
+
+    # Opening
+
+    @classmethod
+    def init(
+        cls,
+        directory: str | PathLike[str] = ".",
+        *,
+        block_elements: int | None = None,
+        compression: str = "default",
+        progress: Progress = silent,
+    ) -> Repository:
+        """Create a repository in `directory`/.mp, with sample hooks. UsageError: there is one already."""
+        settings: dict[str, Any] = {"compression": compression}
+        if block_elements is not None:
+            settings["block_elements"] = block_elements
+        repo = Repo.init(directory, Config(**settings), progress)
+        hooks.install_samples(Path(repo.root))
+        return cls(repo, progress)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | PathLike[str] = ".",
+        *,
+        progress: Progress = silent,
+        say: Callable[[str], None] | None = None,
+    ) -> Repository:
+        """The repository in the directory `path`, or `path` itself being one."""
+        return cls(Repo.open(path, progress), progress, say)
+
+    @classmethod
+    def discover(
+        cls,
+        start: str | PathLike[str] = ".",
+        *,
+        progress: Progress = silent,
+        say: Callable[[str], None] | None = None,
+    ) -> Repository:
+        """The repository of `start` or of the nearest directory above it."""
+        return cls(Repo.discover(start, progress), progress, say)
+
+    @property
+    def mp_dir(self) -> Path:
+        """The `.mp` directory."""
+        return Path(self._repo.root)
+
+    @property
+    def config(self) -> Config:
+        """The settings in `.mp/config`."""
+        return self._repo.config
+
+    # Names
+
+    def branches(self) -> tuple[NamedCommit, ...]:
+        """Every branch, sorted by name."""
+        return names.listed(self._repo, "heads")
+
+    def create_branch(self, name: str, revision: str, *, force: bool = False, author: str = "") -> ObjectId:
+        """Point a branch at a revision; ConflictError when it exists elsewhere, unless `force`."""
+        return names.create(self._repo, "heads", name, revision, author, force=force)
+
+    def delete_branch(self, name: str, *, author: str = "") -> ObjectId:
+        """Delete a branch; returns the commit it was at, which its reflog keeps."""
+        return names.delete(self._repo, "heads", name, author)
+
+    def tags(self) -> tuple[NamedCommit, ...]:
+        """Every tag, sorted by name."""
+        return names.listed(self._repo, "tags")
+
+    def create_tag(self, name: str, revision: str, *, author: str = "") -> ObjectId:
+        """Name a revision for good; ConflictError when the tag exists elsewhere."""
+        return names.create(self._repo, "tags", name, revision, author)
+
+    def delete_tag(self, name: str, *, author: str = "") -> ObjectId:
+        """Delete a tag; returns the commit it was at."""
+        return names.delete(self._repo, "tags", name, author)
+
+    def reflog(self, name: str | None = None) -> tuple[LogEntry, ...]:
+        """Where a branch or tag has pointed, newest first; None: all of them."""
+        return names.reflog(self._repo, name)
+
+    def hooks(self) -> tuple[hooks.HookStatus, ...]:
+        """Every hook that a command would run, and whether it is on."""
+        return self._hooks.statuses()

@@ -1,0 +1,108 @@
+"""`mp plan`: show what a merge would read, keep and omit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mpstore.cli import merge_report, tables
+from mpstore.cli.merge_options import memory_bytes, merge_options, request
+from mpstore.cli.options import verb
+from mpstore.cli.quantities import plural, share, size
+from mpstore.cli.session import Session
+from mpstore.errors import UsageError
+
+
+@verb(
+    "plan",
+    """
+  mp plan recipe.yml --budget 25%
+  mp plan --base base --expert math --expert code --op linear --plot curve.png
+  mp plan --plan 3f2a9c                            show a stored plan
+""",
+)
+@click.argument("recipe", required=False, metavar="[RECIPE.yml]")
+@merge_options
+@click.option("--plot", metavar="F.png", help="Draw the curve of bound over budget (needs matplotlib).")
+def command(
+    session: Session,
+    recipe: str | None,
+    plan_id: str | None,
+    plot: str | None,
+    threads: int | None,
+    memory: str | None,
+    **what: Any,
+) -> None:
+    """Show what a merge would read, keep and omit, the bound on its error, and the bound over budget.
+
+    Takes the arguments of mp merge. Nothing of the models is read. The plan is stored: mp merge --plan ID
+    executes it.
+    """
+    asked = request(recipe if recipe is None else str(session.path(recipe)), **what)
+    planned = session.repository().plan(
+        **asked, plan=plan_id, threads=threads, memory_bytes=memory_bytes(memory)
+    )
+    value = planned.as_json()
+    if plot is not None:
+        _draw(value, session.path(plot))
+        value["plot"] = plot
+    report_plan(session, value)
+
+
+def report_plan(session: Session, value: dict[str, Any]) -> None:
+    """Print a plan; `mp merge --dry-run` does too."""
+    lines = [
+        f"plan {value['plan'][:10]}  {value['operator']} of {plural(len(value['experts']), 'expert')} onto "
+        f"{value['base']}, by {value['policy']}",
+        "",
+        *tables.aligned(
+            [
+                (
+                    expert["model"],
+                    expert["commit"][:10],
+                    size(expert["planned_bytes"]),
+                    share(expert["planned_bytes"], expert["raw_bytes"]),
+                    " ".join(f"{key}={setting}" for key, setting in expert["params"].items()),
+                )
+                for expert in value["experts"]
+            ],
+            "llrrl",
+            ("EXPERT", "COMMIT", "READ", "OF RAW", "PARAMETERS"),
+        ),
+        "",
+        merge_report.reading(value, value["planned_bytes"], "reads"),
+        f"all of it is stored in {size(value['full_stored_bytes'])}: "
+        f"{share(value['full_stored_bytes'], value['full_raw_bytes'])} of raw, and a budget of that is exact",
+        merge_report.exactness(value),
+    ]
+    if value["binding"] not in ("none", ""):
+        lines.append(f"what binds: {value['binding'].replace('_', ' ')}")
+    lines += [f"by whole tensors: {what}: {why}" for what, why in value["fallbacks"].items()]
+    if value["curve"]:
+        lines += ["", *merge_report.curve(value["curve"], value["full_raw_bytes"])]
+    session.answer(value, lines)
+
+
+def _draw(value: dict[str, Any], path: Path) -> None:
+    """The curve as a picture."""
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        raise UsageError("--plot needs matplotlib", hint="pip install 'mpstore[examples]'") from None
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    drawing, axes = pyplot.subplots(figsize=(7, 4))
+    axes.plot(
+        [100 * point["budget_bytes"] / value["full_raw_bytes"] for point in value["curve"]],
+        [point["relative_bound"] for point in value["curve"]],
+        "o-",
+    )
+    axes.set_xlabel("budget, % of the experts' raw bytes")
+    axes.set_ylabel(f"bound on the error, share of the base's norm ({value['bound_kind']})")
+    axes.set_ylim(bottom=0)
+    drawing.tight_layout()
+    drawing.savefig(path, dpi=120)
+    pyplot.close(drawing)
