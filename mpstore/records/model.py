@@ -133,7 +133,7 @@ class Plan:
     measured is omitted. `binding` is the limit that decided: "none", "budget" or "max_error". `facts` records
     how thresholds are found, for tensors whose operator asks for any: one word per expert, joined by commas
     ("exact": all its blocks are read, "edge": some, so the statistics' bin edge serves, "none").
-    `fallbacks` says why an expert was selected by whole tensors. `base_model` is what the user called the base.
+    `fallbacks` says why an expert was selected by whole tensors. `base_model` is what the user called it.
     """
 
     KIND: ClassVar[str] = "plan"

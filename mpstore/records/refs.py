@@ -379,3 +379,6 @@ def _lost(name: str, expected: ObjectId | None, found: ObjectId | None) -> Confl
         f"{describe(name)} was moved by somebody else: expected {was}, found {now}; nothing was changed",
         hint="look at what is there now, and try again",
     )
+
+
+__all__ = ["LogEntry", "Ref", "Refs", "check_name", "describe"]
