@@ -15,11 +15,11 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
+from mpstore.kernels.jit import compiled
 from mpstore.kernels.merge_numpy import Floats, Terms
 from mpstore.kernels.random_numba import draw
 
 _CHUNK = 4096
-_compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
 @intrinsic
@@ -37,7 +37,7 @@ _carray: Any = numba.carray  # type: ignore[attr-defined]
 _at: Any = _float32_at
 
 
-@_compiled
+@compiled
 def _weigh(delta: Any, low: Any, high: Any, scale: Any, weight: Any, part: Any) -> None:
     for j in range(delta.size):
         d = delta[j]
@@ -46,20 +46,20 @@ def _weigh(delta: Any, low: Any, high: Any, scale: Any, weight: Any, part: Any) 
         part[j] = (np.float32(0.0) if dropped else d) * scale * weight
 
 
-@_compiled
+@compiled
 def _weigh_drawn(delta: Any, key: Any, keep: Any, first: Any, scale: Any, weight: Any, part: Any) -> None:
     for j in range(delta.size):
         dropped = draw(key, np.uint64(first + np.uint64(j))) >= keep
         part[j] = (np.float32(0.0) if dropped else delta[j]) * scale * weight
 
 
-@_compiled
+@compiled
 def _add(part: Any, total: Any) -> None:
     for j in range(total.size):
         total[j] += part[j]
 
 
-@_compiled
+@compiled
 def _agree(part: Any, weight: Any, total: Any, mixed: Any, counted: Any) -> None:
     for j in range(total.size):
         y = part[j]
@@ -70,14 +70,14 @@ def _agree(part: Any, weight: Any, total: Any, mixed: Any, counted: Any) -> None
         counted[j] += weight * agrees
 
 
-@_compiled
+@compiled
 def _divide(mixed: Any, counted: Any) -> None:
     for j in range(mixed.size):
         by = counted[j]
         mixed[j] /= np.float32(1.0) if by == 0 else by
 
 
-@_compiled
+@compiled
 def _finish(total: Any, base: Any, factor: Any, base_scale: Any, out: Any) -> None:
     keeps = base_scale == np.float32(1.0)
     for j in range(total.size):
@@ -86,7 +86,7 @@ def _finish(total: Any, base: Any, factor: Any, base_scale: Any, out: Any) -> No
         out[j] = base[j] if (merged == 0) & keeps else value
 
 
-@_compiled
+@compiled
 def _combine(
     base: Any,
     addresses: Any,

@@ -23,8 +23,8 @@ class Terms:
     """What is done with each of k deltas, as columns of length k.
 
     An element d of delta e counts as y = (d * scale) * weight where it is selected, else 0. It is selected
-    unless |d| < low or |d| > high (so NaN is selected), and, where `random`, only if the 53-bit draw of
-    (key, offset) is below `keep`. `elect`: only the y count whose sign is that of their sum (sum >= 0 is
+    unless |d| < low or |d| > high (so NaN is selected); where `random`, instead, if the 53-bit draw of (key,
+    offset) is below `keep`. `elect`: only the y count whose sign is that of their sum (sum >= 0 is
     plus; zeros agree with nobody). `normalize`: divide by the weights that count, or by `divisor` without
     election. The result is base * base_scale + factor * sum; where that sum is 0 and base_scale 1, base.
     """
@@ -44,11 +44,11 @@ class Terms:
 
 
 def _weighed(delta: Floats, terms: Terms, e: int, start: int) -> Floats:
-    magnitude = np.abs(delta)
-    dropped = (magnitude < terms.low[e]) | (magnitude > terms.high[e])
     if terms.random:
-        draws = random_numpy.draws(int(terms.key[e]), start, delta.size)
-        dropped |= draws >= terms.keep[e]
+        dropped = random_numpy.draws(int(terms.key[e]), start, delta.size) >= terms.keep[e]
+    else:
+        magnitude = np.abs(delta)
+        dropped = (magnitude < terms.low[e]) | (magnitude > terms.high[e])
     chosen = np.where(dropped, np.float32(0), delta)
     weighed: Floats = (chosen * terms.scale[e]) * terms.weight[e]
     return weighed

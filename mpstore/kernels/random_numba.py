@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from mpstore.kernels.jit import inlined
 from mpstore.kernels.random_numpy import DRAW_BITS, GOLDEN, MIX1, MIX2
 
 _GOLDEN = np.uint64(GOLDEN)
@@ -19,7 +19,7 @@ _ONE = np.uint64(1)
 _SHIFT = np.uint64(64 - DRAW_BITS)
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@inlined
 def draw(key: Any, offset: Any) -> Any:
     """The 53-bit draw of one element offset (uint64 both)."""
     state = np.uint64((offset + _ONE) * _GOLDEN + key)

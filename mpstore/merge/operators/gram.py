@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mpstore.kernels import execute_numpy
+from mpstore import kernels
+from mpstore.kernels.execute_numpy import CHUNK
 from mpstore.merge.operators import task_vectors
 from mpstore.merge.operators.protocol import Array, Block, Facts, TensorContext
 
@@ -32,13 +33,14 @@ def accumulate(gram: Gram, base: Array, deltas: Sequence[Array | None]) -> None:
     Every block but a tensor's last must have a multiple of 64 elements.
     """
     rows = (base, *deltas)
-    sums = np.empty(1 - (-base.size // execute_numpy.CHUNK), np.float64)
+    kernel = kernels.pick("execute", base.size * len(rows))
+    sums = np.empty(1 - (-base.size // CHUNK), np.float64)
     for i, left in enumerate(rows):
         for j, right in enumerate(rows[: i + 1]):
             if left is not None and right is not None:
                 sums[0] = gram[i, j]
                 with np.errstate(all="ignore"):
-                    execute_numpy.dot_chunks(left, right, sums[1:])
+                    kernel.dot_chunks(left, right, sums[1:])
                     gram[i, j] = gram[j, i] = np.add.accumulate(sums)[-1]
 
 

@@ -19,6 +19,8 @@ from mpstore.merge.operators.protocol import (
     TensorContext,
 )
 
+_OPPOSITE = 1e-7
+
 
 def _direction(vectors: gram.Frame, units: gram.Coefficients, limit: int, tol: float) -> gram.Coefficients:
     """The mean direction, as factors of the v. `units` holds 1/‖v‖, 0 for a v too short to have one."""
@@ -33,7 +35,8 @@ def _direction(vectors: gram.Frame, units: gram.Coefficients, limit: int, tol: f
             unit = np.where(np.arange(units.size) == i, units, 0.0)
             cosine = float(np.clip(vectors.inner(mean, unit), -1.0, 1.0))
             angle = math.acos(cosine)
-            if angle >= tol:
+            # Opposite directions have no geodesic of their own: what would be added is rounding, blown up.
+            if angle >= tol and math.pi - angle > _OPPOSITE:
                 tangent += alpha * (angle / math.sin(angle)) * (unit - cosine * mean)
         step = vectors.norm(tangent)
         if not step >= tol:

@@ -43,9 +43,9 @@ def _selected(variance: Array, share: float) -> npt.NDArray[np.bool_]:
     if kept == 0:
         return np.zeros(variance.size, np.bool_)
     threshold = np.partition(variance, variance.size - kept)[variance.size - kept]
-    chosen: npt.NDArray[np.bool_] = variance > threshold
     if np.isnan(threshold):
-        chosen = np.isnan(variance)
+        return np.isnan(variance)
+    chosen: npt.NDArray[np.bool_] = ~(variance <= threshold)  # NaN counts as largest
     equal = np.flatnonzero(variance == threshold)
     chosen[equal[: max(kept - int(np.count_nonzero(chosen)), 0)]] = True
     return chosen

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mpstore.kernels import merge_numpy
+from mpstore import kernels
 from mpstore.kernels.merge_numpy import Terms
 from mpstore.merge.operators.protocol import Array, Block, ExpertContext, Facts, TensorContext
 
@@ -94,7 +94,8 @@ def merge(
         base_scale=np.float32(base_scale),
     )
     out = output(block)
-    merge_numpy.combine(block.base, deltas, terms, block.start, out)
+    kernel = kernels.pick("merge", block.base.size * max(len(deltas), 1))
+    kernel.combine(block.base, deltas, terms, block.start, out)
     return out
 
 

@@ -1,0 +1,98 @@
+"""The merge kernels: compiled and reference give the same bits, NaN, infinities and subnormals included."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from mpstore.kernels import merge_numba, merge_numpy, random_numpy
+from mpstore.kernels.merge_numpy import Terms
+
+FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=True, allow_subnormal=True)
+
+
+def make_terms(count, *, random, elect, normalize, rng, base_scale=1.0):
+    return Terms(
+        weight=rng.choice([0.0, 1.0, 0.3, -0.7, 2.5], count).astype(np.float32),
+        scale=rng.choice([1.0, 5.0, 0.25], count).astype(np.float32),
+        low=rng.choice([0.0, 0.5, np.inf], count).astype(np.float32),
+        high=rng.choice([np.inf, 2.0, -np.inf], count).astype(np.float32),
+        key=rng.integers(0, 1 << 63, count).astype(np.uint64),
+        keep=np.array([random_numpy.below(p) for p in rng.random(count)], np.uint64),
+        random=random,
+        elect=elect,
+        normalize=normalize,
+        divisor=np.float32(1.7),
+        factor=np.float32(rng.choice([1.0, -0.3, 0.0])),
+        base_scale=np.float32(base_scale),
+    )
+
+
+def both(base, deltas, terms, start):
+    outs = []
+    for module in (merge_numpy, merge_numba):
+        out = np.full(base.size, 77, np.float32)
+        module.combine(base, deltas, terms, start, out)
+        outs.append(out)
+    return outs
+
+
+def assert_same_bits(left, right):
+    """NaN equals NaN: which payload an operation on two NaN keeps is the processor's affair."""
+    nan = np.isnan(left)
+    assert (nan == np.isnan(right)).all()
+    assert (left.view(np.uint32)[~nan] == right.view(np.uint32)[~nan]).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_compiled_combination_has_the_references_bits(data):
+    size = data.draw(st.integers(0, 70))
+    count = data.draw(st.integers(0, 4))
+    base, *deltas = (data.draw(hnp.arrays(np.float32, size, elements=FLOATS)) for _ in range(count + 1))
+    flags = {name: data.draw(st.booleans()) for name in ("random", "elect", "normalize")}
+    rng = np.random.default_rng(data.draw(st.integers(0, 1 << 30)))
+    terms = make_terms(count, rng=rng, base_scale=data.draw(st.sampled_from([1.0, 0.4])), **flags)
+    assert_same_bits(*both(base, deltas, terms, data.draw(st.integers(0, 1 << 40))))
+
+
+@pytest.mark.parametrize("size", [4095, 4096, 4097, 10_000])
+@pytest.mark.parametrize("random", [False, True])
+@pytest.mark.parametrize("elect", [False, True])
+def test_compiled_chunks_do_not_show(size, random, elect):
+    rng = np.random.default_rng(size)
+    base, *deltas = (rng.standard_normal(size).astype(np.float32) for _ in range(4))
+    terms = make_terms(3, random=random, elect=elect, normalize=elect, rng=rng)
+    whole, compiled = both(base, deltas, terms, 11)
+    assert whole.tobytes() == compiled.tobytes()
+    pieces = [
+        both(base[s], [d[s] for d in deltas], terms, 11 + s.start)[1] for s in (slice(0, 64), slice(64, size))
+    ]
+    assert np.concatenate(pieces).tobytes() == compiled.tobytes()
+
+
+def test_compiled_combination_refuses_arrays_it_would_misread():
+    base = np.zeros(8, np.float32)
+    terms = make_terms(1, random=False, elect=False, normalize=False, rng=np.random.default_rng(0))
+    for wrong in (np.zeros(7, np.float32), np.zeros(8), np.zeros(16, np.float32)[::2]):
+        with pytest.raises(ValueError, match="float32"):
+            merge_numba.combine(base, [wrong], terms, 0, np.empty_like(base))
+
+
+def test_draws_are_splitmix64():
+    """First outputs of the published generator for seed 1234567 (Vigna, splitmix64.c)."""
+    known = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
+    assert random_numpy.draws(1234567, 0, 4).tolist() == [value >> 11 for value in known]
+    assert random_numpy.draws(1234567, 2, 2).tolist() == [value >> 11 for value in known[2:]]
+
+
+@given(st.floats(0, 1))
+def test_the_bound_on_a_draw_is_met_with_its_probability(probability):
+    bound = random_numpy.below(probability)
+    assert 0 <= bound <= 1 << 53
+    assert math.isclose(bound / (1 << 53), probability, abs_tol=2.0**-53)
