@@ -40,6 +40,7 @@ VERSION: Final = 1
 R = TypeVar("R")
 
 _ID = Octets(lengths=(ID_BYTES,))
+_SHA256 = Octets(lengths=(0, 32))  # b"": never computed (a merge does not read what it leaves alone)
 _IDS = Octets(step=ID_BYTES)
 _COMMIT_KINDS = ("full", "delta", "lora")
 _DTYPE = Text(pattern=re.compile(r"[A-Z][A-Z0-9_]{0,31}"))
@@ -79,7 +80,7 @@ class _Files:
         (
             ("kind", Text(choices=("safetensors", "opaque"))),
             ("size", Whole()),
-            ("sha256", _ID),
+            ("sha256", _SHA256),
             ("content_ids", _IDS),
             ("tensors", _Names()),
         ),

@@ -47,6 +47,8 @@ class FileEntry:
     safetensors: `content_ids` are the blocks of the first 8 + N bytes (length and JSON header, verbatim),
     `tensors` the tensor keys in file (offset) order; the file is these bytes followed by the tensors' bytes.
     opaque: `content_ids` are the blocks of the whole file, `tensors` is empty.
+    `sha256` is of the whole file; b"" for a safetensors file that a merge made (it never read the blocks it
+    left alone): its content is proved block by block, and a checkout can only check its size.
     """
 
     path: str
