@@ -108,6 +108,8 @@ def _damaged(where: str, what: str, hint: str = _FETCH_AGAIN) -> DamagedError:
 
 def _header_bytes(prefix: bytes, where: str, file_bytes: int | None) -> int:
     """N of the 8-byte prefix, bounded by the format's limit and by the file."""
+    if prefix == b"version ":
+        raise _damaged(where, "is a git-lfs pointer, not the file that it stands for", "run `git lfs pull`")
     length: int = struct.unpack("<Q", prefix)[0]
     if length > MAX_HEADER_BYTES:
         raise _damaged(where, f"claims a header of {length} bytes; the format allows {MAX_HEADER_BYTES}")
