@@ -6,12 +6,12 @@ the verb of its name does, raises `mpstore.errors`, and leaves nothing half-done
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpstore import hooks
-from mpstore.api import names
+from mpstore.api import contents, history, names
 from mpstore.api.values import CommitDetail, CommitInfo, Listing, NamedCommit
 from mpstore.events import Progress, silent
 from mpstore.ids import ObjectId
@@ -116,6 +116,30 @@ class Repository:
     def reflog(self, name: str | None = None) -> tuple[LogEntry, ...]:
         """Where a branch or tag has pointed, newest first; None: all of them."""
         return names.reflog(self._repo, name)
+
+    # History and content
+
+    def log(self, revision: str | None = None, *, limit: int | None = None) -> tuple[CommitInfo, ...]:
+        """The commits that lead to a revision (None: to every branch and tag), children before parents."""
+        return history.log(self._repo, revision, limit)
+
+    def show(self, revision: str) -> CommitDetail:
+        """One commit, its names and files."""
+        return contents.show(self._repo, revision)
+
+    def ls(self, revision: str, patterns: Sequence[str] = ()) -> Listing:
+        """Files, and tensors whose key fits one of the glob patterns (none: all)."""
+        return contents.ls(self._repo, revision, patterns)
+
+    def tensors(self, revision: str) -> contents.Tensors:
+        """The tensors of a revision as numpy arrays by key, each read when it is asked for; no checkout."""
+        return contents.Tensors(self._repo, contents.manifest_of(self._repo, revision))
+
+    def save_tensor(self, revision: str, key: str, path: str | PathLike[str]) -> None:
+        """Write one tensor as a .npy file; bfloat16 and float8 become float32, which holds them exactly."""
+        contents.save_npy(self.tensors(revision)[key], Path(path))
+
+    # Care
 
     def hooks(self) -> tuple[hooks.HookStatus, ...]:
         """Every hook that a command would run, and whether it is on."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from mpstore.cli import tables
 from mpstore.cli.options import verb
-from mpstore.cli.quantities import size
+from mpstore.cli.quantities import plural, size
 from mpstore.cli.session import Session
+
+if TYPE_CHECKING:
+    from mpstore.api import Repository
 
 
 @verb(
@@ -24,7 +29,7 @@ def command(session: Session, revision: str | None, patterns: tuple[str, ...]) -
     """List the files and tensors of REV; without REV, the branches and what each holds."""
     repository = session.repository()
     if revision is None:
-        _branches(session, repository.branches())
+        _branches(session, repository)
         return
     listing = repository.ls(revision, patterns)
     value = {
@@ -53,5 +58,26 @@ def command(session: Session, revision: str | None, patterns: tuple[str, ...]) -
     session.answer(value, lines)
 
 
-def _branches(session: Session, branches: tuple[object, ...]) -> None:
-    raise NotImplementedError
+def _branches(session: Session, repository: Repository) -> None:
+    held = [(branch, repository.show(branch.commit.hex())) for branch in repository.branches()]
+    listed = [
+        {
+            "branch": branch.name,
+            "commit": branch.commit,
+            "files": len(shown.files),
+            "tensors": shown.tensors,
+            "raw_bytes": shown.raw_bytes,
+        }
+        for branch, shown in held
+    ]
+    rows = [
+        (
+            branch.name,
+            branch.commit.hex()[:10],
+            plural(len(shown.files), "file"),
+            plural(shown.tensors, "tensor"),
+            size(shown.raw_bytes),
+        )
+        for branch, shown in held
+    ]
+    session.answer({"branches": listed}, tables.aligned(rows, "llrrr"))

@@ -1,0 +1,79 @@
+"""Runs `mp` as a user does: a real process, real exit codes.
+
+Relies on the installed package. Promises: no environment of the developer reaches the command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    words: tuple[str, ...]
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The JSON document on standard output."""
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The JSON document on standard error."""
+        found: dict[str, Any] = json.loads(self.err)
+        return found
+
+
+@dataclass(frozen=True)
+class Command:
+    """`mp` in a directory."""
+
+    directory: Path
+
+    def __call__(self, *words: str | Path, code: int | None = 0, **environment: str) -> Ended:
+        """Run and check the exit code; None: any will do."""
+        ended = self.run([str(word) for word in words], environment)
+        if code is not None:
+            assert ended.code == code, (
+                f"mp {' '.join(ended.words)}: exit {ended.code}\n{ended.out}\n{ended.err}"
+            )
+            assert "internal error" not in ended.err
+            assert "Traceback" not in ended.err
+        return ended
+
+    def json(self, *words: str | Path, code: int = 0) -> Any:
+        """Run with `--json` and parse what it answers."""
+        return self(*words, "--json", code=code).document
+
+    def run(self, words: Sequence[str], environment: Mapping[str, str]) -> Ended:
+        done = subprocess.run(
+            [sys.executable, "-m", "mpstore.cli", *words],
+            cwd=self.directory,
+            env=clean_environment(environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        return Ended(tuple(words), done.returncode, done.stdout, done.stderr)
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What a command sees: nothing of MP_*, and the working copy first."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MP_")}
+    return {**kept, "PYTHONPATH": str(ROOT), "MP_AUTHOR": "tester", **(extra or {})}
