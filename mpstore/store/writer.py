@@ -159,14 +159,14 @@ class ObjectWriter:
 
     # Blocks
 
-    def prepare(self, raw: Any, hint: Hint | None = None) -> Prepared:
+    def prepare(self, raw: Any, hint: Hint | None = None, own_id: ObjectId | None = None) -> Prepared:
         """Hash a block and, if it is new, encode it and check that it decodes. For any number of threads.
 
-        `raw` must not change before the block has been appended.
+        `raw` must not change before the block has been appended. `own_id`: its id, where it is known.
         """
         hint = hint or Hint()
         data = as_bytes(raw)
-        own_id = block_id(data.data)
+        own_id = own_id or block_id(data.data)
         claim, mine = self._claim(own_id)
         if mine and claim is not None:
             self._encode(claim, own_id, data, hint)
