@@ -1,0 +1,187 @@
+"""The comparison: which tensors and files differ, and by how much.
+
+Relies on sides, dtypes and statistics. Promises: sums are float64 in element order, so figures do not depend
+on the partition; statistics in the store answer without a byte being read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import numpy as np
+
+from mpstore import blocks, dtypes
+from mpstore.diff.sides import Side, TensorShape, is_float
+from mpstore.dtypes import Dtype
+from mpstore.events import Progress, silent
+from mpstore.ids import ID_BYTES
+from mpstore.statistics import DeltaStatistics
+
+State = Literal["changed", "added", "removed", "reshaped"]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How far apart two tensors are: |b - a| / |a| in the l2 norm, max |b - a|, cosine of a and b.
+
+    Over the elements that are finite in both; `nonfinite` counts the others. relative_l2 is infinite when a
+    is zero and b is not; the cosine is None when either is zero.
+    """
+
+    relative_l2: float
+    max_abs: float
+    cosine: float | None
+    nonfinite: int
+
+
+@dataclass(frozen=True)
+class TensorDiff:
+    """One tensor that differs. "reshaped": another shape or dtype; `figures` only when "changed" and float."""
+
+    key: str
+    state: State
+    old: TensorShape | None
+    new: TensorShape | None
+    blocks: int
+    changed_blocks: int
+    figures: Figures | None = None
+
+
+@dataclass(frozen=True)
+class FileDiff:
+    """One file that differs in what is no tensor: an opaque file, or a safetensors header."""
+
+    path: str
+    state: Literal["changed", "added", "removed"]
+    old_bytes: int | None
+    new_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Diff:
+    """Everything that differs, sorted by name, and how many tensors do not."""
+
+    tensors: tuple[TensorDiff, ...]
+    files: tuple[FileDiff, ...]
+    equal_tensors: int
+
+    @property
+    def empty(self) -> bool:
+        return not (self.tensors or self.files)
+
+
+def compare(
+    old: Side,
+    new: Side,
+    *,
+    patterns: tuple[str, ...] = (),
+    statistics: Callable[[], DeltaStatistics | None] = lambda: None,
+    progress: Progress = silent,
+) -> Diff:
+    """What differs from `old` to `new`; `patterns`: only tensors whose key fits one, and no files.
+
+    `statistics` gives those of (old, new) if they are known.
+    """
+    olds, news = old.tensors(), new.tensors()
+    keys = sorted(
+        {key for key in (*olds, *news) if not patterns or any(fnmatchcase(key, p) for p in patterns)}
+    )
+    task = progress.task("comparing", len(keys), "tensors")
+    known: list[DeltaStatistics | None] = []
+    found = []
+    try:
+        for key in keys:
+            one = _tensor(key, olds.get(key), news.get(key), old, new)
+            if one is not None and one.state == "changed" and is_float(news[key]):
+                if not known:
+                    known.append(statistics())
+                figures = _from_statistics(known[0], key) or _measured(key, news[key], old, new)
+                one = TensorDiff(key, "changed", one.old, one.new, one.blocks, one.changed_blocks, figures)
+            if one is not None:
+                found.append(one)
+            task.advance(1)
+    finally:
+        task.finish()
+    return Diff(tuple(found), () if patterns else _files(old.files(), new.files()), len(keys) - len(found))
+
+
+def _tensor(
+    key: str, old_shape: TensorShape | None, new_shape: TensorShape | None, old: Side, new: Side
+) -> TensorDiff | None:
+    """How one tensor differs, without figures; None: not at all."""
+    if old_shape is None or new_shape is None:
+        one = new_shape or old_shape
+        assert one is not None, "a key comes from one of the sides"
+        count = blocks.count(one.elements, one.block_elements or blocks.DEFAULT_BLOCK_ELEMENTS)
+        return TensorDiff(
+            key, "added" if old_shape is None else "removed", old_shape, new_shape, count, count
+        )
+    size = _partition(old_shape, new_shape)
+    count = blocks.count(new_shape.elements, size)
+    if (old_shape.dtype, old_shape.shape) != (new_shape.dtype, new_shape.shape):
+        return TensorDiff(key, "reshaped", old_shape, new_shape, count, count)
+    ids = [np.frombuffer(side.block_ids(key, size), f"V{ID_BYTES}") for side in (old, new)]
+    changed = int((ids[0] != ids[1]).sum())
+    return TensorDiff(key, "changed", old_shape, new_shape, count, changed) if changed else None
+
+
+def _partition(old: TensorShape, new: TensorShape) -> int:
+    return old.block_elements or new.block_elements or blocks.DEFAULT_BLOCK_ELEMENTS
+
+
+def _from_statistics(known: DeltaStatistics | None, key: str) -> Figures | None:
+    """The figures from what was computed when the new side was added; None: not known."""
+    if known is None or known.expert_kind != "full" or key not in known.keys:
+        return None
+    rows = known.rows(key)
+    if rows.start == rows.stop or known.nonfinite[rows].any():
+        return None
+    base_sq, delta_sq = float(known.base_sq[rows].sum()), float(known.delta_sq[rows].sum())
+    dot = float(known.dot_base_delta[rows].sum())
+    return _figures(
+        base_sq, base_sq + 2 * dot + delta_sq, base_sq + dot, delta_sq, float(known.delta_max[rows].max()), 0
+    )
+
+
+def _measured(key: str, shape: TensorShape, old: Side, new: Side) -> Figures:
+    """The figures by reading both."""
+    dtype: Dtype = dtypes.known(shape.dtype)
+    size = shape.block_elements or blocks.DEFAULT_BLOCK_ELEMENTS
+    sums = np.zeros(4)
+    most, nonfinite = 0.0, 0
+    for raw_a, raw_b in zip(old.read(key, size), new.read(key, size), strict=True):
+        with np.errstate(invalid="ignore", over="ignore"):
+            a, b = (dtypes.as_array(raw, dtype).astype(np.float64) for raw in (raw_a, raw_b))
+        finite = np.isfinite(a) & np.isfinite(b)
+        if not finite.all():
+            nonfinite += int(finite.size - finite.sum())
+            a, b = a[finite], b[finite]
+        delta = b - a
+        sums += (a @ a, b @ b, a @ b, delta @ delta)
+        most = max(most, float(np.abs(delta).max(initial=0.0)))
+    return _figures(*map(float, sums), most, nonfinite)
+
+
+def _figures(a_sq: float, b_sq: float, dot: float, delta_sq: float, most: float, nonfinite: int) -> Figures:
+    relative = math.sqrt(delta_sq / a_sq) if a_sq else (math.inf if delta_sq else 0.0)
+    lengths = math.sqrt(max(a_sq, 0.0)) * math.sqrt(max(b_sq, 0.0))
+    cosine = max(-1.0, min(1.0, dot / lengths)) if lengths else None
+    return Figures(relative, most, cosine, nonfinite)
+
+
+def _files(
+    olds: Mapping[str, tuple[int, bytes]], news: Mapping[str, tuple[int, bytes]]
+) -> tuple[FileDiff, ...]:
+    found = []
+    for path in sorted({*olds, *news}):
+        before, after = olds.get(path), news.get(path)
+        if before is None or after is None:
+            state: Literal["added", "removed"] = "added" if before is None else "removed"
+            found.append(FileDiff(path, state, before and before[0], after and after[0]))
+        elif before[1] != after[1]:
+            found.append(FileDiff(path, "changed", before[0], after[0]))
+    return tuple(found)
