@@ -7,6 +7,7 @@ public; errors are `mpstore.errors`; nothing here prints, reads the environment 
 from __future__ import annotations
 
 from mpstore.api.repository import Repository
-from mpstore.api.values import CommitDetail, CommitInfo, Listing, NamedCommit, TensorInfo
+from mpstore.api.values import Listing, NamedCommit, TensorInfo
+from mpstore.history import CommitDetail, CommitInfo
 
 __all__ = ["CommitDetail", "CommitInfo", "Listing", "NamedCommit", "Repository", "TensorInfo"]

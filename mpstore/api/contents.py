@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpstore import dtypes, files, revisions
-from mpstore.api import names
-from mpstore.api.values import CommitDetail, Listing, TensorInfo
+from mpstore.api.values import Listing, TensorInfo
 from mpstore.errors import NotFoundError
 from mpstore.records.model import Manifest, TensorRecord
 from mpstore.repository import Repo
@@ -52,20 +51,6 @@ class Tensors(Mapping[str, Array]):
 def manifest_of(repo: Repo, revision: str) -> Manifest:
     """The manifest of a revision."""
     return repo.manifest(repo.commit(revisions.resolve(repo, revision)).manifest)
-
-
-def show(repo: Repo, revision: str) -> CommitDetail:
-    """A commit and what it holds."""
-    info = names.info(repo, revisions.resolve(repo, revision))
-    manifest = repo.manifest(info.commit.manifest)
-    records = repo.tensors(manifest)
-    return CommitDetail(
-        info,
-        manifest.files,
-        len(manifest.tensors),
-        sum(record.blocks for record in records.values()),
-        sum(file.size for file in manifest.files),
-    )
 
 
 def ls(repo: Repo, revision: str, patterns: Sequence[str]) -> Listing:

@@ -7,7 +7,7 @@ never moves; names are checked before anything is touched.
 from __future__ import annotations
 
 from mpstore import revisions
-from mpstore.api.values import CommitInfo, NamedCommit
+from mpstore.api.values import NamedCommit
 from mpstore.errors import ConflictError, NotFoundError
 from mpstore.ids import ObjectId, short
 from mpstore.records.reflog import LogEntry
@@ -25,22 +25,6 @@ def listed(repo: Repo, kind: str) -> tuple[NamedCommit, ...]:
             commit = repo.commit(ref.value)
             found.append(NamedCommit(full.partition("/")[2], ref.value, commit.message, commit.time_ns))
     return tuple(found)
-
-
-def by_commit(repo: Repo) -> dict[ObjectId, tuple[str, ...]]:
-    """Commit -> full names of the branches and tags that are at it."""
-    found: dict[ObjectId, tuple[str, ...]] = {}
-    for kind in KINDS:
-        for full in repo.refs.names(f"{kind}/"):
-            ref = repo.refs.read(full)
-            if ref is not None:
-                found[ref.value] = (*found.get(ref.value, ()), full)
-    return found
-
-
-def info(repo: Repo, commit: ObjectId) -> CommitInfo:
-    """A commit with the names at it."""
-    return CommitInfo(commit, repo.commit(commit), by_commit(repo).get(commit, ()))
 
 
 def create(repo: Repo, kind: str, name: str, revision: str, who: str, *, force: bool = False) -> ObjectId:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpstore import hooks
-from mpstore.api import contents, history, names
-from mpstore.api.values import CommitDetail, CommitInfo, Listing, NamedCommit
+from mpstore import history, hooks
+from mpstore.api import contents, names
+from mpstore.api.values import Listing, NamedCommit
 from mpstore.events import Progress, silent
+from mpstore.history import CommitDetail, CommitInfo
 from mpstore.ids import ObjectId
 from mpstore.records.config import Config
 from mpstore.records.reflog import LogEntry
@@ -125,7 +126,7 @@ class Repository:
 
     def show(self, revision: str) -> CommitDetail:
         """One commit, its names and files."""
-        return contents.show(self._repo, revision)
+        return history.show(self._repo, revision)
 
     def ls(self, revision: str, patterns: Sequence[str] = ()) -> Listing:
         """Files, and tensors whose key fits one of the glob patterns (none: all)."""

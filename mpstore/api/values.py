@@ -8,27 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mpstore.ids import ObjectId
-from mpstore.records.model import Commit, FileEntry
-
-
-@dataclass(frozen=True)
-class CommitInfo:
-    """A commit with its id and the refs ("heads/base", "tags/v1") that are at it."""
-
-    id: ObjectId
-    commit: Commit
-    refs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class CommitDetail:
-    """A commit and what its manifest holds; raw_bytes is the size of all files."""
-
-    info: CommitInfo
-    files: tuple[FileEntry, ...]
-    tensors: int
-    blocks: int
-    raw_bytes: int
+from mpstore.records.model import FileEntry
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def command(session: Session, revision: str) -> None:
         f"manifest {shown.info.commit.manifest.hex()[:10]}: {plural(shown.tensors, 'tensor')}, "
         f"{plural(shown.blocks, 'block')}, {size(shown.raw_bytes)}",
         *tables.aligned(
-            [(f"  {file.path}", size(file.size), f"sha256 {file.sha256.hex()[:12]}") for file in shown.files],
+            [(f"  {file.path}", size(file.size), f"{_sha256(file.sha256)}") for file in shown.files],
             "lrl",
         ),
     ]
@@ -51,3 +51,8 @@ def command(session: Session, revision: str) -> None:
 
 def _said(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _sha256(digest: bytes) -> str:
+    """A merged file's SHA-256 is not known before it is checked out."""
+    return f"sha256 {digest.hex()[:12]}" if digest else ""

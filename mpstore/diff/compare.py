@@ -40,7 +40,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class TensorDiff:
-    """One tensor that differs. "reshaped": another shape or dtype; `figures` only when "changed" and float."""
+    """One tensor that differs. "reshaped": another shape or dtype; `figures` when "changed" and float."""
 
     key: str
     state: State
@@ -163,7 +163,8 @@ def _measured(key: str, shape: TensorShape, old: Side, new: Side) -> Figures:
         delta = b - a
         sums += (a @ a, b @ b, a @ b, delta @ delta)
         most = max(most, float(np.abs(delta).max(initial=0.0)))
-    return _figures(*map(float, sums), most, nonfinite)
+    a_sq, b_sq, dot, delta_sq = map(float, sums)
+    return _figures(a_sq, b_sq, dot, delta_sq, most, nonfinite)
 
 
 def _figures(a_sq: float, b_sq: float, dot: float, delta_sq: float, most: float, nonfinite: int) -> Figures:
