@@ -11,7 +11,7 @@ import math
 import re
 from typing import Any, Final, TypeVar
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 
 from mpstore.errors import DamagedError, UsageError
 from mpstore.ids import ID_BYTES
@@ -270,9 +270,9 @@ def unpack_kind(kind: str, shape: Structure, data: bytes) -> Any:
                 f"{kind} record of version {plain[1]}; this mp reads up to version {VERSION}",
                 hint="a newer mp wrote it: upgrade",
             )
-        expect(plain[1] == VERSION, f"its version is {plain[1]!r:.40}")
-        value = shape.unpack(plain[2:])
-        canonical = msgpack.packb([kind, VERSION, *shape.pack(value)], use_bin_type=True) == data
+        expect(type(plain[1]) is int and plain[1] == VERSION, f"its version is {plain[1]!r:.40}")
+        value = shape.unpack(plain[2:])  # which checks the order of keys; packb has one form for all else
+        canonical = msgpack.packb(plain, use_bin_type=True) == data
     except (ValueError, OverflowError, RecursionError, msgpack.exceptions.UnpackException) as error:
         raise DamagedError(f"damaged {kind} record: {error or type(error).__name__}") from None
     if not canonical:

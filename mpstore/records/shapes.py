@@ -1,13 +1,14 @@
 """Shapes of record fields: how one value becomes plain msgpack data and back, checked both ways.
 
-Relies on nothing. Promises: `unpack` accepts only what `pack` can produce (the types, bounds and names
-that docs/format.md states) and raises `Odd` on the rest; neither allocates more than its input.
+Relies on nothing. Promises: `unpack` accepts only what `pack` can produce (the types, bounds, names and order
+of keys that docs/format.md states) and raises `Odd` on the rest; neither allocates more than its input.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import struct
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ MAX_LIST = 4096  # msgpack preallocates lists from their claimed length: this bo
 MAX_DEPTH = 16
 MAX_TEXT_CHARACTERS = 2**26
 MAX_NAME_BYTES = 4096
+_NAN = struct.pack(">d", math.nan)  # one NaN: payloads would make ids differ
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FORBIDDEN_COMPONENTS = frozenset({"", ".", "..", ".mp", ".git"})
 
@@ -144,11 +146,13 @@ class Real:
 
     def unpack(self, plain: Any) -> float:
         expect(isinstance(plain, float), f"float expected, not {type(plain).__name__}")
-        return self._check(plain)
+        value = self._check(plain)
+        expect(value == value or struct.pack(">d", plain) == _NAN, "a NaN with a payload")
+        return value
 
     def _check(self, value: float) -> float:
         expect(not self.finite or math.isfinite(value), f"{value} is not finite")
-        return math.nan if math.isnan(value) else value  # one NaN: payloads would make ids differ
+        return math.nan if math.isnan(value) else value
 
 
 @dataclass(frozen=True)
@@ -218,6 +222,7 @@ class Table:
         expect(isinstance(plain, dict), f"mapping expected, not {type(plain).__name__}")
         for name in plain:
             self.key(name)
+        expect(_sorted(plain), "its keys are not sorted")
         return self._each(plain.items(), self.inner.unpack)
 
     def _each(self, items: Any, convert: Callable[[Any], Any]) -> dict[str, Any]:
@@ -238,27 +243,39 @@ class AnyJson:
     finite: bool = True
 
     def pack(self, value: Any) -> Any:
-        return self._plain(value, MAX_DEPTH)
+        return self._plain(value, MAX_DEPTH, sort=True)
 
-    unpack = pack
+    def unpack(self, plain: Any) -> Any:
+        return self._plain(plain, MAX_DEPTH, sort=False)
 
-    def _plain(self, value: Any, depth: int) -> Any:
-        if value is None or isinstance(value, bool):
+    def _plain(self, value: Any, depth: int, sort: bool) -> Any:
+        if value is None or value is True or value is False:
             return value
         if isinstance(value, str):
-            return Text().pack(value)
+            return _TEXT.pack(value)
         if isinstance(value, int):
-            return Whole(-(2**63)).pack(value)
+            return _INTEGER.pack(value)
         if isinstance(value, float):
-            return Real(self.finite).pack(value)
-        expect(depth > 0, f"nested deeper than {MAX_DEPTH} levels")
+            number = Real(self.finite)
+            return number.pack(value) if sort else number.unpack(value)
+        if depth == 0:
+            raise Odd(f"nested deeper than {MAX_DEPTH} levels")
         if isinstance(value, list | tuple):
             expect(len(value) <= MAX_LIST, f"list of {len(value)} items, at most {MAX_LIST} expected")
-            return [self._plain(item, depth - 1) for item in value]
+            return [self._plain(item, depth - 1, sort) for item in value]
         if isinstance(value, Mapping):
             expect(all(isinstance(key, str) for key in value), "map keys must be text")
-            return {key: self._plain(value[key], depth - 1) for key in sorted(value)}
+            expect(sort or _sorted(value), "its keys are not sorted")
+            return {key: self._plain(value[key], depth - 1, sort) for key in sorted(value)}
         raise Odd(f"{type(value).__name__} cannot be stored")
+
+
+_TEXT = Text()
+_INTEGER = Whole(-(2**63))
+
+
+def _sorted(keys: Mapping[str, Any]) -> bool:
+    return list(keys) == sorted(keys)
 
 
 @dataclass(frozen=True)
