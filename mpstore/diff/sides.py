@@ -81,7 +81,7 @@ class Stored:
         record = self._records[key]
         if record.block_elements == block_elements:
             return record.block_ids
-        return b"".join(block_id(memoryview(raw)) for raw in self.read(key, block_elements))
+        return b"".join(block_id(raw.data) for raw in self.read(key, block_elements))
 
     def read(self, key: str, block_elements: int) -> Iterator[Raw]:
         record = self._records[key]
@@ -130,7 +130,7 @@ class Directory:
         }
 
     def block_ids(self, key: str, block_elements: int) -> bytes:
-        return b"".join(block_id(memoryview(raw)) for raw in self.read(key, block_elements))
+        return b"".join(block_id(raw.data) for raw in self.read(key, block_elements))
 
     def read(self, key: str, block_elements: int) -> Iterator[Raw]:
         file, header_bytes, entry = self._places[key]
