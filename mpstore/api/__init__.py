@@ -8,6 +8,18 @@ from __future__ import annotations
 
 from mpstore.api.repository import Repository
 from mpstore.api.values import Listing, NamedCommit, TensorInfo
+from mpstore.diff import Diff, FileDiff, TensorDiff, TensorShape
 from mpstore.history import CommitDetail, CommitInfo
 
-__all__ = ["CommitDetail", "CommitInfo", "Listing", "NamedCommit", "Repository", "TensorInfo"]
+__all__ = [
+    "CommitDetail",
+    "CommitInfo",
+    "Diff",
+    "FileDiff",
+    "Listing",
+    "NamedCommit",
+    "Repository",
+    "TensorDiff",
+    "TensorInfo",
+    "TensorShape",
+]

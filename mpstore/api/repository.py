@@ -23,6 +23,8 @@ from mpstore.repository import Repo
 if TYPE_CHECKING:
     from os import PathLike
 
+    from mpstore.diff import Diff
+
 
 class Repository:
     """An opened repository. A revision is a branch, a tag, the beginning of an id, or REV~n.
@@ -139,6 +141,12 @@ class Repository:
     def save_tensor(self, revision: str, key: str, path: str | PathLike[str]) -> None:
         """Write one tensor as a .npy file; bfloat16 and float8 become float32, which holds them exactly."""
         contents.save_npy(self.tensors(revision)[key], Path(path))
+
+    def diff(self, old: str | Path, new: str | Path, *, tensors: Sequence[str] = ()) -> Diff:
+        """What differs from `old` to `new`, each a revision or a directory (a Path always is one)."""
+        from mpstore.api import comparing
+
+        return comparing.diff(self._repo, old, new, tuple(tensors), self._progress)
 
     # Care
 

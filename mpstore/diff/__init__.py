@@ -7,6 +7,6 @@ read for revisions; each side may be a revision of the store or a directory.
 from __future__ import annotations
 
 from mpstore.diff.compare import Diff, FileDiff, TensorDiff, compare
-from mpstore.diff.sides import Directory, Side, Stored
+from mpstore.diff.sides import Directory, Side, Stored, TensorShape
 
-__all__ = ["Diff", "Directory", "FileDiff", "Side", "Stored", "TensorDiff", "compare"]
+__all__ = ["Diff", "Directory", "FileDiff", "Side", "Stored", "TensorDiff", "TensorShape", "compare"]
