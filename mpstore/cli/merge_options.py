@@ -1,12 +1,12 @@
-"""The arguments that `mp merge` and `mp plan` share, and how `REV:k=v,…` is read.
+"""The arguments that `mp merge` and `mp plan` share.
 
-Relies on click and errors. Promises: a word that cannot be meant is a UsageError that names the flag; what a
-parameter may be is for the operator to say.
+Relies on click and errors. Promises: a recipe and flags that say the same twice are a UsageError; what the
+words mean is for the recipe's room to say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -16,7 +16,6 @@ from mpstore.cli.options import threads_option
 from mpstore.errors import UsageError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-Value = float | int | bool | str
 
 
 def merge_options(function: Function) -> Function:
@@ -69,9 +68,9 @@ def request(
     return {
         "recipe": recipe,
         "base": base,
-        "experts": [expert_of(text) for text in experts],
+        "experts": list(experts),
         "operator": operator,
-        "parameters": settings_of(settings, "--set"),
+        "parameters": list(settings),
         "budget": budget,
         "max_error": max_error,
         "seed": seed,
@@ -81,38 +80,3 @@ def request(
 
 def memory_bytes(text: str | None) -> int | None:
     return None if text is None else quantities.parse_size(text, "--memory")
-
-
-def expert_of(text: str) -> tuple[str, Mapping[str, Value]]:
-    """ "math:weight=1,density=.2" -> ("math", {"weight": 1, "density": 0.2}); a URL keeps its colon."""
-    model, colon, tail = text.rpartition(":")
-    if not colon or "=" not in tail:
-        return text, {}
-    if not model:
-        raise UsageError(f"--expert {text}: no revision before the colon", hint="write --expert REV:weight=1")
-    return model, settings_of(tail.split(","), f"--expert {model}")
-
-
-def settings_of(pairs: Sequence[str], flag: str) -> dict[str, Value]:
-    """{"k": value} of "k=v" words."""
-    found: dict[str, Value] = {}
-    for pair in pairs:
-        key, equals, value = (part.strip() for part in pair.partition("="))
-        if not (key and equals and value):
-            raise UsageError(f"{flag}: '{pair}' is not of the form name=value", hint="for example weight=0.5")
-        if key in found:
-            raise UsageError(f"{flag}: {key} is given twice", hint="keep one of the two")
-        found[key] = _value(value)
-    return found
-
-
-def _value(text: str) -> Value:
-    lowered = text.lower()
-    if lowered in ("true", "false"):
-        return lowered == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
