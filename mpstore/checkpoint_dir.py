@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import os
 import stat
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from mpstore.errors import DamagedError, IncompatibleError, NotFoundError, StorageError
+from mpstore.records import shapes
 from mpstore.records.model import CommitKind, FileKind
 from mpstore.safetensors_file import Header, read_header
 
@@ -25,7 +25,6 @@ KIND_METADATA: Final = "mp_kind"
 _SKIPPED: Final = frozenset({".git", ".mp", ".cache"})
 _PICKLED: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _MAX_INDEX_BYTES: Final = 100_000_000
-_MAX_PATH_BYTES: Final = 4096
 
 
 @dataclass(frozen=True)
@@ -81,16 +80,11 @@ def scan(path: str | os.PathLike[str]) -> Checkpoint:
 
 def check_path(path: str) -> str:
     """A file's path inside a checkpoint, as it may be written below any directory; DamagedError otherwise."""
-    parts = path.split("/")
-    plain = all(part not in ("", ".", "..") and part.lower() not in (".git", ".mp") for part in parts)
     try:
-        short = len(path.encode("utf-8")) <= _MAX_PATH_BYTES and all(len(p.encode()) <= 255 for p in parts)
-    except UnicodeEncodeError:
-        short = False
-    control = any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in path)
-    if not plain or not short or control or "\\" in path:
-        raise DamagedError(f"{path!r} is no path that a checkpoint may have", hint="rename the file")
-    return path
+        return shapes.check_path(path)
+    except (shapes.Odd, UnicodeEncodeError) as error:
+        why = "is not Unicode" if isinstance(error, UnicodeEncodeError) else "no checkpoint may have it"
+        raise DamagedError(f"file {path!r:.200}: {why} ({error})", hint="rename the file") from None
 
 
 def tensor_keys(files: Iterable[tuple[str, Sequence[str]]]) -> dict[str, tuple[str, ...]]:
@@ -113,7 +107,10 @@ def tensor_keys(files: Iterable[tuple[str, Sequence[str]]]) -> dict[str, tuple[s
                 key = f"{directory}{slash}{leaf}:{name}"
             if key in taken:
                 raise DamagedError(f"{path}: tensor {name!r} cannot be told from another one's name")
-            taken.add(key)
+            try:
+                taken.add(shapes.check_name(key))
+            except shapes.Odd as error:
+                raise DamagedError(f"{path}: {error}", hint="rename the tensor") from None
             own.append(key)
         keys[path] = tuple(own)
     return keys

@@ -82,8 +82,15 @@ class Collector:
         with self._lock:
             self._tensors[key].add(index, row)
 
-    def has(self, key: str) -> bool:
-        return key in self._tensors
+    def complete(self, key: str) -> bool:
+        """Whether every row of the tensor has come."""
+        with self._lock:
+            return key in self._tensors and self._tensors[key].lacking == 0
+
+    def discard(self, key: str) -> None:
+        """Forget a tensor; it may be unknown."""
+        with self._lock:
+            self._tensors.pop(key, None)
 
     def finish(self, base_manifest: ObjectId, expert_manifest: ObjectId, kind: ExpertKind) -> DeltaStatistics:
         """The statistics of every tensor that is complete."""

@@ -1,0 +1,11 @@
+"""Floor 6: checkpoints into the store. `add` takes a directory, `CheckpointWriter` any streams.
+
+Relies on repository, checkpoint_dir and statistics. Promises: see the modules.
+"""
+
+from mpstore.ingest.add import AddResult, add
+from mpstore.ingest.base_search import FoundBase, find_base
+from mpstore.ingest.checkpoint_writer import CheckpointWriter, Committed
+from mpstore.ingest.reading import Stream
+
+__all__ = ["AddResult", "CheckpointWriter", "Committed", "FoundBase", "Stream", "add", "find_base"]

@@ -1,0 +1,64 @@
+"""The base's side of an ingest: for each block that comes in, the base's block of the same place.
+
+Relies on repository and store. Promises: a base block is read only when asked for, verified; only tensors of
+the same shape are paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mpstore import dtypes
+from mpstore.dtypes import Dtype
+from mpstore.ids import ObjectId
+from mpstore.records.model import TensorRecord
+from mpstore.repository import Repo
+from mpstore.store import Locations, ObjectStore
+
+
+@dataclass(frozen=True)
+class BaseTensor:
+    """A tensor of the base and where its blocks lie."""
+
+    record: TensorRecord
+    dtype: Dtype
+    places: Locations
+    store: ObjectStore
+
+    def block(self, index: int) -> ObjectId:
+        return self.record.block(index)
+
+    def read(self, index: int) -> npt.NDArray[np.uint8]:
+        """The decoded block. DamagedError names the pack where it is not whole."""
+        if not self.places.found[index]:
+            return np.frombuffer(self.store.read(self.block(index), "base"), np.uint8)
+        frame = next(self.store.fetch(self.places, [index], "base"))
+        return self.store.decode(frame)
+
+
+class BaseTensors:
+    """The tensors of a base manifest by key; an empty one where there is no base."""
+
+    def __init__(self, repo: Repo, manifest: ObjectId | None) -> None:
+        self._store = repo.objects
+        self._block_elements = repo.config.block_elements
+        self._records: Mapping[str, TensorRecord] = {}
+        if manifest is not None:
+            self._records = repo.tensors(repo.manifest(manifest))
+
+    def find(self, key: str, shape: tuple[int, ...]) -> BaseTensor | None:
+        """The base's tensor of that key if it has that shape and is cut into blocks of today's size."""
+        record = self._records.get(key)
+        if record is None or record.shape != shape or record.block_elements != self._block_elements:
+            return None
+        dtype = dtypes.of(record.dtype)
+        if dtype is None:
+            return None
+        return BaseTensor(record, dtype, self._store.locate(record.block_ids), self._store)
+
+    def has(self, key: str) -> bool:
+        return key in self._records

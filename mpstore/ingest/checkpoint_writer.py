@@ -1,0 +1,342 @@
+"""The core that `add` and `pull` share: files come in as streams, a commit comes out.
+
+Relies on repository, statistics and the pipeline. Promises: one pass over each stream; memory is bounded by
+`depth` blocks a file under way; nothing names what was stored before all of it is durable.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from types import TracebackType
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mpstore import blocks
+from mpstore.checkpoint_dir import check_path, tensor_keys
+from mpstore.codecs import Format
+from mpstore.errors import DamagedError
+from mpstore.events import Progress, Task, silent
+from mpstore.ids import ObjectId, record_id
+from mpstore.ingest.base_tensors import BaseTensors
+from mpstore.ingest.reading import BufferPool, HashedReader, Stream
+from mpstore.ingest.tensor_work import TensorWork
+from mpstore.pipeline import OrderedPipeline
+from mpstore.records.encoding import encode
+from mpstore.records.model import Commit, CommitKind, FileEntry, Json, Manifest, Parent, TensorRecord
+from mpstore.repository import Repo
+from mpstore.safetensors_file import TensorInfo, read_header
+from mpstore.statistics import Collector, Row, to_columns
+from mpstore.statistics.stored import comparable, observe_stored
+from mpstore.store import Hint, Prepared, WriteSummary
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+_DEPTH_PER_THREAD: Final = 6
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What `commit` did. `created` False: the branch had this very checkpoint already."""
+
+    commit: ObjectId
+    manifest: ObjectId
+    created: bool
+    tensors: int
+    blocks: int
+    raw_bytes: int
+    summary: WriteSummary
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A file that is in the store: its entry, without final keys, and its tensors' records."""
+
+    entry: FileEntry
+    records: tuple[ObjectId, ...]
+    blocks: int
+
+
+class CheckpointWriter:
+    """Stores the files of one checkpoint. Use as a context manager.
+
+    `base`: the commit that it was made from; its blocks help to encode, and the statistics of the pair are
+    computed on the way. `kind` "delta": the tensors are deltas themselves. `layout`: (path, tensor names) of
+    every safetensors file to come, where the caller knows them all; without it, a tensor whose name a
+    second file of the same directory repeats has no statistics.
+    """
+
+    def __init__(
+        self,
+        repo: Repo,
+        *,
+        label: str = "add",
+        base: ObjectId | None = None,
+        kind: CommitKind = "full",
+        layout: Iterable[tuple[str, Sequence[str]]] | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        self._repo = repo
+        self._kind = kind
+        self._base_commit = base
+        self._writer = repo.objects.writer(label)
+        try:
+            if base is not None:
+                self._writer.pin_commit(base)
+            self._base_manifest = None if base is None or kind == "lora" else repo.commit(base).manifest
+            self._base = BaseTensors(repo, self._base_manifest)
+        except BaseException:
+            self._writer.close()
+            raise
+        self._keys = None if layout is None else tensor_keys(layout)
+        self._collector = Collector(repo.config.block_elements)
+        self._measured: dict[str, str] = {}
+        self._files: dict[str, _Stored] = {}
+        self._lock = threading.Lock()
+        self._progress = progress
+        workers = threads or repo.config.threads or os.cpu_count() or 1
+        self._depth = workers * _DEPTH_PER_THREAD
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mp-encode")
+
+    def __enter__(self) -> CheckpointWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._writer.__exit__(kind, error, trace)
+
+    # Files
+
+    def add_safetensors(
+        self,
+        path: str,
+        stream: Stream,
+        size: int | None = None,
+        sha256: bytes | None = None,
+        task: Task | None = None,
+    ) -> FileEntry:
+        """Store a safetensors file from its stream. Several threads may, one file each.
+
+        DamagedError: its header lies, it is longer or shorter than it says, or has another size or SHA-256
+        than was promised. `task` hears of every byte taken.
+        """
+        reader = HashedReader(stream, check_path(path))
+        with OrderedPipeline(self._pool, self._depth) as pipeline:
+            header = read_header(reader.read, path, size)
+            content = self._put_bytes(header.raw)
+            names = [tensor.name for tensor in header.tensors]
+            keys = self._keys[path] if self._keys is not None else tensor_keys([(path, names)])[path]
+            records: list[ObjectId] = []
+            for key, tensor in zip(keys, header.tensors, strict=True):
+                self._add_tensor(key, tensor, reader, pipeline, records, task)
+        entry = FileEntry(
+            path, "safetensors", header.file_bytes, reader.finish(sha256), content, tuple(names)
+        )
+        count = sum(
+            blocks.count(tensor.elements, self._repo.config.block_elements) for tensor in header.tensors
+        )
+        return self._keep(_Stored(entry, tuple(records), count))
+
+    def add_opaque(
+        self,
+        path: str,
+        stream: Stream,
+        size: int | None = None,
+        sha256: bytes | None = None,
+        task: Task | None = None,
+    ) -> FileEntry:
+        """Store any other file from its stream. Errors as of `add_safetensors`."""
+        reader = HashedReader(stream, check_path(path))
+        ids: list[ObjectId] = []
+        with OrderedPipeline(self._pool, self._depth) as pipeline:
+            while data := reader.read_block(blocks.OPAQUE_BLOCK_BYTES):
+                work = partial(self._writer.prepare, data, Hint(Format.BYTES))
+                pipeline.submit(work, lambda prepared: ids.append(self._writer.append(prepared)))
+                if task is not None:
+                    task.advance(len(data))
+        if size is not None and reader.taken_bytes != size:
+            raise DamagedError(f"{path}: has {reader.taken_bytes} bytes, expected {size}")
+        entry = FileEntry(path, "opaque", reader.taken_bytes, reader.finish(sha256), b"".join(ids))
+        return self._keep(_Stored(entry, (), 0))
+
+    def adopt(self, commit: ObjectId, path: str, names: Sequence[str]) -> FileEntry | None:
+        """Take a file over from a commit that has it: nothing is read. `names`: its tensors', in file order.
+
+        None: the commit is not there any more, or does not have the whole file.
+        """
+        self._writer.pin_commit(commit)
+        if not self._repo.objects.contains(commit):
+            return None
+        manifest = self._repo.manifest(self._repo.commit(commit).manifest)
+        entry = next((file for file in manifest.files if file.path == path), None)
+        records = () if entry is None else tuple(manifest.tensors[key] for key in entry.tensors)
+        if entry is None or not entry.sha256 or not all(records) or len(records) != len(names):
+            return None
+        found = self._repo.load_many(TensorRecord, records)
+        count = sum(found[record].blocks for record in records)
+        return self._keep(_Stored(replace(entry, tensors=tuple(names)), records, count))
+
+    def _keep(self, stored: _Stored) -> FileEntry:
+        with self._lock:
+            self._files[stored.entry.path] = stored
+        return stored.entry
+
+    def _put_bytes(self, data: bytes) -> bytes:
+        size = blocks.OPAQUE_BLOCK_BYTES
+        parts = (data[start : start + size] for start in range(0, len(data), size))
+        return b"".join(self._writer.put(part, Hint(Format.BYTES)) for part in parts)
+
+    # Tensors
+
+    def _add_tensor(
+        self,
+        key: str,
+        tensor: TensorInfo,
+        reader: HashedReader,
+        pipeline: OrderedPipeline,
+        records: list[ObjectId],
+        task: Task | None,
+    ) -> None:
+        block_elements = self._repo.config.block_elements
+        work = self._work(key, tensor, reader.where)
+        pool = BufferPool(min(tensor.data_bytes, block_elements * tensor.dtype.bits // 8))
+        ids: list[ObjectId] = []
+
+        def consume(buffer: Bytes, index: int, done: tuple[Prepared, Row | None]) -> None:
+            prepared, row = done
+            ids.append(self._writer.append(prepared))
+            pool.give_back(buffer)
+            if row is not None:
+                self._collector.add(key, index, row)
+
+        for index, length in enumerate(
+            blocks.byte_lengths(tensor.data_bytes, tensor.dtype.bits, block_elements)
+        ):
+            buffer = pool.take()
+            raw = buffer[:length]
+            reader.fill(raw)
+            pipeline.submit(partial(work.prepare, raw, index), partial(consume, buffer, index))
+            if task is not None:
+                task.advance(length)
+
+        def conclude() -> None:
+            record = TensorRecord(tensor.dtype.name, tensor.shape, block_elements, b"".join(ids))
+            records.append(self._repo.put(self._writer, record))
+
+        pipeline.then(conclude)
+
+    def _work(self, key: str, tensor: TensorInfo, path: str) -> TensorWork:
+        """Pair the tensor with the base's; the first file that brings a key is the one that is measured."""
+        base = self._base.find(key, tensor.shape)
+        with self._lock:
+            measure = base is not None and key not in self._measured
+            if measure:
+                self._measured[key] = path
+                count = blocks.count(tensor.elements, self._repo.config.block_elements)
+                self._collector.expect(key, count, tensor.elements)
+        return TensorWork(self._writer, tensor.dtype, base, measure, self._kind != "delta")
+
+    # The end
+
+    def commit(
+        self,
+        branch: str,
+        tip: ObjectId | None,
+        *,
+        author: str = "",
+        message: str = "",
+        how: Mapping[str, Json] | None = None,
+    ) -> Committed:
+        """Commit what was added on a branch that is at `tip` (None: a new one), with the base as a parent.
+
+        A branch whose tip has this very manifest and kind gets no commit. ConflictError: the branch moved.
+        """
+        manifest = self._manifest()
+        manifest_id = record_id(Manifest.KIND, encode(manifest))
+        statistics = self._statistics(manifest, manifest_id)
+        same = tip is not None and self._is(self._repo.commit(tip), manifest_id)
+        if same and tip is not None:
+            commit_id = tip
+        else:
+            self._repo.put(self._writer, manifest)
+            parents = () if self._base_commit is None else (Parent("base", self._base_commit),)
+            commit_id = self._repo.advance(
+                self._writer,
+                branch,
+                tip,
+                manifest=manifest_id,
+                parents=parents,
+                kind=self._kind,
+                author=author,
+                message=message,
+                how=how,
+            )
+        summary = self._writer.finish()
+        if statistics is not None and self._base_manifest is not None:
+            self._repo.name_statistics(self._base_manifest, manifest_id, statistics)
+        return Committed(
+            commit_id,
+            manifest_id,
+            not same,
+            len(manifest.tensors),
+            sum(file.blocks for file in self._files.values()),
+            sum(file.size for file in manifest.files),
+            summary,
+        )
+
+    def _is(self, commit: Commit, manifest_id: ObjectId) -> bool:
+        return commit.manifest == manifest_id and commit.kind == self._kind
+
+    def _manifest(self) -> Manifest:
+        files = [self._files[path] for path in sorted(self._files)]
+        keys = tensor_keys((file.entry.path, file.entry.tensors) for file in files)
+        tensors: dict[str, ObjectId] = {}
+        for file in files:
+            tensors.update(zip(keys[file.entry.path], file.records, strict=True))
+        entries = tuple(replace(file.entry, tensors=keys[file.entry.path]) for file in files)
+        owners = {key: path for path, own in keys.items() for key in own}
+        for key, path in self._measured.items():
+            if owners.get(key) != path:
+                self._collector.discard(key)
+        return Manifest(entries, dict(sorted(tensors.items())))
+
+    def _statistics(self, manifest: Manifest, manifest_id: ObjectId) -> ObjectId | None:
+        """Put the record of the pair's statistics; what did not come by is read from the store."""
+        if self._base_manifest is None or self._base_manifest == manifest_id:
+            return None
+        lacking = [
+            key for key in manifest.tensors if not self._collector.complete(key) and self._base.has(key)
+        ]
+        if lacking and self._repo.statistics(self._base_manifest, manifest_id) is not None:
+            return None
+        if lacking:
+            self._writer.flush()
+        for key in lacking:
+            self._measure_stored(key, manifest.tensors[key])
+        pair = self._collector.finish(
+            self._base_manifest, manifest_id, "delta" if self._kind == "delta" else "full"
+        )
+        return self._repo.put(self._writer, to_columns(pair)) if pair.keys else None
+
+    def _measure_stored(self, key: str, record_id: ObjectId) -> None:
+        record = self._repo.tensor(record_id)
+        base = self._base.find(key, record.shape)
+        if base is None or not comparable(base.record, record):
+            return
+        self._collector.discard(key)
+        self._collector.expect(key, record.blocks, math.prod(record.shape))
+        with OrderedPipeline(self._pool, self._depth) as pipeline:
+            for index in range(record.blocks):
+                work = partial(
+                    observe_stored, self._repo.objects, base.record, record, index, self._kind != "delta"
+                )
+                pipeline.submit(work, partial(self._collector.add, key, index))

@@ -1,0 +1,156 @@
+"""Bytes of a file or of any `read(n)` stream, into buffers that are used again; hashed on the way.
+
+Relies on errors. Promises: every byte is read once, in order, and enters the SHA-256; a stream that ends
+early or goes on too long is DamagedError; a file that changes while it is read is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from types import TracebackType
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mpstore.checkpoint_dir import SourceFile
+from mpstore.errors import DamagedError, StorageError
+
+Bytes = npt.NDArray[np.uint8]
+_AHEAD_BYTES: Final = 32 << 20
+
+
+class Stream(Protocol):
+    """What can be added: `read(n)` gives at most n bytes, none at the end. `readinto` is preferred."""
+
+    def read(self, size: int, /) -> Any: ...
+
+
+class HashedReader:
+    """A stream with its SHA-256 and the count of bytes taken."""
+
+    def __init__(self, stream: Stream, where: str) -> None:
+        self._read = stream.read
+        self._readinto = getattr(stream, "readinto", None)
+        self.where = where
+        self._sha256 = hashlib.sha256()
+        self.taken_bytes = 0
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes."""
+        data = bytes(self._read(size))
+        self._count(data)
+        return data
+
+    def read_block(self, size: int) -> bytes:
+        """`size` bytes, fewer only at the end, none after it."""
+        parts: list[bytes] = []
+        lacking = size
+        while lacking and (part := self.read(lacking)):
+            parts.append(part)
+            lacking -= len(part)
+        return b"".join(parts)
+
+    def fill(self, buffer: Bytes) -> None:
+        """Fill the whole buffer. DamagedError: the stream ended before."""
+        view = memoryview(buffer.data).cast("B")
+        at = 0
+        while at < len(view):
+            if self._readinto is not None:
+                got = self._readinto(view[at:])
+            else:
+                data = self._read(len(view) - at)
+                got = len(data)
+                view[at : at + got] = data
+            if not got:
+                raise self._short(len(view) - at)
+            at += got
+        self._count(view)
+
+    def _short(self, lacking: int) -> DamagedError:
+        at = self.taken_bytes
+        return DamagedError(
+            f"{self.where}: ends after byte {at}, at least {lacking} bytes early", hint="fetch the file again"
+        )
+
+    def _count(self, data: Any) -> None:
+        self._sha256.update(data)
+        self.taken_bytes += len(data)
+
+    def finish(self, expected_sha256: bytes | None) -> bytes:
+        """The SHA-256, the stream being at its end. DamagedError: it goes on, or the sum is another."""
+        if self._read(1):
+            raise DamagedError(f"{self.where}: goes on after its end at byte {self.taken_bytes}")
+        digest = self._sha256.digest()
+        if expected_sha256 is not None and digest != expected_sha256:
+            raise DamagedError(
+                f"{self.where}: SHA-256 is {digest.hex()}, expected {expected_sha256.hex()}",
+                hint="fetch the file again",
+            )
+        return digest
+
+
+class OpenedFile:
+    """A source file opened for one sequential read, the kernel reading ahead of us."""
+
+    def __init__(self, file: SourceFile) -> None:
+        self._file = file
+        try:
+            self._fd = os.open(file.source, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise StorageError(f"{file.source}: {error.strerror or error}") from error
+        self._at = 0
+        self._asked = 0
+        self._advise(0, 0, "POSIX_FADV_SEQUENTIAL")
+
+    def __enter__(self) -> OpenedFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._fd)
+
+    def _advise(self, offset: int, length: int, advice: str) -> None:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._fd, offset, length, getattr(os, advice))
+
+    def _ahead(self) -> None:
+        """Keep the disk busy while the processors are: ask for the next stretch before it is needed."""
+        if self._at + _AHEAD_BYTES // 2 >= self._asked and self._asked < self._file.size:
+            self._advise(self._asked, _AHEAD_BYTES, "POSIX_FADV_WILLNEED")
+            self._asked += _AHEAD_BYTES
+
+    def readinto(self, view: memoryview) -> int:
+        self._ahead()
+        try:
+            got = os.readv(self._fd, [view])
+        except OSError as error:
+            raise StorageError(f"{self._file.source}: {error.strerror or error}") from error
+        self._at += got
+        return got
+
+    def read(self, size: int) -> bytes:
+        buffer = bytearray(size)
+        return bytes(buffer[: self.readinto(memoryview(buffer))])
+
+    def check_unchanged(self) -> None:
+        """DamagedError if the file was written to since it was scanned."""
+        now = os.fstat(self._fd)
+        if (now.st_size, now.st_mtime_ns) != (self._file.size, self._file.mtime_ns):
+            raise DamagedError(f"{self._file.source}: changed while it was read", hint="add it again")
+
+
+class BufferPool:
+    """Buffers of one length that come back. For one thread."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._free: list[Bytes] = []
+
+    def take(self) -> Bytes:
+        return self._free.pop() if self._free else np.empty(self._size, np.uint8)
+
+    def give_back(self, buffer: Bytes) -> None:
+        self._free.append(buffer)

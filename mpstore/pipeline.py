@@ -1,0 +1,61 @@
+"""Work in any order, results in order: a bounded queue between one reader and the pool of workers.
+
+Relies on the standard library. Promises: at most `depth` pieces of work are under way; results are consumed
+in the order of submission, by the submitting thread; after an error nothing of it is still running.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class OrderedPipeline:
+    """One per submitting thread; several may share a pool."""
+
+    def __init__(self, pool: ThreadPoolExecutor, depth: int) -> None:
+        self._pool = pool
+        self._depth = depth
+        self._queue: deque[tuple[Future[Any], Callable[[Any], None]]] = deque()
+
+    def __enter__(self) -> OrderedPipeline:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            self.drain()
+        else:
+            self._abandon()
+
+    def submit(self, work: Callable[[], T], consume: Callable[[T], None]) -> None:
+        """Run `work` in the pool and, when everything before it is consumed, `consume` its result here."""
+        while len(self._queue) >= self._depth or (self._queue and self._queue[0][0].done()):
+            self._take()
+        self._queue.append((self._pool.submit(work), consume))
+
+    def then(self, act: Callable[[], None]) -> None:
+        """Do `act` here when everything submitted so far is consumed."""
+        done: Future[None] = Future()
+        done.set_result(None)
+        self._queue.append((done, lambda _: act()))
+
+    def drain(self) -> None:
+        """Consume everything that is under way."""
+        while self._queue:
+            self._take()
+
+    def _take(self) -> None:
+        future, consume = self._queue.popleft()
+        consume(future.result())
+
+    def _abandon(self) -> None:
+        for future, _ in self._queue:
+            future.cancel()
+        for future, _ in self._queue:
+            if not future.cancelled():
+                future.exception()
+        self._queue.clear()
