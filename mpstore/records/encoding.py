@@ -11,7 +11,7 @@ import math
 import re
 from typing import Any, Final, TypeVar
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 from mpstore.errors import DamagedError, UsageError
 from mpstore.ids import ID_BYTES
