@@ -83,5 +83,5 @@ KARCHER = Operator(
     gram=True,
     keeps_base=_never,
     base_required=False,
-    base_counts=True,
+    base_counts="always",
 )

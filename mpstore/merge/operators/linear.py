@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from mpstore.errors import UsageError
 from mpstore.merge.operators import task_vectors
-from mpstore.merge.operators.parameters import INT8_MASK, WEIGHT, normalize
+from mpstore.merge.operators.parameters import WEIGHT, normalize
 from mpstore.merge.operators.protocol import Array, Block, Facts, Operator, TensorContext, Value
 
 
@@ -65,12 +65,13 @@ LINEAR = Operator(
     summary="weighted mean of the models",
     formula="Σwᵢxᵢ / Σwᵢ = b + Σ(wᵢ/Σw)δᵢ; normalize: false gives Σwᵢxᵢ",
     source="Wortsman et al., Model soups, arXiv:2203.05482",
-    parameters=(WEIGHT, normalize(True), INT8_MASK),
+    parameters=(WEIGHT, normalize(True)),
     apply=_apply,
     additive=True,
     coefficients=_coefficients,
     keeps_base=_keeps_base,
     base_required=False,
+    base_counts="listed",
     check=_check,
 )
 
@@ -84,5 +85,6 @@ AVERAGE = Operator(
     additive=True,
     coefficients=_equal,
     base_required=False,
+    base_counts="listed",
     aliases=("mean",),
 )

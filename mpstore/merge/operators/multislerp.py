@@ -13,7 +13,7 @@ import numpy as np
 
 from mpstore.errors import UsageError
 from mpstore.merge.operators import gram, task_vectors
-from mpstore.merge.operators.nuslerp import ON, keeps_base, on_weights
+from mpstore.merge.operators.nuslerp import VECTORS, keeps_base, on_weights
 from mpstore.merge.operators.parameters import WEIGHT
 from mpstore.merge.operators.protocol import (
     Array,
@@ -74,7 +74,7 @@ MULTISLERP = Operator(
         WEIGHT,
         Parameter("normalize_weights", "global", "flag", True, "divide the weights by their sum"),
         Parameter("eps", "global", "number", 1e-8, "what keeps divisions away from 0", 0.0, 1.0),
-        ON,
+        VECTORS,
     ),
     apply=_apply,
     gram=True,

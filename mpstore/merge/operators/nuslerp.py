@@ -21,8 +21,8 @@ from mpstore.merge.operators.protocol import (
     TensorContext,
 )
 
-ON = Parameter(
-    "on",
+VECTORS = Parameter(
+    "vectors",
     "global",
     "choice",
     "deltas",
@@ -34,7 +34,7 @@ _PARALLEL = 1e-13  # of 1 - cos²: float64 products are good to about 1e-15
 
 def on_weights(context: TensorContext) -> bool:
     """Whether the models themselves are interpolated, rather than their deltas."""
-    return str(context.params.get("on", "deltas")) == "weights"
+    return str(context.params.get("vectors", "deltas")) == "weights"
 
 
 def keeps_base(context: TensorContext) -> bool:
@@ -117,7 +117,7 @@ NUSLERP = Operator(
         Parameter("weight", "model", "number", 1.0, "w: the model's weight", required=True),
         Parameter("nuslerp_flatten", "global", "flag", True, "one sphere for the tensor, or one a row"),
         Parameter("nuslerp_row_wise", "global", "flag", False, "not flattened: along the first dimension"),
-        ON,
+        VECTORS,
     ),
     apply=_apply,
     gram=True,

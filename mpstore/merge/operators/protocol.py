@@ -123,7 +123,8 @@ class Operator:
     models: (fewest, most) experts it takes; most None = any number.
     base_required: a base model is needed for the formula. The others take the first model as origin where
         a recipe names no base; it is then an expert as well, one whose deltas are all None.
-    base_counts: a base that a recipe names without listing it is one of the models too (as in mergekit).
+    base_counts: whether a base that a recipe names is one of the models too: "never", where it is "listed"
+        among them (linear), or "always" (karcher, as in mergekit).
     check(context-free global params, list of expert params) -> None or raises UsageError.
     """
 
@@ -144,7 +145,7 @@ class Operator:
     random: bool = False
     models: tuple[int, int | None] = (1, None)
     base_required: bool = True
-    base_counts: bool = False
+    base_counts: Literal["never", "listed", "always"] = "never"
     aliases: tuple[str, ...] = ()
     defaults: Mapping[str, Value] = field(default_factory=dict)
     check: Callable[[Mapping[str, Value], tuple[Mapping[str, Value], ...]], None] | None = None

@@ -186,13 +186,13 @@ def nuslerp(b, xs, experts, p):
     t = 0.5 if abs(sum(w)) < 1e-6 else w[1] / sum(w)
     row_axis = 0 if p.get("nuslerp_row_wise", False) else -1
     axis = None if p.get("nuslerp_flatten", True) else row_axis
-    if p.get("on", "deltas") == "weights":
+    if p.get("vectors", "deltas") == "weights":
         return _arc(xs[0], xs[1], t, axis)
     return b + _arc(xs[0] - b, xs[1] - b, t, axis)
 
 
 def multislerp(b, xs, experts, p):
-    on_weights = p.get("on", "deltas") == "weights"
+    on_weights = p.get("vectors", "deltas") == "weights"
     if len(xs) == 1:
         return xs[0]
     vs = [x if on_weights else x - b for x in xs]
