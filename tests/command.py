@@ -75,5 +75,6 @@ class Command:
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """What a command sees: nothing of MP_*, and the working copy first."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MP_")}
+    dropped = ("MP_", "PYTHONDONTWRITEBYTECODE")  # the second makes every process compile every module
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     return {**kept, "PYTHONPATH": str(ROOT), "MP_AUTHOR": "tester", **(extra or {})}

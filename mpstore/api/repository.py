@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpstore import history, hooks
+from mpstore import history, hooks, revisions
 from mpstore.api import contents, names
 from mpstore.api.values import Listing, NamedCommit
 from mpstore.events import Progress, silent
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from mpstore.diff import Diff
+    from mpstore.ingest import AddResult
+    from mpstore.records.model import CommitKind
 
 
 class Repository:
@@ -89,6 +91,50 @@ class Repository:
     def config(self) -> Config:
         """The settings in `.mp/config`."""
         return self._repo.config
+
+    # Filling
+
+    def add(
+        self,
+        path: str | PathLike[str],
+        branch: str,
+        *,
+        base: str | None = None,
+        kind: CommitKind | None = None,
+        message: str = "",
+        author: str = "",
+        threads: int | None = None,
+    ) -> AddResult:
+        """Store a checkpoint (a directory, or one safetensors file) and commit it on a branch.
+
+        `base`: the revision it was fine-tuned from, found by sampling where it is not given. `kind`: found
+        out by default. `message`: "add NAME" by default. Hooks: pre-add, post-add, post-commit.
+        """
+        from mpstore import ingest
+
+        self._repo.refs.check_name(f"heads/{branch}")
+        based_on = None if base is None else revisions.resolve(self._repo, base)
+        details = {"path": str(path), "branch": branch, "base": base, "message": message}
+        self._hooks.run("pre-add", details)
+        added = ingest.add(
+            self._repo,
+            path,
+            branch,
+            base=based_on,
+            base_name=base,
+            kind=kind,
+            message=message or f"add {Path(path).resolve().name}",
+            author=author,
+            progress=self._progress,
+            threads=threads,
+        )
+        self._committed("add", added.as_json())
+        return added
+
+    def _committed(self, verb: str, document: dict[str, Any]) -> None:
+        """Run the hooks that follow a commit."""
+        self._hooks.run(f"post-{verb}", document)
+        self._hooks.run("post-commit", {"verb": verb, **document})
 
     # Names
 

@@ -59,7 +59,7 @@ def _lines(added: dict[str, object]) -> list[str]:
     new, blocks = count["new_blocks"], count["blocks"]
     return [
         f"{added['branch']}: {str(added['commit'])[:10]}  {quantities.plural(count['tensors'], 'tensor')}, "
-        f"{quantities.plural(blocks, 'block')}, {new:,} of them new{against}",
+        f"{quantities.plural(blocks, 'block')}, {new:,} new{against}",
         f"  {quantities.size(count['raw_bytes'])} took {quantities.size(count['stored_bytes'])} of disk "
         f"({quantities.share(count['stored_bytes'], count['raw_bytes'])}) in "
         f"{quantities.seconds(float(str(added['seconds'])))}",

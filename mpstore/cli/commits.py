@@ -35,7 +35,7 @@ def as_json(info: CommitInfo) -> dict[str, Any]:
 def one_line(info: CommitInfo) -> str:
     """ "3f2a9c81d0 (base, tag: v1) message"."""
     names = f" ({', '.join(map(name_of, info.refs))})" if info.refs else ""
-    return f"{info.id.hex()[:10]}{names} {info.commit.message.partition(chr(10))[0]}"
+    return f"{info.id.hex()[:10]}{names} {info.commit.message.partition(chr(10))[0]}".rstrip()
 
 
 def in_full(info: CommitInfo) -> Iterator[str]:
