@@ -9,17 +9,22 @@ from __future__ import annotations
 from mpstore.api.repository import Repository
 from mpstore.api.values import Listing, NamedCommit, TensorInfo
 from mpstore.diff import Diff, FileDiff, TensorDiff, TensorShape
+from mpstore.explain import ExpertReach, Explanation, Reach, TensorReach
 from mpstore.history import CommitDetail, CommitInfo
 
 __all__ = [
     "CommitDetail",
     "CommitInfo",
     "Diff",
+    "ExpertReach",
+    "Explanation",
     "FileDiff",
     "Listing",
     "NamedCommit",
+    "Reach",
     "Repository",
     "TensorDiff",
     "TensorInfo",
+    "TensorReach",
     "TensorShape",
 ]

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from mpstore.diff import Diff
+    from mpstore.explain import Explanation
+    from mpstore.export import CheckoutResult
     from mpstore.ingest import AddResult
     from mpstore.records.model import CommitKind
+    from mpstore.remotes.endpoint import Endpoint
 
 
 class Repository:
@@ -131,6 +134,41 @@ class Repository:
         self._committed("add", added.as_json())
         return added
 
+    def checkout(
+        self,
+        revision: str,
+        directory: str | PathLike[str],
+        *,
+        tensors: Sequence[str] = (),
+        force: bool = False,
+        update: bool = False,
+        threads: int | None = None,
+    ) -> CheckoutResult:
+        """Write a revision into a directory, byte for byte; it appears whole or not at all.
+
+        `tensors`: globs, then only those, in one file. `force`: replace the directory. `update`: rewrite only
+        what differs in it. Hooks: pre-checkout, post-checkout.
+        """
+        from mpstore import export
+
+        commit = revisions.resolve(self._repo, revision)
+        manifest = self._repo.manifest(self._repo.commit(commit).manifest)
+        raw_bytes = sum(entry.size for entry in manifest.files)
+        details = {"revision": revision, "commit": commit.hex(), "directory": str(Path(directory).absolute())}
+        self._hooks.run("pre-checkout", {**details, "raw_bytes": raw_bytes})
+        done = export.checkout(
+            self._repo,
+            commit,
+            directory,
+            tensors=tensors,
+            force=force,
+            update=update,
+            progress=self._progress,
+            threads=threads,
+        )
+        self._hooks.run("post-checkout", {**details, **done.as_json()})
+        return done
+
     def _committed(self, verb: str, document: dict[str, Any]) -> None:
         """Run the hooks that follow a commit."""
         self._hooks.run(f"post-{verb}", document)
@@ -194,8 +232,29 @@ class Repository:
 
         return comparing.diff(self._repo, old, new, tuple(tensors), self._progress)
 
+    def explain(self, revision: str, tensors: Sequence[str] = ()) -> Explanation:
+        """Which experts reached which tensor of a merge; `tensors`: globs that narrow it and add bytes."""
+        from mpstore import explain
+
+        return explain.explain(self._repo, revision, tensors)
+
     # Care
 
     def hooks(self) -> tuple[hooks.HookStatus, ...]:
         """Every hook that a command would run, and whether it is on."""
         return self._hooks.statuses()
+
+    # The Hub
+
+    def serve(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        token: str | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> Endpoint:
+        """A bound server of the Hub's protocol over this repository; its `serve_forever()` runs it."""
+        from mpstore.remotes.serving import make_server
+
+        return make_server(self._repo, host, port, token=token, say=say)

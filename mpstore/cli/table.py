@@ -49,5 +49,6 @@ VERBS: Final[tuple[Verb, ...]] = (
     Verb("fsck", "fsck", _CARE, "Check that nothing is missing or damaged"),
     Verb("gc", "gc", _CARE, "Remove what nothing needs"),
     Verb("hooks", "hooks", _CARE, "List the hooks and which of them are on"),
+    Verb("serve", "serve", _HUB, "Serve the repository to the Hub's clients, read-only"),
     Verb("completion", "completion", _CARE, "Print a shell completion script"),
 )
