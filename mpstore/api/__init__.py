@@ -11,10 +11,12 @@ from mpstore.api.values import Listing, NamedCommit, TensorInfo
 from mpstore.diff import Diff, FileDiff, TensorDiff, TensorShape
 from mpstore.explain import ExpertReach, Explanation, Reach, TensorReach
 from mpstore.history import CommitDetail, CommitInfo
+from mpstore.records.model import CommitKind
 
 __all__ = [
     "CommitDetail",
     "CommitInfo",
+    "CommitKind",
     "Diff",
     "ExpertReach",
     "Explanation",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from mpstore.cli import quantities
 from mpstore.cli.options import threads_option, verb
 from mpstore.cli.session import Session
+
+if TYPE_CHECKING:
+    from mpstore.api import CommitKind
 
 
 @verb(
@@ -30,7 +35,7 @@ def command(
     path: str,
     branch: str,
     base: str | None,
-    kind: str | None,
+    kind: CommitKind | None,
     message: str,
     threads: int | None,
 ) -> None:

@@ -131,7 +131,8 @@ def _in_full(found: Explanation) -> Iterator[str]:
 
 def _tensor(found: Explanation, tensor: TensorReach) -> Iterator[str]:
     shape = "×".join(map(str, tensor.shape)) or "scalar"
-    yield f"{tensor.key}  {tensor.dtype} {shape}, {tensor.changed_blocks} of {plural(tensor.blocks, 'block')} changed"
+    changed = f"{tensor.changed_blocks} of {plural(tensor.blocks, 'block')} changed"
+    yield f"{tensor.key}  {tensor.dtype} {shape}, {changed}"
     for key, value in tensor.params.items():
         yield f"  {key}={value} here"
     for expert, reach in zip(found.experts, tensor.experts, strict=True):
