@@ -65,7 +65,7 @@ def scan(path: str | os.PathLike[str]) -> Checkpoint:
     if not os.path.lexists(root):
         raise NotFoundError(f"no such directory or file: {os.fspath(path)}")
     if os.path.isdir(root):
-        found = tuple(sorted(_walk(root, ""), key=lambda file: file.path))
+        found = list_files(root)
     else:
         found = (_file(root, os.path.basename(root)),)
         root = os.path.dirname(root)
@@ -76,6 +76,11 @@ def scan(path: str | os.PathLike[str]) -> Checkpoint:
         if file.path.endswith(INDEX_SUFFIX):
             _check_index(file, headers)
     return checkpoint
+
+
+def list_files(directory: str | os.PathLike[str]) -> tuple[SourceFile, ...]:
+    """Every file below the directory that belongs to a checkpoint, sorted by path. Errors as of `scan`."""
+    return tuple(sorted(_walk(os.path.abspath(directory), ""), key=lambda file: file.path))
 
 
 def check_path(path: str) -> str:

@@ -288,6 +288,33 @@ class StagedFile:
             remove(self.path)
 
 
+class PatchedFile:
+    """An existing file, opened to be overwritten in places; its length stays. Links are not followed. Any
+    number of threads may write. A context manager that closes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = os.fspath(path)
+        with _translated(path):
+            self._fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def __enter__(self) -> PatchedFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def write_at(self, offset: int, buffer: Buffer) -> None:
+        """Overwrite from `offset` on."""
+        with _translated(self.path):
+            _write_all(self._fd, self.path, memoryview(buffer).cast("B"), offset)
+
+    def fsync(self) -> None:
+        """Make what was written durable."""
+        with _translated(self.path):
+            _announce("fsync", self.path)
+            os.fsync(self._fd)
+
+
 class AppendedFile:
     """A small file that only grows, a line at a time (O_APPEND). Not synced: it matters to the living."""
 

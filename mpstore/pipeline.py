@@ -6,12 +6,18 @@ in the order of submission, by the submitting thread; after an error nothing of 
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+def thread_count(asked: int | None, configured: int) -> int:
+    """Threads to work in: as asked, as configured (0: not), or as many as there are processors."""
+    return asked or configured or os.cpu_count() or 1
 
 
 class OrderedPipeline:

@@ -7,7 +7,6 @@ Relies on repository, statistics and the pipeline. Promises: one pass over each 
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +27,7 @@ from mpstore.ids import ObjectId, record_id
 from mpstore.ingest.base_tensors import BaseTensors
 from mpstore.ingest.reading import BufferPool, HashedReader, Stream
 from mpstore.ingest.tensor_work import TensorWork
-from mpstore.pipeline import OrderedPipeline
+from mpstore.pipeline import OrderedPipeline, thread_count
 from mpstore.records.encoding import encode
 from mpstore.records.model import Commit, CommitKind, FileEntry, Json, Manifest, Parent, TensorRecord
 from mpstore.repository import Repo
@@ -101,7 +100,7 @@ class CheckpointWriter:
         self._files: dict[str, _Stored] = {}
         self._lock = threading.Lock()
         self._progress = progress
-        workers = threads or repo.config.threads or os.cpu_count() or 1
+        workers = thread_count(threads, repo.config.threads)
         self._depth = workers * _DEPTH_PER_THREAD
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mp-encode")
 

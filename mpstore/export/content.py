@@ -1,0 +1,166 @@
+"""One file of a manifest as a run of blocks that can be read anywhere, in order, ahead of the reader.
+
+Relies on repository, store and the pipeline. Promises: every block is verified against its id; the bases that
+blocks lean on are decoded once a group; memory is bounded by a few groups of a few MB.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mpstore import blocks
+from mpstore.errors import DamagedError, NotFoundError
+from mpstore.ids import ID_BYTES, ObjectId, short
+from mpstore.records.model import FileEntry, Manifest, TensorRecord
+from mpstore.repository import Repo
+from mpstore.store import Locations, ObjectStore
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+_GROUP_BYTES: Final = 4 << 20
+GROUPS_PER_THREAD: Final = 3
+
+
+class BlockRun:
+    """Blocks laid end to end: `ids` concatenated, `lengths` in bytes."""
+
+    def __init__(self, store: ObjectStore, ids: bytes, lengths: Sequence[int]) -> None:
+        self._store = store
+        self._ids = ids
+        self.lengths = np.asarray(lengths, np.int64)
+        self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
+        self._places: Locations | None = None
+
+    @property
+    def size(self) -> int:
+        return int(self.offsets[-1])
+
+    def id(self, row: int) -> ObjectId:
+        return self._ids[row * ID_BYTES : (row + 1) * ID_BYTES]
+
+    def groups(self, start: int = 0, stop: int | None = None) -> list[range]:
+        """Rows of the blocks that touch bytes [start, stop), in runs of some MB."""
+        end = self.size if stop is None else min(stop, self.size)
+        if start >= end:
+            return []
+        first = int(np.searchsorted(self.offsets, start, "right")) - 1
+        last = int(np.searchsorted(self.offsets, end, "left"))
+        found, begin = [], first
+        for row in range(first, last):
+            if self.offsets[row + 1] - self.offsets[begin] >= _GROUP_BYTES:
+                found.append(range(begin, row + 1))
+                begin = row + 1
+        return [*found, range(begin, last)] if begin < last else found
+
+    def read(self, rows: Sequence[int]) -> list[Bytes]:
+        """The decoded blocks at `rows` (ascending), in that order. DamagedError: missing, damaged, or of
+        another length than they should have."""
+        places = self._located()
+        bases = self._bases(places, rows)
+        found: dict[int, Bytes] = {}
+        for frame in self._store.fetch(places, list(rows), "other"):
+            raw = self._store.decode(frame, bases.get(frame.base))
+            if raw.size != self.lengths[frame.row]:
+                expected = self.lengths[frame.row]
+                raise DamagedError(f"block {short(frame.id)} has {raw.size} bytes, expected {expected}")
+            found[frame.row] = raw
+        return [found[row] for row in rows]
+
+    def _located(self) -> Locations:
+        if self._places is None:
+            places = self._store.locate(self._ids)
+            for row in np.flatnonzero(~places.found):
+                self._store.find(self.id(int(row)))  # looks wherever it could be, and says what is wrong
+            self._places = places if places.found.all() else self._store.locate(self._ids)
+        return self._places
+
+    def _bases(self, places: Locations, rows: Sequence[int]) -> Mapping[ObjectId, Bytes]:
+        """The blocks that these lean on, each once; what is odd about one is left to the store to say."""
+        wanted = places.base_ids[list(rows)]
+        wanted = np.unique(wanted[wanted.any(axis=1)], axis=0)
+        if not len(wanted):
+            return {}
+        located = self._store.locate(wanted.tobytes())
+        there = np.flatnonzero(located.found & ~located.based)
+        return {frame.id: self._store.decode(frame) for frame in self._store.fetch(located, there, "base")}
+
+
+@dataclass(frozen=True)
+class FileContent:
+    """The bytes of a file: `prefix`, which is at hand, and the blocks after it. sha256 b"": not known."""
+
+    path: str
+    sha256: bytes
+    prefix: bytes
+    run: BlockRun
+
+    @property
+    def size(self) -> int:
+        return len(self.prefix) + self.run.size
+
+    def stream(self, start: int = 0, stop: int | None = None, threads: int = 1) -> Iterator[memoryview]:
+        """Bytes [start, stop) in order, decoded ahead in threads. Blocks are verified, the SHA-256 is not."""
+        end = self.size if stop is None else min(stop, self.size)
+        head = len(self.prefix)
+        if start < min(head, end):
+            yield memoryview(self.prefix)[start:end]
+        with ThreadPoolExecutor(threads, thread_name_prefix="mp-decode") as pool:
+            for row, raw in self._ahead(pool, threads * GROUPS_PER_THREAD, max(0, start - head), end - head):
+                at = head + int(self.run.offsets[row])
+                yield raw.data[max(0, start - at) : end - at]
+
+    def _ahead(
+        self, pool: ThreadPoolExecutor, depth: int, start: int, stop: int
+    ) -> Iterator[tuple[int, Bytes]]:
+        waiting: deque[tuple[range, Future[list[Bytes]]]] = deque()
+        groups = iter(self.run.groups(start, stop))
+        try:
+            while True:
+                while len(waiting) < depth and (rows := next(groups, None)) is not None:
+                    waiting.append((rows, pool.submit(self.run.read, rows)))
+                if not waiting:
+                    return
+                rows, future = waiting.popleft()
+                yield from zip(rows, future.result(), strict=True)
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def file_content(repo: Repo, manifest: Manifest, entry: FileEntry) -> FileContent:
+    """The content of a file of the manifest. DamagedError: they contradict each other; NotFoundError: a
+    tensor was never fetched."""
+    records = [tensor_record(repo, manifest, key, entry.path) for key in entry.tensors]
+    lengths = [length for record in records for length in tensor_lengths(repo, record)]
+    head = entry.size - sum(lengths)
+    before = list(blocks.byte_lengths(max(head, 0), 8, blocks.OPAQUE_BLOCK_BYTES))
+    if head < 0 or len(before) * ID_BYTES != len(entry.content_ids):
+        raise DamagedError(f"{entry.path}: its tensors and its {entry.size} bytes do not fit each other")
+    ids = entry.content_ids + b"".join(record.block_ids for record in records)
+    return FileContent(entry.path, entry.sha256, b"", BlockRun(repo.objects, ids, before + lengths))
+
+
+def tensor_record(repo: Repo, manifest: Manifest, key: str, path: str) -> TensorRecord:
+    """The record of a tensor of the file `path`. NotFoundError: it was never fetched."""
+    record_id = manifest.tensors.get(key)
+    if record_id is None:
+        raise DamagedError(f"{path}: its manifest lacks tensor {key!r}")
+    if not record_id:
+        raise NotFoundError(
+            f"{path}: tensor {key!r} was never fetched", hint="`mp pull` of its origin completes the commit"
+        )
+    return repo.tensor(record_id)
+
+
+def tensor_lengths(repo: Repo, record: TensorRecord) -> list[int]:
+    """Bytes of each block; DamagedError where the record has another number of blocks than its shape."""
+    lengths = repo.block_lengths(record)
+    if len(lengths) != record.blocks:
+        raise DamagedError(f"a tensor of shape {record.shape} has {record.blocks} blocks, not {len(lengths)}")
+    return lengths

@@ -1,0 +1,48 @@
+"""A few tensors of a commit as one safetensors file.
+
+Relies on content and safetensors_file. Promises: the file is laid out as the safetensors library lays it out;
+names are the manifest's keys.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from typing import Final
+
+from mpstore import dtypes
+from mpstore.errors import DamagedError, NotFoundError
+from mpstore.export.content import BlockRun, FileContent, tensor_lengths, tensor_record
+from mpstore.records.model import Manifest
+from mpstore.repository import Repo
+from mpstore.safetensors_file import build_header
+from mpstore.suggestions import nearest
+
+FILE_NAME: Final = "model.safetensors"
+
+
+def matching(manifest: Manifest, globs: Sequence[str]) -> list[str]:
+    """Keys that fit any of the globs. NotFoundError: a glob that no key fits."""
+    chosen: set[str] = set()
+    for glob in globs:
+        fitting = fnmatch.filter(manifest.tensors, glob)
+        if not fitting:
+            raise NotFoundError(f"no tensor fits {glob!r}", hint=nearest(glob, manifest.tensors))
+        chosen.update(fitting)
+    return sorted(chosen)
+
+
+def select(repo: Repo, manifest: Manifest, globs: Sequence[str]) -> FileContent:
+    """The tensors that fit any of the globs, as the content of one file."""
+    records = {key: tensor_record(repo, manifest, key, FILE_NAME) for key in matching(manifest, globs)}
+    described = []
+    for key, record in records.items():
+        dtype = dtypes.of(record.dtype)
+        if dtype is None:
+            raise DamagedError(f"tensor {key!r} has the unknown dtype {record.dtype!r}")
+        described.append((key, dtype, record.shape))
+    header = build_header(described, {"format": "pt"})
+    ordered = [records[tensor.name] for tensor in header.tensors]
+    ids = b"".join(record.block_ids for record in ordered)
+    lengths = [length for record in ordered for length in tensor_lengths(repo, record)]
+    return FileContent(FILE_NAME, b"", header.raw, BlockRun(repo.objects, ids, lengths))
