@@ -7,23 +7,22 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
-_compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy")
+from mpstore.kernels.jit import compiled, inlined
 
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
 _INFINITY = np.uint32(0x7F800000)
 
 
-@_compiled
+@compiled
 def widen_bf16(words: Any, out: Any) -> None:
     bits = out.view(np.uint32)
     for i in range(words.size):
         bits[i] = np.uint32(words[i]) << np.uint32(16)
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@inlined
 def _half_to_float(word: Any) -> Any:
     magnitude = np.uint32(np.uint32(word) & np.uint32(0x7FFF))
     moved = np.uint32(magnitude << np.uint32(13))
@@ -32,15 +31,15 @@ def _half_to_float(word: Any) -> Any:
     return np.uint32(bits | ((np.uint32(word) & np.uint32(0x8000)) << np.uint32(16))).view(np.float32)
 
 
-@_compiled
+@compiled
 def widen_f16(words: Any, out: Any) -> None:
     for i in range(words.size):
         out[i] = _half_to_float(words[i])
 
 
-@_compiled
-def difference(values: Any, base: Any, out: Any) -> int:
-    nonfinite = 0
+@compiled
+def difference(values: Any, base: Any, out: Any) -> Any:
+    nonfinite: Any = 0
     for i in range(values.size):
         value = values[i]
         delta = np.float32(np.float32(0.0) if value == base[i] else value - base[i])
@@ -49,9 +48,9 @@ def difference(values: Any, base: Any, out: Any) -> int:
     return nonfinite
 
 
-@_compiled
-def difference_bf16(words: Any, base: Any, out: Any) -> int:
-    nonfinite = 0
+@compiled
+def difference_bf16(words: Any, base: Any, out: Any) -> Any:
+    nonfinite: Any = 0
     for i in range(words.size):
         value = np.uint32(np.uint32(words[i]) << np.uint32(16)).view(np.float32)
         delta = np.float32(np.float32(0.0) if value == base[i] else value - base[i])
@@ -60,9 +59,9 @@ def difference_bf16(words: Any, base: Any, out: Any) -> int:
     return nonfinite
 
 
-@_compiled
-def difference_f16(words: Any, base: Any, out: Any) -> int:
-    nonfinite = 0
+@compiled
+def difference_f16(words: Any, base: Any, out: Any) -> Any:
+    nonfinite: Any = 0
     for i in range(words.size):
         value = _half_to_float(words[i])
         delta = np.float32(np.float32(0.0) if value == base[i] else value - base[i])
@@ -71,16 +70,16 @@ def difference_f16(words: Any, base: Any, out: Any) -> int:
     return nonfinite
 
 
-@_compiled
-def count_nonfinite(values: Any) -> int:
+@compiled
+def count_nonfinite(values: Any) -> Any:
     bits = values.view(np.uint32)
-    nonfinite = 0
+    nonfinite: Any = 0
     for i in range(bits.size):
         nonfinite += np.uint32(bits[i] & _MAGNITUDE) >= _INFINITY
     return nonfinite
 
 
-@_compiled
+@compiled
 def count_magnitudes(delta: Any, low: Any, shift: Any, counts: Any) -> None:
     bits = delta.view(np.uint32)
     first = np.uint32(low)
@@ -93,7 +92,7 @@ def count_magnitudes(delta: Any, low: Any, shift: Any, counts: Any) -> None:
             counts[offset >> step] += np.uint32(1)
 
 
-@_compiled
+@compiled
 def dot_chunks(a: Any, b: Any, out: Any) -> None:
     size = a.size
     lanes = np.zeros(8, np.float64)
@@ -115,9 +114,9 @@ def dot_chunks(a: Any, b: Any, out: Any) -> None:
         out[chunk] = first + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]))
 
 
-@_compiled
-def settle(values: Any, base: Any, out: Any) -> int:
-    nonfinite = 0
+@compiled
+def settle(values: Any, base: Any, out: Any) -> Any:
+    nonfinite: Any = 0
     for i in range(values.size):
         keep = values[i] == base[i] or base[i] != base[i]
         value = np.float32(base[i] if keep else values[i])
@@ -126,9 +125,9 @@ def settle(values: Any, base: Any, out: Any) -> int:
     return nonfinite
 
 
-@_compiled
-def narrow_bf16(values: Any, base: Any, out: Any) -> int:
-    nonfinite = 0
+@compiled
+def narrow_bf16(values: Any, base: Any, out: Any) -> Any:
+    nonfinite: Any = 0
     for i in range(values.size):
         keep = values[i] == base[i] or base[i] != base[i]
         value = np.float32(base[i] if keep else values[i])
@@ -142,9 +141,9 @@ def narrow_bf16(values: Any, base: Any, out: Any) -> int:
     return nonfinite
 
 
-@_compiled
-def narrow_f16(values: Any, base: Any, out: Any) -> int:
-    nonfinite = 0
+@compiled
+def narrow_f16(values: Any, base: Any, out: Any) -> Any:
+    nonfinite: Any = 0
     for i in range(values.size):
         keep = values[i] == base[i] or base[i] != base[i]
         value = np.float32(base[i] if keep else values[i])

@@ -1,0 +1,166 @@
+"""Merging one block: decode, take differences, apply the operator, round, encode.
+
+Relies on the store, convert and the operator. Promises: a function of the frames and facts alone; scratch is
+one float32 array per expert and thread, kept and used again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mpstore.ids import ObjectId
+from mpstore.merge.execute import convert
+from mpstore.merge.execute.reading import BlockFrames
+from mpstore.merge.execute.work import NO_BASE, TensorWork
+from mpstore.merge.operators.protocol import Block, Facts
+from mpstore.store import Frame, Hint, ObjectStore, ObjectWriter, Prepared
+
+F32: TypeAlias = npt.NDArray[np.float32]
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Raws:
+    """One block decoded: the base's bytes, and per expert its bytes or None (not stored, or not read)."""
+
+    base: Bytes
+    experts: tuple[Bytes | None, ...]
+
+
+@dataclass(frozen=True)
+class Nonfinite:
+    """How many NaN or infinite values the base and each expert's delta have in one block."""
+
+    base: int
+    experts: tuple[int, ...]
+
+    @property
+    def any(self) -> bool:
+        return bool(self.base or any(self.experts))
+
+
+class Arena:
+    """A thread's float32 arrays, kept from block to block."""
+
+    _local = threading.local()
+
+    @classmethod
+    def take(cls, name: object, elements: int) -> F32:
+        """An uninitialised (elements,) array; the same memory for the same name and thread."""
+        arrays: dict[object, F32] = cls._local.__dict__.setdefault("arrays", {})
+        found = arrays.get(name)
+        if found is None or found.size < elements:
+            found = arrays[name] = np.empty(elements, np.float32)
+        return found[:elements]
+
+    @classmethod
+    def release(cls) -> None:
+        """Let go of this thread's arrays."""
+        cls._local.__dict__.pop("arrays", None)
+
+
+def decode_base(store: ObjectStore, frames: BlockFrames[Frame]) -> Bytes:
+    """The base's decoded block."""
+    base = frames.base
+    return store.decode(base, _leaned(store, frames, base, {}) if base.needs_base else None)
+
+
+def decode_experts(
+    store: ObjectStore, frames: BlockFrames[Frame], base_id: ObjectId, base_raw: Bytes
+) -> Iterator[Bytes | None]:
+    """Each expert's decoded block in turn; a delta base that several lean on is decoded once."""
+    known: dict[ObjectId, Bytes] = {base_id: base_raw}
+    for frame in frames.experts:
+        if frame is None:
+            yield None
+        elif frame.id == base_id:  # a delta checkpoint may hold the very bytes of the base
+            yield base_raw
+        else:
+            yield store.decode(frame, _leaned(store, frames, frame, known) if frame.needs_base else None)
+
+
+def _leaned(
+    store: ObjectStore, frames: BlockFrames[Frame], frame: Frame, known: dict[ObjectId, Bytes]
+) -> Bytes | None:
+    if frame.base == NO_BASE:
+        return None
+    raw = known.get(frame.base)
+    if raw is None and frame.base in frames.foreign:
+        raw = known[frame.base] = store.decode(frames.foreign[frame.base])
+    return raw
+
+
+def decode(store: ObjectStore, work: TensorWork, block: int, frames: BlockFrames[Frame]) -> Raws:
+    """All of a block, decoded and verified."""
+    base = decode_base(store, frames)
+    return Raws(base, tuple(decode_experts(store, frames, work.base_record.block(block), base)))
+
+
+def widen_base(work: TensorWork, raw: Bytes, elements: int) -> tuple[F32, int]:
+    """The base's block in float32, in this thread's arena, and its non-finite values."""
+    base = Arena.take("base", elements)
+    return base, convert.widen(raw, work.base.dtype, base)
+
+
+def deltas(
+    work: TensorWork, block: int, base: F32, raws: Sequence[Bytes | None] | Iterator[Bytes | None]
+) -> tuple[tuple[F32 | None, ...], tuple[int, ...]]:
+    """Every expert's delta of a block, in this thread's arena (None: zero), and their non-finite values."""
+    found: list[F32 | None] = []
+    odd = []
+    for place, (expert, raw) in enumerate(zip(work.experts, raws, strict=True)):
+        if expert.formed is None and raw is None:
+            found.append(None)
+            odd.append(0)
+            continue
+        out = Arena.take(place, base.size)
+        if expert.formed is not None:
+            odd.append(expert.formed.delta(*work.span(block), out))
+        else:
+            assert expert.stored is not None
+            if expert.kind == "delta":
+                odd.append(convert.widen(raw, expert.stored.dtype, out))
+            else:
+                odd.append(convert.difference(raw, expert.stored.dtype, base, out))
+        found.append(out)
+    return tuple(found), tuple(odd)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A merged block on its way into the store."""
+
+    prepared: Prepared
+    nonfinite: Nonfinite
+
+
+def merge_block(
+    store: ObjectStore, writer: ObjectWriter, work: TensorWork, block: int, raws: Any, facts: Facts
+) -> Made:
+    """The operator on one block. `raws` is `Raws`, or `BlockFrames` that are decoded one after the other."""
+    base_id = work.base_record.block(block)
+    if isinstance(raws, BlockFrames):
+        base_raw = decode_base(store, raws)
+        experts: Any = decode_experts(store, raws, base_id, base_raw)
+    else:
+        base_raw, experts = raws.base, raws.experts
+    start, stop = work.span(block)
+    base, odd_base = widen_base(work, base_raw, stop - start)
+    found, odd = deltas(work, block, base, experts)
+    out = Arena.take("out", stop - start)
+    merged = work.operator.apply(Block(start, base, found, out), facts, work.context)
+    raw = convert.narrow(merged, base, base_raw if work.same_dtype else None, work.out_dtype)
+    return Made(writer.prepare(raw, hint(work, base_id, base_raw)), Nonfinite(odd_base, odd))
+
+
+def hint(work: TensorWork, base_id: ObjectId, base_raw: Bytes) -> Hint:
+    """Encode against the base's block, unless the dtype changes."""
+    if not work.same_dtype:
+        return Hint(work.out_dtype.form)
+    return Hint(work.out_dtype.form, base_id, base_raw)

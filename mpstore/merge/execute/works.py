@@ -1,0 +1,216 @@
+"""From a plan to the works of its output tensors, one after the other, in file order.
+
+Relies on repository, records and statistics. Promises: reads records and statistics only, no block; selects
+exactly what the plan selects; a plan that does not fit the manifests it names is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from mpstore import dtypes
+from mpstore.dtypes import Dtype
+from mpstore.errors import DamagedError, IncompatibleError
+from mpstore.ids import short
+from mpstore.merge.execute.contexts import content_key, tensor_context
+from mpstore.merge.execute.work import (
+    Expert,
+    Flags,
+    Formed,
+    Rows,
+    Stored,
+    TensorWork,
+    foreign_locations,
+    locate,
+    selected_blocks,
+)
+from mpstore.merge.operators import table
+from mpstore.merge.operators.protocol import Operator, TensorContext
+from mpstore.records.model import Manifest, Plan, TensorRecord
+from mpstore.repository import Repo
+from mpstore.statistics import DeltaStatistics
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of a plan: its manifest, its tensors by key, and (experts) its statistics."""
+
+    manifest: Manifest
+    tensors: Mapping[str, TensorRecord]
+    statistics: DeltaStatistics | None = None
+
+
+class Works:
+    """All works of one plan."""
+
+    def __init__(self, repo: Repo, plan: Plan) -> None:
+        self._repo = repo
+        self.plan = plan
+        self._operator: Operator = table.find(plan.operator)
+        base = repo.manifest(plan.base_manifest)
+        self.base = Model(base, repo.tensors(base))
+        self._experts = [self._model(index) for index in range(len(plan.experts))]
+        self._keys = [
+            content_key(model.manifest, expert.manifest)
+            for model, expert in zip(self._experts, plan.experts, strict=True)
+        ]
+
+    def _model(self, index: int) -> Model:
+        expert = self.plan.experts[index]
+        manifest = self._repo.manifest(expert.manifest)
+        known = self._repo.statistics(self.plan.base_manifest, expert.manifest)
+        return Model(manifest, self._repo.tensors(manifest), known)
+
+    @cached_property
+    def out_dtype(self) -> Dtype | None:
+        """The dtype of all float tensors of the output, None: the base's own."""
+        if not self.plan.out_dtype:
+            return None
+        found = dtypes.of(self.plan.out_dtype)
+        if found is None or not found.is_float:
+            raise IncompatibleError(f"a merge cannot write dtype {self.plan.out_dtype!r}")
+        return found
+
+    def __iter__(self) -> Iterator[TensorWork]:
+        for entry in self.base.manifest.files:
+            for key in entry.tensors:
+                work = self._work(key)
+                if work is not None:
+                    yield work
+
+    def _work(self, key: str) -> TensorWork | None:
+        """None where the output tensor is the base's as it is: not computed with, or empty."""
+        record = self.base.tensors[key]
+        dtype = dtypes.of(record.dtype)
+        if dtype is None or not dtype.is_float or not record.blocks:
+            return None
+        context = tensor_context(self.plan, key, record.shape, self._keys)
+        experts = tuple(self._expert(index, key, record) for index in range(len(self.plan.experts)))
+        out_dtype = self.out_dtype or dtype
+        touched = np.zeros(record.blocks, np.bool_)
+        for expert in experts:
+            if expert.formed is not None:
+                touched[:] = True
+            elif expert.stored is not None:
+                touched[expert.stored.blocks] = True
+        everything = out_dtype != dtype or not self._operator.keeps_base(context)
+        needed = np.arange(record.blocks) if everything else np.flatnonzero(touched)
+        unit = self._operator.unit_elements(context)
+        return self._assemble(key, record, dtype, out_dtype, context, experts, needed, unit)
+
+    def _assemble(
+        self,
+        key: str,
+        record: TensorRecord,
+        dtype: Dtype,
+        out_dtype: Dtype,
+        context: TensorContext,
+        experts: tuple[Expert, ...],
+        needed: Rows,
+        unit: int,
+    ) -> TensorWork:
+        gram = bool(needed.size) and self._operator.needs_gram(context)
+        whole = record.block_elements % unit != 0
+        seen = np.arange(record.blocks) if needed.size and (gram or whole) else needed
+        if whole and needed.size:
+            needed = seen
+        base = locate(self._repo.objects, record, dtype, seen)
+        sources = [base, *(expert.stored for expert in experts if expert.stored is not None)]
+        foreign, places = foreign_locations(self._repo.objects, sources, record)
+        ranks, edges = self._thresholds(key, context, experts)
+        return TensorWork(
+            key=key,
+            shape=record.shape,
+            elements=math.prod(record.shape),
+            block_elements=record.block_elements,
+            operator=self._operator,
+            context=context,
+            base_record=record,
+            base=base,
+            out_dtype=out_dtype,
+            experts=experts,
+            needed=needed,
+            seen=seen,
+            ranks=ranks,
+            edges=edges,
+            gram=gram,
+            unit=unit,
+            foreign=foreign,
+            foreign_locations=places,
+        )
+
+    def _expert(self, index: int, key: str, base: TensorRecord) -> Expert:
+        plan, model = self.plan.experts[index], self._experts[index]
+        bits = plan.selection.get(key)
+        if plan.kind == "lora":
+            return Expert("lora", formed=self._formed(index, key, base) if bits else None)
+        record = model.tensors.get(key)
+        if record is None:
+            return Expert(plan.kind)
+        histogram = model.statistics.histograms.get(key) if model.statistics is not None else None
+        if not bits:
+            return Expert(plan.kind, histogram=histogram)
+        return Expert(plan.kind, self._stored(key, record, base, bits), histogram=histogram)
+
+    def _formed(self, index: int, key: str, base: TensorRecord) -> Formed | None:
+        raise NotImplementedError
+
+    def _stored(self, key: str, record: TensorRecord, base: TensorRecord, bits: bytes) -> Stored:
+        dtype = dtypes.of(record.dtype)
+        if dtype is None or not dtype.is_float or record.shape != base.shape:
+            raise IncompatibleError(
+                f"tensor {key!r}: {record.dtype}{list(record.shape)} does not fit the base's"
+            )
+        if record.block_elements != base.block_elements:
+            raise IncompatibleError(
+                f"tensor {key!r} is cut into blocks of {record.block_elements} elements, the base's into "
+                f"{base.block_elements}",
+                hint="add the model again: `mp add` cuts it as the repository does now",
+            )
+        if len(bits) != -(-base.blocks // 8):
+            raise DamagedError(
+                f"plan: the selection of {key!r} has {len(bits)} bytes for {base.blocks} blocks"
+            )
+        flags: Flags = selected_blocks(bits, base.blocks)
+        blocks = np.flatnonzero(flags)
+        stored = locate(self._repo.objects, record, dtype, blocks)
+        if not stored.locations.found.all():
+            lost = stored.locations.ids[np.flatnonzero(~stored.locations.found)[0]].tobytes()
+            self._repo.objects.find(lost)  # looks wherever it could be, and says what is wrong
+            stored = locate(self._repo.objects, record, dtype, blocks)
+        return stored
+
+    def _thresholds(
+        self, key: str, context: TensorContext, experts: tuple[Expert, ...]
+    ) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[float, ...], ...]]:
+        """What must be counted, and what the statistics' edges say where the plan leaves blocks out."""
+        asked = self._operator.ranks(context)
+        words = self.plan.facts.get(key, "").split(",")
+        if len(words) != len(experts):
+            words = ["exact"] * len(experts)
+        ranks: list[tuple[int, ...]] = []
+        edges: list[tuple[float, ...]] = []
+        for expert, wanted, word in zip(experts, asked, words, strict=True):
+            reads = expert.stored is not None or expert.formed is not None
+            exact = reads and (word != "edge" or expert.histogram is None)
+            ranks.append(wanted if exact else ())
+            edges.append(() if exact else tuple(_edge(expert, rank) for rank in wanted))
+        return tuple(ranks), tuple(edges)
+
+
+def _edge(expert: Expert, rank: int) -> float:
+    """The statistics' threshold; of an expert that is not read here it does not matter."""
+    histogram = expert.histogram
+    if histogram is None or not 1 <= rank <= histogram.elements:
+        return 0.0
+    return histogram.bin_of(rank).edge
+
+
+def describe(plan: Plan) -> str:
+    """A plan in a few words, for messages."""
+    return f"{plan.operator} of {len(plan.experts)} experts onto {short(plan.base_manifest)}"
