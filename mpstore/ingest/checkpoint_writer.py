@@ -6,7 +6,6 @@ Relies on repository, statistics and the pipeline. Promises: one pass over each 
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +32,7 @@ from mpstore.records.model import Commit, CommitKind, FileEntry, Json, Manifest,
 from mpstore.repository import Repo
 from mpstore.safetensors_file import TensorInfo, read_header
 from mpstore.statistics import Collector, Row, to_columns
-from mpstore.statistics.stored import comparable, observe_stored
+from mpstore.statistics.stored import comparable, measure_stored
 from mpstore.store import Hint, Prepared, WriteSummary
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -319,23 +318,16 @@ class CheckpointWriter:
             return None
         if lacking:
             self._writer.flush()
-        for key in lacking:
-            self._measure_stored(key, manifest.tensors[key])
+        difference = self._kind != "delta"
+        with OrderedPipeline(self._pool, self._depth) as pipeline:
+            for key in lacking:
+                record = self._repo.tensor(manifest.tensors[key])
+                base = self._base.find(key, record.shape)
+                if base is not None and comparable(base.record, record):
+                    measure_stored(
+                        self._repo.objects, pipeline, self._collector, key, base.record, record, difference
+                    )
         pair = self._collector.finish(
             self._base_manifest, manifest_id, "delta" if self._kind == "delta" else "full"
         )
         return self._repo.put(self._writer, to_columns(pair)) if pair.keys else None
-
-    def _measure_stored(self, key: str, record_id: ObjectId) -> None:
-        record = self._repo.tensor(record_id)
-        base = self._base.find(key, record.shape)
-        if base is None or not comparable(base.record, record):
-            return
-        self._collector.discard(key)
-        self._collector.expect(key, record.blocks, math.prod(record.shape))
-        with OrderedPipeline(self._pool, self._depth) as pipeline:
-            for index in range(record.blocks):
-                work = partial(
-                    observe_stored, self._repo.objects, base.record, record, index, self._kind != "delta"
-                )
-                pipeline.submit(work, partial(self._collector.add, key, index))

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 from typing import Any, Final
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 from mpstore import files
 from mpstore.checkpoint_dir import SourceFile

@@ -5,9 +5,14 @@ Relies on store, dtypes and observe. Promises: the row is that which ingest woul
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
 from mpstore import dtypes
 from mpstore.errors import DamagedError
+from mpstore.pipeline import OrderedPipeline
 from mpstore.records.model import TensorRecord
+from mpstore.statistics.gather import Collector
 from mpstore.statistics.observe import Row, observe_raw
 from mpstore.store import ObjectStore
 
@@ -15,6 +20,23 @@ from mpstore.store import ObjectStore
 def comparable(base: TensorRecord, expert: TensorRecord) -> bool:
     """Whether the two tensors have the same blocks, element for element."""
     return base.shape == expert.shape and base.block_elements == expert.block_elements
+
+
+def measure_stored(
+    store: ObjectStore,
+    pipeline: OrderedPipeline,
+    collector: Collector,
+    key: str,
+    base: TensorRecord,
+    expert: TensorRecord,
+    difference: bool,
+) -> None:
+    """Have the pipeline collect every row of two comparable tensors anew."""
+    collector.discard(key)
+    collector.expect(key, expert.blocks, math.prod(expert.shape))
+    for index in range(expert.blocks):
+        work = partial(observe_stored, store, base, expert, index, difference)
+        pipeline.submit(work, partial(collector.add, key, index))
 
 
 def observe_stored(
