@@ -8,10 +8,14 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from commit_material import commit
 from families import write_checkpoint
 
 from mpstore.checkpoint_dir import scan
-from mpstore.diff import Diff, Directory, compare
+from mpstore.diff import Diff, Directory, Side, Stored, compare
+from mpstore.records.config import Config
+from mpstore.records.model import Manifest
+from mpstore.repository import Repo
 
 
 def between(tmp_path: Path, old: dict[str, np.ndarray], new: dict[str, np.ndarray]) -> Diff:
@@ -105,3 +109,78 @@ def test_patterns_choose_tensors(tmp_path: Path) -> None:
     found = compare(Directory(scan(tmp_path / "a")), Directory(scan(tmp_path / "b")), patterns=("*.bias",))
     assert [one.key for one in found.tensors] == ["x.bias"]
     assert found.files == ()
+
+
+def stored(repo: Repo, branch: str, tensors: dict[str, np.ndarray]) -> Stored:
+    manifest = repo.commit(commit(repo, branch, tensors)).manifest
+    return Stored(repo, repo.manifest(manifest), manifest)
+
+
+def all_figures(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
+    wide_a, wide_b = (array.astype(np.float64).ravel() for array in (a, b))
+    norms = np.linalg.norm(wide_a), np.linalg.norm(wide_b)
+    relative = np.linalg.norm(wide_b - wide_a) / norms[0]
+    return relative, np.abs(wide_b - wide_a).max(), wide_a @ wide_b / norms[0] / norms[1]
+
+
+@pytest.mark.parametrize("sizes", [(64, 64), (64, 128), (192, 128)])
+def test_revisions_of_any_partition_compare_like_arrays(tmp_path: Path, sizes: tuple[int, int]) -> None:
+    """Two stores of other block sizes, and directories, in every pairing."""
+    generator = np.random.default_rng(5)
+    a = generator.standard_normal(5000).astype(ml_dtypes.bfloat16)
+    b = a.copy()
+    b[70:75] += 1
+    b[4999] = 3
+    sides: list[list[Side]] = []
+    for number, tensor in enumerate((a, b)):
+        repo = Repo.init(tmp_path / str(number), Config(block_elements=sizes[number], pack_bytes=4096))
+        directory = write_checkpoint(tmp_path / f"dir{number}", {"w": tensor}, shards=1)
+        sides.append([stored(repo, "main", {"w": tensor}), Directory(scan(directory))])
+    for old in sides[0]:
+        for new in sides[1]:
+            (one,) = compare(old, new).tensors
+            assert one.figures is not None
+            found = one.figures.relative_l2, one.figures.max_abs, one.figures.cosine
+            assert found == pytest.approx(all_figures(a, b), rel=1e-12)
+            assert 1 <= one.changed_blocks <= 3
+        for same in sides[0]:
+            assert compare(old, same, patterns=("w",)).empty
+
+
+def test_only_changed_blocks_of_the_new_side_are_read(tmp_path: Path) -> None:
+    repo = Repo.init(tmp_path, Config(block_elements=64, pack_bytes=1 << 20))
+    a = np.random.default_rng(1).standard_normal((4, 6400)).astype(np.float32)
+    b = a.copy()
+    b[2, 64] += 1
+    same = {"same": np.arange(100.0)}
+    old, new = stored(repo, "a", {"w": a, **same}), stored(repo, "b", {"w": b, **same})
+    reads: list[int] = []
+    original = Repo.read_blocks
+    rows_read: list[object] = []
+
+    class Watched(Repo):
+        def read_blocks(self, record, rows=None, purpose="other"):
+            rows_read.extend(rows)
+            reads.append(len(rows))
+            return original(self, record, rows, purpose)
+
+    watched = Watched(repo.root, repo.config, repo.progress)
+    sides = [Stored(watched, side._manifest, side.manifest_id) for side in (old, new)]
+    (one,) = compare(*sides).tensors
+    assert (one.key, one.blocks, one.changed_blocks) == ("w", 400, 1)
+    assert len(rows_read) == 400 + 1  # the old side whole, for its norm; the new side where it differs
+    assert max(reads) <= 32  # so little is held at a time
+    assert one.figures is not None
+    assert one.figures.max_abs == np.abs(b.astype(np.float64) - a).max()
+
+
+def test_what_was_never_fetched_is_not_called_removed(tmp_path: Path) -> None:
+    repo = Repo.init(tmp_path, Config(block_elements=64))
+    whole = stored(repo, "a", {"w": np.ones(3, np.float32), "v": np.ones(3, np.float32)})
+    manifest = whole._manifest
+    partial = Stored(repo, Manifest(manifest.files, {**manifest.tensors, "v": b""}), b"\1" * 32)
+    for found in (compare(whole, partial), compare(partial, whole)):
+        assert found.tensors == ()
+        assert found.lacking == ("v",)
+        assert found.equal_tensors == 1
+    assert compare(whole, partial, patterns=("w",)).lacking == ()

@@ -13,9 +13,10 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from mpstore import blocks, dtypes
-from mpstore.diff.sides import Side, TensorShape, is_float
+from mpstore.diff.sides import Raw, Side, TensorShape, is_float
 from mpstore.dtypes import Dtype
 from mpstore.events import Progress, silent
 from mpstore.ids import ID_BYTES
@@ -63,11 +64,13 @@ class FileDiff:
 
 @dataclass(frozen=True)
 class Diff:
-    """Everything that differs, sorted by name, and how many tensors do not."""
+    """Everything that differs, sorted by name, and how many tensors do not. `lacking`: tensors that cannot be
+    compared, because one side never fetched them."""
 
     tensors: tuple[TensorDiff, ...]
     files: tuple[FileDiff, ...]
     equal_tensors: int
+    lacking: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -87,9 +90,11 @@ def compare(
     `statistics` gives those of (old, new) if they are known.
     """
     olds, news = old.tensors(), new.tensors()
-    keys = sorted(
-        {key for key in (*olds, *news) if not patterns or any(fnmatchcase(key, p) for p in patterns)}
-    )
+    absent = old.lacking() | new.lacking()
+    fitting = {
+        key for key in (*olds, *news, *absent) if not patterns or any(fnmatchcase(key, p) for p in patterns)
+    }
+    keys = sorted(fitting - absent)
     task = progress.task("comparing", len(keys), "tensors")
     known: list[DeltaStatistics | None] = []
     found = []
@@ -99,14 +104,15 @@ def compare(
             if one is not None and one.state == "changed" and is_float(news[key]):
                 if not known:
                     known.append(statistics())
-                figures = _from_statistics(known[0], key) or _measured(key, news[key], old, new)
+                figures = _from_statistics(known[0], key) or _measured(key, olds[key], news[key], old, new)
                 one = TensorDiff(key, "changed", one.old, one.new, one.blocks, one.changed_blocks, figures)
             if one is not None:
                 found.append(one)
             task.advance(1)
     finally:
         task.finish()
-    return Diff(tuple(found), () if patterns else _files(old.files(), new.files()), len(keys) - len(found))
+    files = () if patterns else _files(old.files(), new.files())
+    return Diff(tuple(found), files, len(keys) - len(found), tuple(sorted(fitting & absent)))
 
 
 def _tensor(
@@ -124,9 +130,14 @@ def _tensor(
     count = blocks.count(new_shape.elements, size)
     if (old_shape.dtype, old_shape.shape) != (new_shape.dtype, new_shape.shape):
         return TensorDiff(key, "reshaped", old_shape, new_shape, count, count)
-    ids = [np.frombuffer(side.block_ids(key, size), f"V{ID_BYTES}") for side in (old, new)]
-    changed = int((ids[0] != ids[1]).sum())
+    changed = int(_changed(key, size, old, new).sum())
     return TensorDiff(key, "changed", old_shape, new_shape, count, changed) if changed else None
+
+
+def _changed(key: str, size: int, old: Side, new: Side) -> npt.NDArray[np.bool_]:
+    """Which blocks are not the same."""
+    ids = [np.frombuffer(side.block_ids(key, size), f"V{ID_BYTES}") for side in (old, new)]
+    return np.asarray(ids[0] != ids[1])
 
 
 def _partition(old: TensorShape, new: TensorShape) -> int:
@@ -147,24 +158,36 @@ def _from_statistics(known: DeltaStatistics | None, key: str) -> Figures | None:
     )
 
 
-def _measured(key: str, shape: TensorShape, old: Side, new: Side) -> Figures:
-    """The figures by reading both."""
-    dtype: Dtype = dtypes.known(shape.dtype)
-    size = shape.block_elements or blocks.DEFAULT_BLOCK_ELEMENTS
+def _measured(key: str, old_shape: TensorShape, new_shape: TensorShape, old: Side, new: Side) -> Figures:
+    """The figures by reading: changed blocks of both sides, the others (for the norms) of the old one."""
+    dtype: Dtype = dtypes.known(new_shape.dtype)
+    size = _partition(old_shape, new_shape)
+    changed = _changed(key, size, old, new)
+    others = new.read(key, size, np.flatnonzero(changed).tolist())
     sums = np.zeros(4)
     most, nonfinite = 0.0, 0
-    for raw_a, raw_b in zip(old.read(key, size), new.read(key, size), strict=True):
-        with np.errstate(invalid="ignore", over="ignore"):
-            a, b = (dtypes.as_array(raw, dtype).astype(np.float64) for raw in (raw_a, raw_b))
-        finite = np.isfinite(a) & np.isfinite(b)
+    for differs, raw in zip(changed, old.read(key, size), strict=True):
+        a = _wide(raw, dtype)
+        b = _wide(next(others), dtype) if differs else a
+        finite = np.isfinite(a) if b is a else np.isfinite(a) & np.isfinite(b)
         if not finite.all():
             nonfinite += int(finite.size - finite.sum())
             a, b = a[finite], b[finite]
+        if not differs:
+            sums[:3] += a @ a
+            continue
         delta = b - a
         sums += (a @ a, b @ b, a @ b, delta @ delta)
         most = max(most, float(np.abs(delta).max(initial=0.0)))
     a_sq, b_sq, dot, delta_sq = map(float, sums)
     return _figures(a_sq, b_sq, dot, delta_sq, most, nonfinite)
+
+
+def _wide(raw: Raw, dtype: Dtype) -> npt.NDArray[np.float64]:
+    """The elements as float64; exact."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        items = dtypes.as_array(raw, dtype) if dtype.name == "F64" else dtypes.to_float32(raw, dtype)
+        return items.astype(np.float64)
 
 
 def _figures(a_sq: float, b_sq: float, dot: float, delta_sq: float, most: float, nonfinite: int) -> Figures:

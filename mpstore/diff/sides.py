@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ from mpstore.repository import Repo
 from mpstore.safetensors_file import TensorInfo
 
 Raw = npt.NDArray[np.uint8]
+Rows: TypeAlias = "Sequence[int] | None"
+_TOGETHER = 32  # blocks of 256 KiB: 8 MiB are held of a tensor
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,15 @@ class Side(Protocol):
         """The ids of the tensor's blocks in that partition, concatenated."""
         ...
 
-    def read(self, key: str, block_elements: int) -> Iterator[Raw]:
-        """The tensor's blocks in that partition, in element order."""
+    def read(self, key: str, block_elements: int, rows: Rows = None) -> Iterator[Raw]:
+        """The tensor's blocks in that partition at ascending `rows` (None: all), in element order.
+
+        Few are held at a time, however large the tensor is.
+        """
+        ...
+
+    def lacking(self) -> frozenset[str]:
+        """Keys of tensors that belong to it, but whose content is not at hand (a partial manifest)."""
         ...
 
     def files(self) -> Mapping[str, tuple[int, bytes]]:
@@ -83,18 +92,26 @@ class Stored:
             return record.block_ids
         return b"".join(block_id(raw.data) for raw in self.read(key, block_elements))
 
-    def read(self, key: str, block_elements: int) -> Iterator[Raw]:
+    def read(self, key: str, block_elements: int, rows: Rows = None) -> Iterator[Raw]:
         record = self._records[key]
-        lengths = list(self._repo.block_lengths(record))
-        out = np.empty(sum(lengths), np.uint8)
-        starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        for row, raw in self._repo.read_blocks(record):
-            out[starts[row] : starts[row + 1]] = raw
-        dtype = dtypes.known(record.dtype)
-        start = 0
-        for length in blocks.byte_lengths(out.size, dtype.bits, block_elements):
-            yield out[start : start + length]
-            start += length
+        if record.block_elements == block_elements:
+            yield from self._in_order(record, range(record.blocks) if rows is None else rows)
+            return
+        lengths = _lengths(record, block_elements)
+        wanted = set(range(len(lengths)) if rows is None else rows)
+        for row, raw in enumerate(_cut(self._in_order(record, range(record.blocks)), lengths)):
+            if row in wanted:
+                yield raw
+
+    def _in_order(self, record: TensorRecord, rows: Sequence[int]) -> Iterator[Raw]:
+        """The record's own blocks, read together a few at a time."""
+        for start in range(0, len(rows), _TOGETHER):
+            part = rows[start : start + _TOGETHER]
+            found = dict(self._repo.read_blocks(record, list(part)))
+            yield from (found[row] for row in part)
+
+    def lacking(self) -> frozenset[str]:
+        return frozenset(key for key, record in self._manifest.tensors.items() if not record)
 
     def files(self) -> Mapping[str, tuple[int, bytes]]:
         return {entry.path: (entry.size, self._digest(entry)) for entry in self._manifest.files}
@@ -132,15 +149,19 @@ class Directory:
     def block_ids(self, key: str, block_elements: int) -> bytes:
         return b"".join(block_id(raw.data) for raw in self.read(key, block_elements))
 
-    def read(self, key: str, block_elements: int) -> Iterator[Raw]:
+    def read(self, key: str, block_elements: int, rows: Rows = None) -> Iterator[Raw]:
         file, header_bytes, entry = self._places[key]
+        lengths = list(blocks.byte_lengths(entry.data_bytes, entry.dtype.bits, block_elements))
         with _opened(file) as stream:
-            stream.seek(header_bytes + entry.start)
-            for length in blocks.byte_lengths(entry.data_bytes, entry.dtype.bits, block_elements):
-                raw = stream.read(length)
-                if len(raw) != length:
+            for row in range(len(lengths)) if rows is None else rows:
+                stream.seek(header_bytes + entry.start + row * lengths[0])
+                raw = stream.read(lengths[row])
+                if len(raw) != lengths[row]:
                     raise StorageError(f"{file.source}: shorter than a moment ago")
                 yield np.frombuffer(raw, np.uint8)
+
+    def lacking(self) -> frozenset[str]:
+        return frozenset()
 
     def files(self) -> Mapping[str, tuple[int, bytes]]:
         found = {}
@@ -149,6 +170,26 @@ class Directory:
             digest = _sha256(file) if header is None else hashlib.sha256(header.raw).digest()
             found[file.path] = (file.size, digest)
         return found
+
+
+def _lengths(record: TensorRecord, block_elements: int) -> list[int]:
+    """Bytes of each block in another partition than the record's own."""
+    dtype = dtypes.known(record.dtype)
+    data_bytes = dtypes.tensor_bytes(dtype, math.prod(record.shape)) or 0
+    return list(blocks.byte_lengths(data_bytes, dtype.bits, block_elements))
+
+
+def _cut(pieces: Iterable[Raw], lengths: Sequence[int]) -> Iterator[Raw]:
+    """The same bytes in pieces of other lengths."""
+    rest: list[Raw] = []
+    have, source = 0, iter(pieces)
+    for length in lengths:
+        while have < length:
+            rest.append(next(source))
+            have += rest[-1].size
+        joined = np.concatenate(rest) if len(rest) > 1 else rest[0]
+        yield joined[:length]
+        rest, have = [joined[length:]], have - length
 
 
 def _opened(file: SourceFile) -> Any:
