@@ -1,0 +1,256 @@
+"""Checkpoints in, looked at, out again: byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import Command
+from families import Family, read_checkpoint, safetensors_bytes
+
+
+def digests(directory: Path) -> dict[str, str]:
+    return {
+        path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("name", ["base", "math"])
+def test_checkout_gives_back_every_byte(mp: Command, family: Family, name: str) -> None:
+    done = mp.json("checkout", name, "out")
+    source = family.base if name == "base" else family.experts[name]
+    assert digests(mp.directory / "out") == digests(source)
+    assert done["files"] == 5
+    assert done["raw_bytes"] == sum(path.stat().st_size for path in source.iterdir())
+
+
+def test_checkout_of_some_tensors_is_a_checkpoint_of_them(mp: Command, family: Family) -> None:
+    mp("checkout", "math", "norms", "--tensor", "*norm*")
+    found = read_checkpoint(mp.directory / "norms")
+    whole = read_checkpoint(family.experts["math"])
+    assert set(found) == {key for key in whole if "norm" in key}
+    assert all(np.array_equal(found[key], whole[key]) for key in found)
+
+
+def test_checkout_into_a_full_directory_needs_force(mp: Command) -> None:
+    target = mp.directory / "out"
+    target.mkdir()
+    (target / "precious.txt").write_text("mine")
+    refused = mp("checkout", "base", "out", code=2)
+    assert "not empty" in refused.err
+    assert "--force" in refused.err
+    assert digests(target) == {"precious.txt": hashlib.sha256(b"mine").hexdigest()}
+    mp("checkout", "base", "out", "--force")
+    assert "precious.txt" not in digests(target)
+
+
+def test_update_rewrites_what_differs(mp: Command, family: Family) -> None:
+    mp("checkout", "base", "out")
+    again = mp.json("checkout", "math", "out", "--update")
+    assert 0 < again["written_bytes"] < again["raw_bytes"]
+    assert digests(mp.directory / "out") == digests(family.experts["math"])
+
+
+def test_add_says_what_the_contract_promises(empty: Command, family: Family) -> None:
+    first = empty.json("add", family.base, "--branch", "base")
+    expected = "branch commit manifest tensors blocks new_blocks raw_bytes stored_bytes base seconds"
+    assert set(first) == set(expected.split())
+    assert first["base"] is None
+    second = empty.json("add", family.experts["math"], "--branch", "math")
+    assert second["base"] == "base"
+    assert second["new_blocks"] < second["blocks"]
+
+
+def test_the_same_checkpoint_again_stores_nothing(mp: Command, family: Family) -> None:
+    again = mp.json("add", family.base, "--branch", "copy")
+    assert again["new_blocks"] == 0
+    assert again["manifest"] == mp.json("show", "base")["manifest"]
+
+
+def test_a_single_file_is_a_checkpoint(empty: Command, tmp_path: Path) -> None:
+    path = tmp_path / "one.safetensors"
+    path.write_bytes(safetensors_bytes({"w": np.arange(5, dtype=np.float32)}))
+    empty("add", path, "--branch", "one")
+    empty("checkout", "one", "out")
+    assert (empty.directory / "out" / "one.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_odd_tensors_survive(empty: Command, tmp_path: Path) -> None:
+    """An empty tensor, a zero-dimensional one, one of a prime size, NaN payloads, infinities."""
+    bits = np.array([0x7FC0, 0x7FC1, 0xFFFF, 0x7F80, 0xFF80, 0x0001, 0x8000], np.uint16)
+    tensors = {
+        "empty": np.zeros((0, 7), np.float32),
+        "scalar": np.array(3.5, np.float32),
+        "prime": np.arange(10007, dtype=np.float32),
+        "nan": bits.view("V2").view(read_bfloat16()),
+        "flags": np.array([True, False]),
+    }
+    path = tmp_path / "odd" / "model.safetensors"
+    path.parent.mkdir()
+    path.write_bytes(safetensors_bytes(tensors))
+    empty("add", path.parent, "--branch", "odd")
+    empty("checkout", "odd", "out")
+    assert (empty.directory / "out" / "model.safetensors").read_bytes() == path.read_bytes()
+    shapes = {one["tensor"]: one["shape"] for one in empty.json("ls", "odd")["tensors"]}
+    assert shapes == {key: list(array.shape) for key, array in tensors.items()}
+    assert empty.json("cat", "odd", "nan")["nonfinite"] == 5
+    assert empty.json("cat", "odd", "scalar")["values"] == 3.5
+    assert empty.json("cat", "odd", "empty")["values"] == []
+
+
+def read_bfloat16() -> np.dtype:
+    import ml_dtypes
+
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+def test_cat_saves_what_numpy_reads(mp: Command, family: Family) -> None:
+    key = "model.layers.0.mlp.up_proj.weight"
+    mp("cat", "math", key, "-o", "w.npy")
+    saved = np.load(mp.directory / "w.npy")
+    assert saved.dtype == np.float32
+    assert np.array_equal(saved, read_checkpoint(family.experts["math"])[key].astype(np.float32))
+
+
+def test_ls_lists_branches_files_and_tensors(mp: Command, family: Family) -> None:
+    assert [one["branch"] for one in mp.json("ls")["branches"]] == ["base", "code", "math"]
+    listing = mp.json("ls", "base")
+    assert {one["path"]: one["raw_bytes"] for one in listing["files"]} == {
+        path.name: path.stat().st_size for path in family.base.iterdir()
+    }
+    assert len(listing["tensors"]) == len(read_checkpoint(family.base))
+    assert [one["tensor"] for one in mp.json("ls", "base", "*.norm.weight")["tensors"]] == [
+        "model.norm.weight"
+    ]
+
+
+def test_diff_counts_and_measures(mp: Command, family: Family) -> None:
+    key = "model.layers.0.mlp.up_proj.weight"
+    found = {one["tensor"]: one for one in mp.json("diff", "base", "math")["tensors"]}
+    a, b = (read_checkpoint(path)[key].astype(np.float64) for path in (family.base, family.experts["math"]))
+    assert found[key]["relative_l2"] == pytest.approx(np.linalg.norm(b - a) / np.linalg.norm(a))
+    assert found[key]["max_abs"] == pytest.approx(np.abs(b - a).max())
+    assert not any(name.startswith("model.layers.0.self_attn") for name in found)
+    assert "+++" in mp("diff", "base", "math", "--stat").out
+
+
+def test_diff_with_a_directory_agrees_with_diff_of_revisions(mp: Command, family: Family) -> None:
+    stored = mp.json("diff", "base", "math")
+    loose = mp.json("diff", "base", family.experts["math"])
+    assert [one["tensor"] for one in stored["tensors"]] == [one["tensor"] for one in loose["tensors"]]
+    for one, other in zip(stored["tensors"], loose["tensors"], strict=True):
+        assert one["changed_blocks"] == other["changed_blocks"]
+        assert one["relative_l2"] == pytest.approx(other["relative_l2"], rel=1e-6)
+
+
+def test_diff_exit_code(mp: Command) -> None:
+    mp("diff", "base", "math", code=0)
+    mp("diff", "base", "math", "--exit-code", code=1)
+    mp("diff", "base", "base", "--exit-code", code=0)
+    mp("diff", "base", "nowhere", "--exit-code", code=3)
+
+
+def test_log_shows_newest_first_with_names(mp: Command) -> None:
+    commits = mp.json("log")["commits"]
+    assert [one["message"] for one in commits] == ["tuned for code", "tuned for math", "the base"]
+    assert commits[0]["refs"] == ["heads/code"]
+    assert commits[0]["author"] == "tester"
+    assert [one["message"] for one in mp.json("log", "math")["commits"]] == ["tuned for math", "the base"]
+    assert len(mp.json("log", "-n", "1")["commits"]) == 1
+
+
+def test_log_graph_joins_lines_at_the_base(mp: Command) -> None:
+    lines = mp("log", "--graph", "--oneline").out.splitlines()
+    assert [line.split(" ")[0] for line in lines] == ["*", "|", "|/", "*"]
+    assert "(base) the base" in lines[-1]
+
+
+def test_show_lists_files_with_their_digests(mp: Command, family: Family) -> None:
+    shown = mp.json("show", "math")
+    assert {one["path"]: one["sha256"] for one in shown["files"]} == digests(family.experts["math"])
+    assert [one["role"] for one in shown["parents"]] == ["base"]
+
+
+def test_revisions_can_be_named_in_every_way(mp: Command) -> None:
+    commit = mp.json("show", "math")["commit"]
+    mp("tag", "v1", "math")
+    for name in (commit, commit[:10], "v1", "tags/v1", "heads/math"):
+        assert mp.json("show", name)["commit"] == commit, name
+    assert mp.json("show", "math^base")["commit"] == mp.json("show", "base")["commit"]
+
+
+def test_branches_are_made_moved_and_deleted(mp: Command) -> None:
+    mp("branch", "experiment", "math")
+    assert "exists" in mp("branch", "experiment", "code", code=5).err
+    mp("branch", "-f", "experiment", "code")
+    branches = {one["branch"]: one["commit"] for one in mp.json("branch")["branches"]}
+    assert branches["experiment"] == branches["code"]
+    mp("branch", "-d", "experiment")
+    assert "experiment" not in mp("branch").out
+    entries = mp.json("reflog", "experiment")["entries"]
+    assert [entry["sequence"] for entry in entries] == [3, 2, 1]
+    assert entries[0]["new"] is None
+    mp("branch", "experiment", str(entries[0]["old"]))
+
+
+def test_tags_never_move(mp: Command) -> None:
+    mp("tag", "v1", "math")
+    mp("tag", "v1", "math")
+    assert "never moves" in mp("tag", "v1", "code", code=5).err
+    assert [one["tag"] for one in mp.json("tag")["tags"]] == ["v1"]
+    mp("tag", "-d", "v1")
+    assert mp.json("tag")["tags"] == []
+
+
+def test_hooks_stop_and_follow_an_add(mp: Command, family: Family) -> None:
+    hooks = mp.directory / ".mp" / "hooks"
+    (hooks / "pre-add.sample").rename(hooks / "pre-add")
+    (hooks / "post-commit.sample").rename(hooks / "post-commit")
+    refused = mp("add", family.base, "--branch", "again", code=9)
+    assert "-m" in refused.err
+    assert "again" not in mp("branch").out
+    mp("add", family.base, "--branch", "again", "-m", "trained by us")
+    (line,) = (mp.directory / "commits.log").read_text().splitlines()
+    assert "add again" in line
+
+
+def test_quiet_says_nothing_but_answers(mp: Command, family: Family) -> None:
+    assert mp("add", family.base, "--branch", "again", "-q").out == ""
+    assert "again" in mp("branch", "-q").out
+
+
+def test_answers_go_through_a_pipe_that_closes(mp: Command) -> None:
+    import subprocess
+    import sys
+
+    from command import clean_environment
+
+    script = f"{sys.executable} -m mpstore.cli cat base lm_head.weight --json | head -n 1"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=mp.directory,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "{\n"
+    assert done.stderr == ""
+
+
+def test_log_of_json_is_json_for_every_question(mp: Command) -> None:
+    for words in (
+        ["log"],
+        ["show", "base"],
+        ["ls", "base"],
+        ["diff", "base", "math"],
+        ["branch"],
+        ["reflog"],
+        ["hooks"],
+    ):
+        json.loads(mp(*words, "--json").out)
