@@ -62,7 +62,7 @@ def _from_models(op: Operator, draft: Draft, params: Settings) -> Recipe:
 
 def _single(op: Operator, draft: Draft, params: Settings, base: str) -> Recipe:
     """Passthrough of one model: it is its own base, so nothing is read for it."""
-    others = [one for one in draft.models if one.model != base] or list(draft.models)
+    others = [one for one in draft.models if draft.base is None or one.model != base] or list(draft.models)
     if len(others) > 1:
         raise RecipeError(
             f"passthrough takes one model, not {len(others)}", hint="stack layers of several with slices"

@@ -5,7 +5,8 @@ Relies on task_vectors. Promises: every |δ| between the two thresholds is kept,
 
 from __future__ import annotations
 
-from mpstore.merge.operators import task_vectors
+from mpstore.merge.operators import magnitude, task_vectors
+from mpstore.merge.operators.magnitude import RESCALE
 from mpstore.merge.operators.parameters import DENSITY, GAMMA, INT8_MASK, LAMBDA, WEIGHT, normalize
 from mpstore.merge.operators.protocol import Array, Block, ExpertContext, Facts, Operator, TensorContext
 from mpstore.merge.operators.task_vectors import DROP_ALL, Window
@@ -40,7 +41,9 @@ def _windows(facts: Facts, context: TensorContext) -> list[Window]:
 
 def _merge(block: Block, facts: Facts, context: TensorContext, elect: bool) -> Array:
     divide = task_vectors.flag(context, "normalize", False)
-    return task_vectors.merge(block, context, elect=elect, normalize=divide, windows=_windows(facts, context))
+    windows = _windows(facts, context)
+    scales = magnitude.window_scales(block, windows) if magnitude.rescaled(context) else None
+    return task_vectors.merge(block, context, elect=elect, normalize=divide, windows=windows, scales=scales)
 
 
 def _plain(block: Block, facts: Facts, context: TensorContext) -> Array:
@@ -51,7 +54,7 @@ def _elected(block: Block, facts: Facts, context: TensorContext) -> Array:
     return _merge(block, facts, context, elect=True)
 
 
-_PARAMETERS = (WEIGHT, DENSITY, GAMMA, LAMBDA, normalize(False), INT8_MASK)
+_PARAMETERS = (WEIGHT, DENSITY, GAMMA, LAMBDA, normalize(False), RESCALE, INT8_MASK)
 _SOURCE = "Davari & Belilovsky, Model Breadcrumbs, arXiv:2312.06795"
 
 BREADCRUMBS = Operator(
@@ -63,6 +66,7 @@ BREADCRUMBS = Operator(
     parameters=_PARAMETERS,
     apply=_plain,
     ranks=_ranks,
+    unit=magnitude.unit,
     coefficients=task_vectors.merged_coefficients,
 )
 
@@ -74,4 +78,5 @@ BREADCRUMBS_TIES = Operator(
     parameters=_PARAMETERS,
     apply=_elected,
     ranks=_ranks,
+    unit=magnitude.unit,
 )

@@ -7,12 +7,8 @@ since 2025, which needs the whole tensor.
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
-
 from mpstore.kernels import random_numpy
-from mpstore.merge.operators import task_vectors
+from mpstore.merge.operators import magnitude, task_vectors
 from mpstore.merge.operators.draws import mask_key
 from mpstore.merge.operators.protocol import Array, Block, ExpertContext, TensorContext
 
@@ -34,14 +30,12 @@ def scales(context: TensorContext) -> list[float]:
 
 
 def _l1_scale(delta: Array | None, context: TensorContext, expert: ExpertContext, start: int) -> float:
-    """Σ|δ| / Σ|kept δ|, exactly rounded sums; 1 where either is below 1e-7 (mergekit's guard)."""
+    """What restores Σ|δ| after one expert's mask."""
     if delta is None or task_vectors.density(expert) >= 1.0:
         return 1.0
     bound = random_numpy.below(task_vectors.density(expert))
     kept = random_numpy.draws(mask_key(context, expert), start, delta.size) < bound
-    magnitude = np.abs(delta)
-    before, after = math.fsum(magnitude), math.fsum(magnitude[kept])
-    return before / after if before >= 1e-7 and after >= 1e-7 else 1.0
+    return magnitude.l1_ratio(delta, delta[kept])
 
 
 def apply(block: Block, context: TensorContext, elect: bool) -> Array:

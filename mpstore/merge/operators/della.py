@@ -6,7 +6,6 @@ a draw depends on (seed, tensor, expert's manifest, offset) alone. Rows are kept
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -15,7 +14,7 @@ import numpy.typing as npt
 
 from mpstore.errors import UsageError
 from mpstore.kernels import random_numpy
-from mpstore.merge.operators import task_vectors
+from mpstore.merge.operators import magnitude, task_vectors
 from mpstore.merge.operators.draws import mask_key
 from mpstore.merge.operators.parameters import (
     DENSITY,
@@ -69,9 +68,9 @@ def _pruned_rows(rows: Array, start: int, expert: ExpertContext, key: int, scale
     """A batch of rows, shape (m, row): what is not drawn set to 0, what is kept divided by p if `scaled`."""
     by_rank = _probabilities(expert, rows.shape[1])
     bounds = np.array([random_numpy.below(p) for p in by_rank], np.uint64)
-    magnitude = np.ascontiguousarray(rows).view(np.uint32) & np.uint32(0x7FFFFFFF)
-    # Unique keys (magnitude, position) make any sort a stable one; the low half is then the order.
-    order = (magnitude.astype(np.uint64) << np.uint64(32)) | np.arange(rows.shape[1], dtype=np.uint64)
+    patterns = np.ascontiguousarray(rows).view(np.uint32) & np.uint32(0x7FFFFFFF)
+    # Unique keys (pattern, position) make any sort a stable one; the low half is then the order.
+    order = (patterns.astype(np.uint64) << np.uint64(32)) | np.arange(rows.shape[1], dtype=np.uint64)
     order.sort(axis=1)
     position = (order & np.uint64(0xFFFFFFFF)).astype(np.int64)
     bound = np.empty(rows.shape, np.uint64)
@@ -100,20 +99,13 @@ def _pruned(delta: Array | None, block: Block, context: TensorContext, expert: E
     return result
 
 
-def _l1_scale(delta: Array | None, pruned: Array | None) -> float:
-    """Σ|δ| / Σ|δ̂|; 1 where either is below 1e-7 (mergekit's guard)."""
-    if delta is None or pruned is None:
-        return 1.0
-    before, after = math.fsum(np.abs(delta)), math.fsum(np.abs(pruned))
-    return before / after if before >= 1e-7 and after >= 1e-7 else 1.0
-
-
 def _merge(block: Block, context: TensorContext, elect: bool, divide: bool) -> Array:
     pairs = list(zip(block.deltas, context.experts, strict=True))
     pruned = tuple(_pruned(delta, block, context, expert) for delta, expert in pairs)
     scales = None
     if _rescale(context) == "l1":
-        scales = [_l1_scale(d, p) for d, p in zip(block.deltas, pruned, strict=True)]
+        both = zip(block.deltas, pruned, strict=True)
+        scales = [1.0 if d is None or p is None else magnitude.l1_ratio(d, p) for d, p in both]
     return task_vectors.merge(
         replace(block, deltas=pruned), context, elect=elect, normalize=divide, scales=scales
     )

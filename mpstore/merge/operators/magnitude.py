@@ -1,11 +1,19 @@
-"""Trimming by magnitude: which ranks of |δ| an expert's window runs between.
+"""Trimming by magnitude: which ranks of |δ| an expert's window runs between, and what makes up for the rest.
 
-Relies on the protocol. Promises: integers that depend on n and the parameters alone.
+Relies on the protocol. Promises: ranks depend on n and the parameters alone; sums are exactly rounded.
 """
 
 from __future__ import annotations
 
-from mpstore.merge.operators.protocol import ExpertContext, TensorContext
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mpstore.merge.operators.parameters import rescale
+from mpstore.merge.operators.protocol import Array, Block, ExpertContext, TensorContext
+
+RESCALE = rescale("false", "true and l1: times Σ|δ|/Σ|kept δ| (mergekit); needs whole tensors; false: not")
 
 
 def kept_elements(elements: int, density: float) -> int:
@@ -25,3 +33,34 @@ def largest(expert: ExpertContext, elements: int) -> tuple[int, ...]:
 def largest_ranks(context: TensorContext) -> tuple[tuple[int, ...], ...]:
     """Per expert, the rank that bounds its largest ⌊ρn⌋."""
     return tuple(largest(expert, context.elements) for expert in context.experts)
+
+
+def rescaled(context: TensorContext) -> bool:
+    """Whether what is kept is scaled up so that Σ|δ| stays."""
+    return str(context.params.get("rescale", "false")) != "false"
+
+
+def unit(context: TensorContext) -> int:
+    """Σ|δ| is over the whole tensor; trimming alone needs nothing."""
+    return context.elements if rescaled(context) else 1
+
+
+def l1_ratio(before: Array, after: Array) -> float:
+    """Σ|before| / Σ|after|; 1 where either is below 1e-7 (mergekit's guard)."""
+    sums = [
+        math.fsum(np.abs(values).tolist()) if np.isfinite(values).all() else math.nan
+        for values in (before, after)
+    ]
+    return sums[0] / sums[1] if sums[0] >= 1e-7 and sums[1] >= 1e-7 else 1.0
+
+
+def window_scales(block: Block, windows: Sequence[tuple[float, float]]) -> list[float]:
+    """Per expert the factor that restores Σ|δ| after its window of |δ|."""
+    scales = []
+    for delta, (low, high) in zip(block.deltas, windows, strict=True):
+        if delta is None:
+            scales.append(1.0)
+            continue
+        magnitude = np.abs(delta)
+        scales.append(l1_ratio(delta, delta[~((magnitude < low) | (magnitude > high))]))
+    return scales

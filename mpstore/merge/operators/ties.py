@@ -6,8 +6,8 @@ order do not matter.
 
 from __future__ import annotations
 
-from mpstore.merge.operators import task_vectors
-from mpstore.merge.operators.magnitude import largest_ranks
+from mpstore.merge.operators import magnitude, task_vectors
+from mpstore.merge.operators.magnitude import RESCALE, largest_ranks
 from mpstore.merge.operators.parameters import DENSITY, INT8_MASK, LAMBDA, WEIGHT, normalize
 from mpstore.merge.operators.protocol import Array, Block, Facts, Operator, TensorContext
 
@@ -15,7 +15,8 @@ from mpstore.merge.operators.protocol import Array, Block, Facts, Operator, Tens
 def _apply(block: Block, facts: Facts, context: TensorContext) -> Array:
     windows = task_vectors.windows_from(facts, context, largest_ranks(context))
     divide = task_vectors.flag(context, "normalize", True)
-    return task_vectors.merge(block, context, elect=True, normalize=divide, windows=windows)
+    scales = magnitude.window_scales(block, windows) if magnitude.rescaled(context) else None
+    return task_vectors.merge(block, context, elect=True, normalize=divide, windows=windows, scales=scales)
 
 
 TIES = Operator(
@@ -24,7 +25,8 @@ TIES = Operator(
     formula="δ̂ᵢ = δᵢ where |δᵢ| ≥ its ⌊ρn⌋-th largest, else 0; yᵢ = wᵢδ̂ᵢ; s = sign Σyᵢ (0 is +); "
     "mᵢ = [sign yᵢ = s]; b + λΣyᵢmᵢ / Σwᵢmᵢ",
     source="Yadav et al., TIES-Merging, arXiv:2306.01708",
-    parameters=(WEIGHT, DENSITY, LAMBDA, normalize(True), INT8_MASK),
+    parameters=(WEIGHT, DENSITY, LAMBDA, normalize(True), RESCALE, INT8_MASK),
     apply=_apply,
     ranks=largest_ranks,
+    unit=magnitude.unit,
 )

@@ -63,8 +63,15 @@ def _largest(b, x, density):
     return np.where(np.abs(d) >= threshold, x - b, 0.0)
 
 
+def _restored(before, after, p):
+    """The trimmed delta, scaled so that the sum of its magnitudes is what it was."""
+    sums = np.abs(before).sum(), np.abs(after).sum()
+    return after * (sums[0] / sums[1]) if p.get("rescale") and min(sums) >= 1e-7 else after
+
+
 def ties(b, xs, experts, p):
     deltas = [_largest(b, x, e.get("density", 1.0)) for x, e in zip(xs, experts, strict=True)]
+    deltas = [_restored(x - b, d, p) for x, d in zip(xs, deltas, strict=True)]
     return _sum(b, deltas, experts, p, True, True)
 
 
@@ -84,11 +91,13 @@ def _crumbs(b, x, e):
 
 
 def breadcrumbs(b, xs, experts, p):
-    return _sum(b, [_crumbs(b, x, e) for x, e in zip(xs, experts, strict=True)], experts, p, False, False)
+    deltas = [_restored(x - b, _crumbs(b, x, e), p) for x, e in zip(xs, experts, strict=True)]
+    return _sum(b, deltas, experts, p, False, False)
 
 
 def breadcrumbs_ties(b, xs, experts, p):
-    return _sum(b, [_crumbs(b, x, e) for x, e in zip(xs, experts, strict=True)], experts, p, True, False)
+    deltas = [_restored(x - b, _crumbs(b, x, e), p) for x, e in zip(xs, experts, strict=True)]
+    return _sum(b, deltas, experts, p, True, False)
 
 
 def draws(seed: int, name: str, manifest: bytes, n: int) -> np.ndarray:
