@@ -37,4 +37,5 @@ def decode_planes(form: Format, segments: Sequence[Buffer], raw_bytes: int, base
         words = kernel.undifference(words, base.view(words.dtype), layout.sign_magnitude)
     elif layout.sign_magnitude:
         words = kernel.unrotate_sign(words)
-    return words.view("u1")
+    plain: Bytes = words.view("u1")
+    return plain

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from mpstore.codecs import plain, planes
+from mpstore.codecs import plain, planes, rans_delta, rans_planes
 from mpstore.codecs.formats import Format, Level
 from mpstore.codecs.segments import Buffer, Bytes, Encoded, as_bytes
 from mpstore.errors import DamagedError
@@ -20,9 +20,21 @@ CONST: Final = 1
 ZSTD: Final = 2
 PLANES: Final = 3
 DELTA: Final = 4
+RANS_PLANES: Final = 5
+RANS_DELTA: Final = 6
 
-NAMES: Final = {RAW: "raw", CONST: "const", ZSTD: "zstd", PLANES: "planes", DELTA: "delta"}
-_WITH_BASE: Final = frozenset({DELTA})
+NAMES: Final = {
+    RAW: "raw",
+    CONST: "const",
+    ZSTD: "zstd",
+    PLANES: "planes",
+    DELTA: "delta",
+    RANS_PLANES: "rans-planes",
+    RANS_DELTA: "rans-delta",
+}
+_WITH_BASE: Final = frozenset({DELTA, RANS_DELTA})
+_SMALL_BYTES: Final = 4096  # up to here, zstd may beat a table of probabilities
+_RELATED: Final = 0.6  # a delta that takes more of raw than this is compared with having no base
 _ZSTD_LEVEL: Final = {Level.FAST: 1, Level.DEFAULT: 1, Level.MAX: 9}
 
 
@@ -58,11 +70,23 @@ def _candidates(data: Bytes, form: Format, base: Buffer | None, level: Level) ->
     zstd_level = _ZSTD_LEVEL[level]
     if not form.layout.numeric or data.size % form.layout.word_bytes or not data.size:
         return [Encoded(ZSTD, (plain.encode_zstd(data, zstd_level),))]
-    if base is not None:
-        reference = as_bytes(base)
-        if reference.size == data.size:
-            return [Encoded(DELTA, planes.encode_planes(data, form, reference, zstd_level))]
-    return [Encoded(PLANES, planes.encode_planes(data, form, None, zstd_level))]
+    made: list[Encoded] = []
+    if base is not None and as_bytes(base).size == data.size:
+        made = _with_base(data, form, as_bytes(base), zstd_level)
+        if min(encoded.encoded_bytes for encoded in made) < _RELATED * data.size:
+            return made
+    made.append(Encoded(RANS_PLANES, rans_planes.encode(data, form, zstd_level)))
+    return made
+
+
+def _with_base(data: Bytes, form: Format, base: Bytes, zstd_level: int) -> list[Encoded]:
+    made = []
+    segments = rans_delta.encode(data, form, base)
+    if segments is not None:
+        made.append(Encoded(RANS_DELTA, segments))
+    if segments is None or data.size <= _SMALL_BYTES:
+        made.append(Encoded(DELTA, planes.encode_planes(data, form, base, zstd_level)))
+    return made
 
 
 def decode(
@@ -80,4 +104,8 @@ def decode(
         return plain.decode_const(form, segments, raw_bytes)
     if codec == ZSTD:
         return plain.decode_zstd(segments, raw_bytes)
+    if codec == RANS_PLANES:
+        return rans_planes.decode(form, segments, raw_bytes)
+    if codec == RANS_DELTA and reference is not None:
+        return rans_delta.decode(form, segments, raw_bytes, reference)
     return planes.decode_planes(form, segments, raw_bytes, reference)

@@ -7,7 +7,7 @@ beyond it on behalf of the input, and raises DamagedError on anything else.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -41,6 +41,11 @@ def as_bytes(buffer: Buffer) -> Bytes:
     if isinstance(buffer, np.ndarray):
         return buffer.reshape(-1).view(np.uint8)
     return np.frombuffer(buffer, np.uint8)
+
+
+def join(parts: Iterable[Buffer]) -> bytes:
+    """Buffers one after the other."""
+    return b"".join(memoryview(part).cast("B") for part in parts)
 
 
 def expect(segments: Sequence[Buffer], count: int) -> None:

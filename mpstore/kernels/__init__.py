@@ -30,7 +30,7 @@ class _Choice:
 
 
 def select(mode: Mode) -> None:
-    """ "numba": compiled kernels always (UsageError: not installed); "numpy": never; "auto": once work pays."""
+    """Compiled kernels always ("numba"), never ("numpy") or once work pays ("auto"). UsageError: no such."""
     if mode not in ("numba", "numpy", "auto"):
         raise UsageError(f"no kernels called {mode!r}: numba, numpy or auto")
     if mode == "numba" and not _load():

@@ -18,7 +18,7 @@ WORD: dict[int, Any] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4"
 
 
 def _bits(words: Words) -> int:
-    return words.dtype.itemsize * 8
+    return int(words.dtype.itemsize) * 8
 
 
 def rotate_sign(words: Words) -> Words:

@@ -1,0 +1,229 @@
+"""Interleaved rANS in numpy: the reference for codec_rans_numba, vectorised over the lanes of a step.
+
+Relies on numpy and planes_numpy. Promises: the same bits as the compiled twin, in both directions; takes over
+where numba is missing or not worth its start-up (about a hundredth of the compiled speed).
+
+A state is 32 bits in [2^16, 2^32), a word 16 bits, a probability 12 bits. Element i of a step belongs to
+lane i. Per step a decoder takes the symbols of all lanes, then the raw bits of all lanes in turns of 16.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from mpstore.kernels import planes_numpy
+from mpstore.kernels.rans_tables import frequencies, read_tables, write_tables
+
+CHUNK: Final = 128  # elements; a chunk whose distances are all zero need not be coded
+DIRECT: Final = 16  # tokens below are distances; above, two tokens for each power of two, then raw bits
+SLACK: Final = 5 * CHUNK + 1  # words one chunk can take at most: decoders may look so far past the end
+
+_LOW: Final = np.uint64(1 << 16)
+_ONE: Final = np.uint64(1)
+
+__all__ = [
+    "count_tokens",
+    "decode_tokens",
+    "distances",
+    "encode_tokens",
+    "frequencies",
+    "read_tables",
+    "write_tables",
+]
+
+
+def distances(words: Any, base: Any, sign_magnitude: bool, out: Any, nonzero: Any) -> None:
+    """Zigzagged distance of `words` from `base` into `out`; `nonzero` (uint8 per chunk) says where any is."""
+    out[:] = planes_numpy.difference(words, base, sign_magnitude)
+    nonzero[:] = np.logical_or.reduceat(out != 0, np.arange(0, out.size, CHUNK)) if out.size else 0
+
+
+def _elements(coded: Any, size: int) -> Any:
+    return np.repeat(coded != 0, CHUNK)[:size]
+
+
+def tokens_of(distance: Any) -> Any:
+    """Token of each distance: itself below 16, then two for each power of two."""
+    tokens = np.minimum(distance, 15).astype(np.uint8)
+    kind = distance.dtype.type
+    for power in range(4, distance.dtype.itemsize * 8):
+        tokens += distance >= kind(1 << power)
+        tokens += distance >= kind(3 << (power - 1))
+    return tokens
+
+
+def raw_widths(tokens: Any) -> Any:
+    """How many raw bits follow each token."""
+    return np.where(tokens >= DIRECT, (tokens >> 1).astype(np.int64) - 5, 0).astype(np.uint64)
+
+
+def count_tokens(
+    distance: Any,
+    base: Any,
+    mask: Any,
+    shift: int,
+    lowest: int,
+    coded: Any,
+    tokens: Any,
+    keys: Any,
+    counts: Any,
+) -> None:
+    """Token of each distance and context key of each base word, where the chunk is `coded`; counts of both.
+
+    A key is (base & mask) >> shift, less `lowest`, clipped to the rows of `counts` (keys, tokens), which
+    is added to.
+    """
+    chosen = _elements(coded, distance.size)
+    tokens[chosen] = tokens_of(distance[chosen])
+    rows = ((base[chosen] & mask) >> base.dtype.type(shift)).astype(np.int64) - lowest
+    keys[chosen] = np.clip(rows, 0, counts.shape[0] - 1)
+    flat = keys[chosen].astype(np.int64) * counts.shape[1] + tokens[chosen]
+    counts += np.bincount(flat, minlength=counts.size).reshape(counts.shape).astype(counts.dtype)
+
+
+def _steps(coded: Any, size: int, lanes: int) -> Any:
+    for chunk in np.flatnonzero(coded).tolist():
+        end = min(size, (chunk + 1) * CHUNK)
+        for start in range(chunk * CHUNK, end, lanes):
+            yield slice(start, min(start + lanes, end))
+
+
+def _emit(state: Any, full: Any, words: Any, position: int) -> int:
+    """Move the low 16 bits of the full lanes in front of `position`; the new position."""
+    count = int(np.count_nonzero(full))
+    words[position - count : position] = state[full].astype(np.uint16)
+    state[full] >>= np.uint64(16)
+    return position - count
+
+
+def encode_tokens(
+    distance: Any, tokens: Any, keys: Any, coded: Any, low: int, frequency: Any, lanes: int, words: Any
+) -> int:
+    """rANS words of the coded chunks, filled in from the end of `words`; the index of the first, -1: no room.
+
+    `frequency` is (contexts, symbols); an element's context is its key less `low`, clipped. What is written
+    begins with the states of the lanes, two words each.
+    """
+    starts = (np.cumsum(frequency, axis=1, dtype=np.uint64) - frequency).astype(np.uint64)
+    wide = frequency.astype(np.uint64)
+    states = np.full(lanes, _LOW, np.uint64)
+    position = words.size
+    chunk = -1
+    for step in reversed(list(_steps(coded, distance.size, lanes))):
+        if step.start // CHUNK != chunk:
+            chunk = step.start // CHUNK
+            if position < 5 * CHUNK + 2 * lanes + 1:
+                return -1
+        marks = tokens[step]
+        state = states[: marks.size]
+        widths = raw_widths(marks)
+        for turn in range(int(widths.max() + 15) // 16 - 1, -1, -1):
+            part = np.clip(widths.astype(np.int64) - 16 * turn, 0, 16).astype(np.uint64)
+            position = _emit(state, (state >> (np.uint64(32) - part)) != 0, words, position)
+            rest = (distance[step].astype(np.uint64) >> np.uint64(16 * turn)) & ((_ONE << part) - _ONE)
+            state[:] = (state << part) | rest
+        rows = np.clip(keys[step].astype(np.int64) - low, 0, frequency.shape[0] - 1)
+        share = wide[rows, marks]
+        position = _emit(state, state >= (share << np.uint64(20)), words, position)
+        state[:] = (state // share << np.uint64(12)) + state % share + starts[rows, marks]
+    words[position - 2 * lanes : position] = states.astype("<u4").view("<u2")
+    return int(position) - 2 * lanes
+
+
+def _refill(state: Any, words: Any, position: int) -> int:
+    short = state < _LOW
+    count = int(np.count_nonzero(short))
+    state[short] = (state[short] << np.uint64(16)) | words[position : position + count]
+    return position + count
+
+
+def decode_tokens(
+    words: Any, used: int, base: Any, mask: Any, shift: int, lowest: int, frequency: Any, lanes: int,
+    coded: Any, sign_magnitude: bool, out: Any,
+) -> bool:  # fmt: skip
+    """Fill `out` from `used` rANS words (then SLACK zeros in `words`); chunks not coded are the base's.
+
+    False: these words were not written by `encode_tokens`.
+    """
+    slot_symbol = np.stack([np.repeat(np.arange(row.size, dtype=np.uint8), row) for row in frequency])
+    starts = (np.cumsum(frequency, axis=1, dtype=np.uint64) - frequency).astype(np.uint64)
+    states = np.ascontiguousarray(words[: 2 * lanes]).view("<u4").astype(np.uint64)
+    position = 2 * lanes
+    rows = np.clip(((base & mask) >> base.dtype.type(shift)).astype(np.int64) - lowest, 0, len(frequency) - 1)
+    out[:] = 0
+    for step in _steps(coded, out.size, lanes):
+        if step.start % CHUNK == 0 and position > used:
+            return False
+        row = rows[step]
+        state = states[: row.size]
+        slot = state & np.uint64(4095)
+        marks = slot_symbol[row, slot]
+        state[:] = frequency[row, marks] * (state >> np.uint64(12)) + slot - starts[row, marks]
+        position = _refill(state, words, position)
+        widths = raw_widths(marks)
+        value = np.where(
+            marks >= DIRECT, (2 | (marks & 1)).astype(np.uint64) << widths, marks.astype(np.uint64)
+        )
+        for turn in range(int(widths.max() + 15) // 16):
+            part = np.clip(widths.astype(np.int64) - 16 * turn, 0, 16).astype(np.uint64)
+            value |= (state & ((_ONE << part) - _ONE)) << np.uint64(16 * turn)
+            state[:] >>= part
+            position = _refill(state, words, position)
+        out[step] = value
+    out[:] = planes_numpy.undifference(out, base, sign_magnitude)
+    return position == used and bool((states == _LOW).all())
+
+
+def split_planes(words: Any, rotate: bool, planes: Any) -> None:
+    """Words to (word bytes, n) planes, least significant first; a float's sign first moves to the low bit."""
+    planes[:] = planes_numpy.split_planes(planes_numpy.rotate_sign(words) if rotate else words)
+
+
+def join_planes(planes: Any, rotated: bool, out: Any) -> None:
+    """Inverse of `split_planes`."""
+    words = planes_numpy.join_planes(list(planes), out.dtype.itemsize)
+    out[:] = planes_numpy.unrotate_sign(words) if rotated else words
+
+
+def count_bytes(values: Any, counts: Any) -> None:
+    """Add how often each byte value occurs to uint32 `counts` of shape (256,)."""
+    counts += np.bincount(values, minlength=256).astype(np.uint32)
+
+
+def encode_symbols(symbols: Any, frequency: Any, lanes: int, words: Any) -> int:
+    """rANS words of bytes under one table, as `encode_tokens` without context or raw bits."""
+    share = frequency[0].astype(np.uint64)
+    starts = np.cumsum(share) - share
+    states = np.full(lanes, _LOW, np.uint64)
+    position = words.size
+    for first in range((symbols.size - 1) // lanes * lanes, -1, -lanes):
+        if position < 3 * lanes + 1:
+            return -1
+        marks = symbols[first : first + lanes]
+        state = states[: marks.size]
+        part = share[marks]
+        position = _emit(state, state >= (part << np.uint64(20)), words, position)
+        state[:] = (state // part << np.uint64(12)) + state % part + starts[marks]
+    words[position - 2 * lanes : position] = states.astype("<u4").view("<u2")
+    return int(position - 2 * lanes)
+
+
+def decode_symbols(words: Any, used: int, frequency: Any, lanes: int, out: Any) -> bool:
+    """Fill `out` from `used` rANS words (then SLACK zeros); False: `encode_symbols` did not write these."""
+    share = frequency[0].astype(np.uint64)
+    starts = np.cumsum(share) - share
+    symbol_of = np.repeat(np.arange(256, dtype=np.uint8), frequency[0])
+    states = np.ascontiguousarray(words[: 2 * lanes]).view("<u4").astype(np.uint64)
+    position = 2 * lanes
+    for first in range(0, out.size, lanes):
+        if position > used:
+            return False
+        target = out[first : first + lanes]
+        state = states[: target.size]
+        slot = state & np.uint64(4095)
+        target[:] = symbol_of[slot]
+        state[:] = share[target] * (state >> np.uint64(12)) + slot - starts[target]
+        position = _refill(state, words, position)
+    return position == used and bool((states == _LOW).all())

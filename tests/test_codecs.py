@@ -1,0 +1,213 @@
+"""The conformance suite that every codec passes: round trips, bounds, hostile bytes, the same bits twice."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpstore import kernels
+from mpstore.codecs import Encoded, Format, Level, decode, encode, name, needs_base
+from mpstore.codecs.registry import NAMES
+from mpstore.errors import DamagedError, UsageError
+
+LENGTHS = (0, 1, 3, 33, 129, 600)
+SPECIAL = {
+    2: np.array(
+        [0x0000, 0x8000, 0x7F80, 0xFF80, 0x7FC1, 0xFFFF, 0x0001, 0x8001, 0x7C00, 0xFC00, 0x7E01], "<u2"
+    ),
+    4: np.array([0, 1 << 31, 0x7F800000, 0xFF800000, 0x7FC00001, 0xFFFFFFFF, 1, 0x80000001], "<u4"),
+    8: np.array([0, 1 << 63, 0x7FF << 52, 0xFFF << 52, (0x7FF << 52) + 5, 2**64 - 1, 1], "<u8"),
+    1: np.arange(256, dtype="u1"),
+}
+
+
+@pytest.fixture(params=["numpy", "numba"])
+def loops(request):
+    kernels.select(request.param)
+    yield request.param
+    kernels.select("auto")
+
+
+def weights(form: Format, elements: int, seed: int) -> np.ndarray:
+    """Bytes that look like trained weights of the format (or small integers), specials sprinkled in."""
+    rng = np.random.default_rng(seed)
+    width = form.layout.word_bytes
+    count = elements * form.layout.words
+    values = rng.standard_normal(count).astype(np.float32) * np.float32(0.03)
+    if width == 1:
+        words = (rng.standard_normal(count) * 20).astype(np.int8).view("u1")
+    elif width == 2:
+        exact = values.astype(np.float16).view("<u2")
+        words = (values.view("<u4") >> 16).astype("<u2") if form is Format.BF16 else exact
+    else:
+        words = values.view("<u4") if width == 4 else values.astype(np.float64).view("<u8")
+    words = words.copy()
+    if count > 8:
+        special = SPECIAL[width]
+        words[rng.integers(0, count, 5)] = special[rng.integers(0, special.size, 5)]
+    return words.view(np.uint8)
+
+
+def tuned(raw: np.ndarray, form: Format, seed: int, share: float = 0.5) -> np.ndarray:
+    """A fine-tune of these bytes: some words moved by a few units of the last place, long stretches not."""
+    rng = np.random.default_rng(seed)
+    words = raw.view(f"u{form.layout.word_bytes}").copy()
+    moved = rng.random(words.size) < share
+    moved &= (np.arange(words.size) // 200) % 2 == 0
+    words[moved] += (rng.standard_normal(int(moved.sum())) * 30).astype(np.int64).astype(words.dtype)
+    return words.view(np.uint8)
+
+
+def round_trip(raw, form: Format, base, level: Level) -> Encoded:
+    made = encode(raw, form, base, level)
+    data = bytes(memoryview(raw))
+    segments = [bytes(memoryview(segment)) for segment in made.segments]
+    assert sum(map(len, segments)) == made.encoded_bytes <= len(data)
+    back = decode(made.codec, form, segments, len(data), base if needs_base(made.codec) else None)
+    assert back.dtype == np.uint8
+    assert back.tobytes() == data
+    return made
+
+
+@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("form", list(Format))
+@pytest.mark.usefixtures("loops")
+def test_round_trip_every_format(form, level):
+    for elements in LENGTHS:
+        raw = weights(form, elements, elements)
+        round_trip(raw, form, None, level)
+        round_trip(raw, form, raw, level)
+        round_trip(tuned(raw, form, 1), form, raw, level)
+        noise = np.random.default_rng(elements).integers(0, 256, raw.size, np.uint8)
+        round_trip(noise, form, raw, level)
+        round_trip(np.zeros_like(raw), form, noise, level)
+
+
+@pytest.mark.parametrize("form", [Format.BF16, Format.F32, Format.C64])
+@pytest.mark.usefixtures("loops")
+def test_lengths_that_are_no_whole_elements(form):
+    for size in (1, 3, 5, 4097):
+        raw = np.random.default_rng(size).integers(0, 3, size, np.uint8)
+        round_trip(raw, form, None, Level.DEFAULT)
+        round_trip(raw, form, raw[::-1].copy(), Level.DEFAULT)
+
+
+def test_a_base_of_another_size_is_left_aside():
+    raw = weights(Format.BF16, 500, 1)
+    made = encode(raw, Format.BF16, raw[:-2], Level.DEFAULT)
+    assert not needs_base(made.codec)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    data=st.binary(max_size=700),
+    form=st.sampled_from(list(Format)),
+    level=st.sampled_from(list(Level)),
+    flips=st.lists(st.tuples(st.integers(0, 699), st.integers(0, 255)), max_size=20),
+    leaning=st.booleans(),
+)
+def test_round_trip_any_bytes(data, form, level, flips, leaning):
+    base = bytearray(data)
+    for at, value in flips:
+        if at < len(base):
+            base[at] = value
+    round_trip(data, form, bytes(base) if leaning else None, level)
+
+
+def larger_blocks():
+    for form in (Format.BF16, Format.F16, Format.F32, Format.F64, Format.I8, Format.I32, Format.F8_E4M3):
+        raw = weights(form, 10_001, 3)
+        yield form, raw, None
+        yield form, tuned(raw, form, 4), raw
+
+
+@pytest.mark.parametrize("level", list(Level))
+def test_both_kernels_give_the_same_bits(level):
+    for form, raw, base in larger_blocks():
+        made = {}
+        for mode in ("numpy", "numba"):
+            kernels.select(mode)
+            made[mode] = round_trip(raw, form, base, level)
+        kernels.select("auto")
+        assert made["numpy"].codec == made["numba"].codec
+        for one, other in zip(made["numpy"].segments, made["numba"].segments, strict=True):
+            assert bytes(memoryview(one)) == bytes(memoryview(other))
+        kernels.select("numpy")
+        back = decode(made["numba"].codec, form, made["numba"].segments, raw.size, base)
+        kernels.select("auto")
+        assert back.tobytes() == raw.tobytes()
+
+
+def test_sizes_that_the_design_promises():
+    base = weights(Format.BF16, 131072, 7)
+    expert = tuned(base, Format.BF16, 8, 0.3)
+    alone = encode(base, Format.BF16, None, Level.DEFAULT)
+    leaning = encode(expert, Format.BF16, base, Level.DEFAULT)
+    assert name(alone.codec) == "rans-planes"
+    assert alone.encoded_bytes <= 0.67 * base.size
+    assert name(leaning.codec) == "rans-delta"
+    assert leaning.encoded_bytes <= 0.13 * base.size
+    same = encode(base, Format.BF16, base, Level.DEFAULT)
+    assert same.encoded_bytes < 200
+    assert encode(bytes(4096), Format.BF16, base[:4096], Level.DEFAULT).encoded_bytes == 2
+
+
+def attack(made: Encoded, form: Format, size: int, base, rng) -> None:
+    """Flip, cut, lengthen and reorder the segments: decoding gives `size` bytes or DamagedError."""
+    segments = [bytearray(memoryview(segment)) for segment in made.segments]
+    victim = segments[rng.integers(len(segments))]
+    for _ in range(rng.integers(1, 4)):
+        action = rng.integers(5)
+        if action == 0 and victim:
+            victim[rng.integers(min(len(victim), 40))] = rng.integers(256)
+        elif action == 1 and victim:
+            victim[rng.integers(len(victim))] ^= 1 << rng.integers(8)
+        elif action == 2:
+            del victim[rng.integers(len(victim) + 1) :]
+        elif action == 3:
+            victim += rng.integers(0, 256, rng.integers(1, 300), np.uint8).tobytes()
+        else:
+            segments = [*segments, bytearray(b"x")] if rng.integers(2) else segments[:-1]
+    codec = int(rng.integers(12)) if rng.integers(5) == 0 else made.codec
+    try:
+        back = decode(codec, form, segments, size, base)
+    except DamagedError:
+        return
+    assert back.size == size
+
+
+@pytest.mark.parametrize("mode", ["numpy", "numba"])
+def test_invariant_11_damaged_blocks_are_refused_or_of_the_declared_size(mode):
+    kernels.select(mode)
+    rng = np.random.default_rng(11)
+    for form in (Format.BF16, Format.F32, Format.I8):
+        raw = weights(form, 600, 5)
+        for base in (None, tuned(raw, form, 6, 0.9)):
+            for level in (Level.DEFAULT, Level.MAX):
+                made = encode(raw, form, base, level)
+                for _ in range(60):
+                    attack(made, form, raw.size, base, rng)
+                with pytest.raises(DamagedError):
+                    decode(made.codec, form, made.segments, raw.size + form.item_bytes, base)
+    kernels.select("auto")
+
+
+def test_errors_name_what_is_wrong():
+    with pytest.raises(DamagedError, match="unknown codec 77"):
+        decode(77, Format.BF16, [b""], 0)
+    raw = weights(Format.BF16, 600, 5)
+    made = encode(raw, Format.BF16, tuned(raw, Format.BF16, 1), Level.DEFAULT)
+    with pytest.raises(DamagedError, match="needs its base"):
+        decode(made.codec, Format.BF16, made.segments, raw.size)
+    with pytest.raises(UsageError):
+        kernels.select("fortran")  # type: ignore[arg-type]
+
+
+def test_formats_and_codecs_have_names_and_sizes():
+    assert Format.of("BF16") is Format.BF16
+    assert Format.of("something new") is Format.BYTES
+    assert {form.item_bytes for form in Format} == {1, 2, 4, 8}
+    assert name(200) == "unknown-200"
+    assert [needs_base(code) for code in sorted(NAMES)] == [False, False, False, False, True, False, True]
