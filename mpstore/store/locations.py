@@ -6,12 +6,12 @@ Relies on numpy. Promises: plain values; row i speaks of the i-th asked id.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from mpstore.ids import ID_BYTES
+from mpstore.ids import ID_BYTES, ObjectId
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,23 @@ class Locations:
     def take(self, rows: Any) -> Locations:
         """The locations of some rows (any numpy index)."""
         return Locations(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+
+class Place(NamedTuple):
+    """Where one object lies: the store's number of the pack, and what the index has of the frame."""
+
+    pack: int
+    offset: int
+    frame_bytes: int
+    raw_bytes: int
+    codec: int
+    form: int
+    base: ObjectId
+
+    @property
+    def based(self) -> bool:
+        """Whether the frame leans on a base."""
+        return any(self.base)
 
 
 def nowhere(ids: npt.NDArray[np.uint8]) -> Locations:

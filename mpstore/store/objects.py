@@ -20,7 +20,7 @@ from mpstore.errors import DamagedError, NotFoundError
 from mpstore.events import Progress, silent
 from mpstore.ids import ObjectId, short
 from mpstore.store.frame import Frame, codec_form, object_id, record_kind
-from mpstore.store.locations import Locations
+from mpstore.store.locations import Locations, Place
 from mpstore.store.pack import PackFile, ReadMeter, coalesced
 from mpstore.store.packindex import as_ids
 from mpstore.store.packset import Layout, PackSet, pack_path, restore_objects
@@ -72,7 +72,7 @@ class ObjectStore:
 
     def contains(self, object_id: ObjectId) -> bool:
         """Whether the object is in a pack this store knows of."""
-        return bool(self.locate(object_id).found[0])
+        return self.packs.place(object_id) is not None
 
     def with_prefix(self, prefix: str, kind: str | None = None) -> list[ObjectId]:
         """Ids that begin with these hex digits (at least one), of records of `kind`, or of anything."""
@@ -145,27 +145,29 @@ class ObjectStore:
         return frame
 
     def _another_copy(self, locations: Locations, row: int, purpose: str, error: DamagedError) -> Frame:
+        tried = locations.pack[row], locations.offset[row], locations.frame_bytes[row]
+        return self._elsewhere(locations.ids[row].tobytes(), tuple(map(int, tried)), purpose, error, row)
+
+    def _elsewhere(
+        self, wanted: ObjectId, tried: tuple[int, ...], purpose: str, error: DamagedError, row: int = -1
+    ) -> Frame:
         """The frame from another place, when the index lied or there is a second copy; else the error."""
         self.packs.prove_indexes()
-        wanted = locations.ids[row].tobytes()
-        tried = _place(locations, row)
         for place in self.packs.copies(wanted):
-            if _place(place, 0) == tried:
+            if place[:3] == tried:
                 continue
             try:
-                frame = self._read_frame_at(place, purpose, row)
+                frame = self._frame_at(place, purpose, row)
             except (DamagedError, FileNotFoundError):
                 continue
             if frame.id == wanted:
                 return frame
         raise error
 
-    def _read_frame_at(self, place: Locations, purpose: str, row: int) -> Frame:
-        offset = int(place.offset[0])
-        pack = self._pack(int(place.pack[0]))
-        return pack.frame(
-            pack.read(offset, int(place.frame_bytes[0]), purpose, self.meter), offset, purpose, row
-        )
+    def _frame_at(self, place: Place, purpose: str, row: int = -1) -> Frame:
+        pack = self._pack(place.pack)
+        data = pack.read(place.offset, place.frame_bytes, purpose, self.meter)
+        return pack.frame(data, place.offset, purpose, row)
 
     def _fetch_moved(
         self, locations: Locations, rows: npt.NDArray[np.int64], purpose: str
@@ -180,12 +182,8 @@ class ObjectStore:
             now = self.packs.locate(ids)
         if not now.found.all():
             raise _absent(ids[np.flatnonzero(~now.found)[0]].tobytes())
-        for i in range(len(rows)):
-            place = now.take([i])
-            try:
-                yield self._read_frame_at(place, purpose, int(rows[i]))
-            except FileNotFoundError as error:
-                raise _absent(ids[i].tobytes()) from error
+        for own_id, row in zip(ids, rows.tolist(), strict=True):
+            yield self._found_frame(own_id.tobytes(), purpose, row)
 
     def _pack(self, number: int) -> PackFile:
         """The open pack; FileNotFoundError where it has gone."""
@@ -202,30 +200,50 @@ class ObjectStore:
 
     def find(self, object_id: ObjectId) -> Locations:
         """Where an object that must exist lies, looking again wherever it could be. DamagedError: nowhere."""
-        ids = as_ids(object_id)
-        place = self.packs.locate(ids)
-        if not place.found[0] and self.refresh():
-            place = self.packs.locate(ids)
-        if not place.found[0] and restore_objects(self.layout, ids, self._warn) and self.refresh():
-            place = self.packs.locate(ids)
-        if not place.found[0] and self.packs.prove_indexes():
-            place = self.packs.locate(ids)
-        if not place.found[0]:
+        self._find(object_id)
+        return self.packs.locate(as_ids(object_id))
+
+    def _find(self, object_id: ObjectId) -> Place:
+        place = self.packs.place(object_id)
+        if place is None and self.refresh():
+            place = self.packs.place(object_id)
+        if place is None and restore_objects(self.layout, as_ids(object_id), self._warn) and self.refresh():
+            place = self.packs.place(object_id)
+        if place is None and self.packs.prove_indexes():
+            place = self.packs.place(object_id)
+        if place is None:
             raise _absent(object_id)
         return place
+
+    def _found_frame(self, object_id: ObjectId, purpose: str, row: int = -1) -> Frame:
+        """The frame of an object, wherever it lies."""
+        place = self._find(object_id)
+        try:
+            try:
+                frame = self._frame_at(place, purpose, row)
+            except FileNotFoundError:  # gone since this store looked: moved to another pack, or put aside
+                self.refresh()
+                place = self._find(object_id)
+                frame = self._frame_at(place, purpose, row)
+            if frame.id != object_id:
+                raise DamagedError(f"pack {frame.pack}, offset {frame.offset}: not {short(object_id)}")
+        except FileNotFoundError as error:
+            raise _absent(object_id) from error
+        except DamagedError as error:
+            frame = self._elsewhere(object_id, place[:3], purpose, error, row)
+        return frame
 
     def read(self, object_id: ObjectId, purpose: str = "other") -> memoryview:
         """The decoded bytes of an object, verified. DamagedError: it is missing, or damaged where it lies."""
         return self._read(object_id, purpose, 0).data
 
     def _read(self, object_id: ObjectId, purpose: str, depth: int) -> npt.NDArray[np.uint8]:
-        place = self.find(object_id)
-        frame = next(self.fetch(place, None, purpose))
+        frame = self._found_frame(object_id, purpose)
         try:
             return self._decode(frame, None, depth)
         except DamagedError as error:
-            frame = self._another_copy(place, 0, purpose, error)
-            return self._decode(frame, None, depth)
+            tried = (self.packs.number(frame.pack), frame.offset, frame.header.frame_bytes)
+            return self._decode(self._elsewhere(object_id, tried, purpose, error), None, depth)
 
     def decode(self, frame: Frame, base_raw: Any = None) -> npt.NDArray[np.uint8]:
         """The decoded bytes of a frame as uint8[raw_bytes], verified against its id.
@@ -245,8 +263,7 @@ class ObjectStore:
 
     def read_record(self, kind: str, object_id: ObjectId) -> memoryview:
         """The bytes of a record. DamagedError: missing, damaged, or of another kind."""
-        place = self.find(object_id)
-        if record_kind(int(place.form[0])) != kind:
+        if record_kind(self._find(object_id).form) != kind:
             raise NotFoundError(f"{short(object_id)} is not a {kind}")
         return self.read(object_id, "record")
 
@@ -267,10 +284,6 @@ def decode_frame(frame: Frame, base_raw: Any) -> npt.NDArray[np.uint8]:
     if object_id(header.form, raw.data) != frame.id:
         raise DamagedError(f"{where}: the content is not that of object {short(frame.id)}")
     return raw
-
-
-def _place(locations: Locations, row: int) -> tuple[int, int, int]:
-    return int(locations.pack[row]), int(locations.offset[row]), int(locations.frame_bytes[row])
 
 
 def _absent(own_id: ObjectId) -> DamagedError:

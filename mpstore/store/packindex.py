@@ -92,6 +92,11 @@ class IndexTable:
         out[has] = self.bases[base_rows[has]]
         return out
 
+    def base_of(self, row: int) -> ObjectId:
+        """The delta-base id of one row, NO_BASE where there is none."""
+        base_row = int(self.base_row[row])
+        return self.bases[base_row].tobytes() if base_row < len(self.bases) else NO_BASE
+
     def search(self, ids: Ids) -> npt.NDArray[np.int64]:
         """int64[k]: the first row of each of the ids (uint8[k, 32]), -1 where there is none."""
         keys = prefixes(ids)
@@ -106,6 +111,17 @@ class IndexTable:
             left = left[~same]
             rows[left] += 1
         return found
+
+    def first(self, object_id: ObjectId) -> int:
+        """The first row of one id, -1 where there is none: `search` without the cost of arrays."""
+        key = np.uint64(int.from_bytes(object_id[:8], "big"))
+        row = int(self.prefix.searchsorted(key))
+        rest = object_id[8:]
+        while row < self.rows and self.prefix[row] == key:
+            if self.suffix[row].tobytes() == rest:
+                return row
+            row += 1
+        return -1
 
     def range_of(self, low: int, high: int) -> range:
         """Rows whose prefix number is in [low, high]."""

@@ -21,7 +21,7 @@ from mpstore import files
 from mpstore.errors import DamagedError, StorageError
 from mpstore.ids import ID_BYTES, ObjectId
 from mpstore.store import packindex
-from mpstore.store.locations import Locations, nowhere
+from mpstore.store.locations import Locations, Place, nowhere
 from mpstore.store.pack import BLOCKS, Entry, PackFile, pack_name, scan
 from mpstore.store.packindex import Ids, IndexTable, PackInfo
 
@@ -236,23 +236,53 @@ class PackSet:
             _fill(out, numbered, rows)
         return out
 
-    def copies(self, object_id: ObjectId) -> list[Locations]:
-        """Every place where an object lies, each as Locations of one row."""
-        ids = packindex.as_ids(object_id)
-        out = []
-        number = int.from_bytes(object_id[:8], "big")
+    def number(self, file_name: str) -> int:
+        """The number of a pack by its file's name; -1: never seen."""
+        return self._numbers.get(bytes.fromhex(os.path.splitext(file_name)[0]), -1)
+
+    def place(self, object_id: ObjectId) -> Place | None:
+        """Where one object lies; of several copies one that leans on no base."""
+        best = None
         for numbered in self.tables():
-            for row in numbered.table.range_of(number, number):
-                if (numbered.table.suffix[row] == ids[0, 8:]).all():
-                    place = nowhere(ids)
-                    _fill(place, numbered, np.array([row]))
-                    out.append(place)
-        return out
+            row = numbered.table.first(object_id)
+            if row >= 0 and (place := _place(numbered, row)) is not None:
+                if not place.based:
+                    return place
+                best = best or place
+        return best
+
+    def copies(self, object_id: ObjectId) -> list[Place]:
+        """Every place where an object lies."""
+        number = int.from_bytes(object_id[:8], "big")
+        rest = object_id[8:]
+        found = [
+            _place(numbered, row)
+            for numbered in self.tables()
+            for row in numbered.table.range_of(number, number)
+            if numbered.table.suffix[row].tobytes() == rest
+        ]
+        return [place for place in found if place is not None]
 
 
 def _check_single(table: IndexTable, pack_id: ObjectId) -> None:
     if [info.id for info in table.packs] != [pack_id]:
         raise DamagedError(f"index {pack_id.hex()}{INDEX_SUFFIX}: it is of another pack")
+
+
+def _place(numbered: Numbered, row: int) -> Place | None:
+    table = numbered.table
+    pack = int(table.pack[row])
+    if pack >= len(numbered.numbers):
+        return None  # a damaged row
+    return Place(
+        int(numbered.numbers[pack]),
+        int(table.offset[row]),
+        int(table.frame_bytes[row]),
+        int(table.raw_bytes[row]),
+        int(table.codec[row]),
+        int(table.form[row]),
+        table.base_of(row),
+    )
 
 
 def _fill(out: Locations, numbered: Numbered, rows: npt.NDArray[np.int64]) -> None:

@@ -131,10 +131,10 @@ class ObjectWriter:
         """
         packs = self._store.packs
         for _ in range(3):
-            place = packs.locate(packindex.as_ids(object_id))
-            if not place.found[0]:
+            place = packs.place(object_id)
+            if place is None:
                 return False
-            if self._pin(packs.ids[int(place.pack[0])]):
+            if self._pin(packs.ids[place.pack]):
                 return True
             packs.refresh()
         return False
@@ -226,8 +226,8 @@ class ObjectWriter:
             return claim.header.base if claim.written and claim.header is not None else None
         if not self.adopt(object_id):
             return None
-        place = self._store.packs.locate(packindex.as_ids(object_id))
-        return place.base_ids[0].tobytes() if place.found[0] else None
+        place = self._store.packs.place(object_id)
+        return None if place is None else place.base
 
     def _read(self, object_id: ObjectId) -> Any:
         """A base's bytes; None when it is not published yet or cannot be read (then nothing leans on it)."""
