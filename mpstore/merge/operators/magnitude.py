@@ -5,11 +5,11 @@ Relies on the protocol. Promises: ranks depend on n and the parameters alone; su
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from mpstore.merge.operators import sums
 from mpstore.merge.operators.parameters import rescale
 from mpstore.merge.operators.protocol import Array, Block, ExpertContext, TensorContext
 
@@ -47,11 +47,8 @@ def unit(context: TensorContext) -> int:
 
 def l1_ratio(before: Array, after: Array) -> float:
     """Σ|before| / Σ|after|; 1 where either is below 1e-7 (mergekit's guard)."""
-    sums = [
-        math.fsum(np.abs(values).tolist()) if np.isfinite(values).all() else math.nan
-        for values in (before, after)
-    ]
-    return sums[0] / sums[1] if sums[0] >= 1e-7 and sums[1] >= 1e-7 else 1.0
+    old, new = sums.magnitudes(before), sums.magnitudes(after)
+    return old / new if old >= 1e-7 and new >= 1e-7 else 1.0
 
 
 def window_scales(block: Block, windows: Sequence[tuple[float, float]]) -> list[float]:

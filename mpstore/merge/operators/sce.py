@@ -11,7 +11,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from mpstore.merge.operators import task_vectors
+from mpstore.merge.operators import sums, task_vectors
 from mpstore.merge.operators.parameters import INT8_MASK
 from mpstore.merge.operators.protocol import (
     Array,
@@ -53,7 +53,7 @@ def _selected(variance: Array, share: float) -> npt.NDArray[np.bool_]:
 
 def _energies(deltas: list[Array]) -> list[float]:
     """Mean δ² of each expert, exactly rounded; equal shares are the caller's business."""
-    return [math.fsum(np.square(d, dtype=np.float64)) / d.size for d in deltas]
+    return [sums.squares(delta) / delta.size for delta in deltas]
 
 
 def _shares(energies: list[float], experts: int) -> list[float]:
