@@ -5,14 +5,19 @@ Relies on the installed package. Promises: no environment of the developer reach
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from mpstore.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 
@@ -71,6 +76,42 @@ class Command:
             check=False,
         )
         return Ended(tuple(words), done.returncode, done.stdout, done.stderr)
+
+
+@dataclass(frozen=True)
+class Inline(Command):
+    """The same in this process, where starting a new one for each command would take the tests' time."""
+
+    def run(self, words: Sequence[str], environment: Mapping[str, str]) -> Ended:
+        out, err = io.StringIO(), io.StringIO()
+        on_terminate = signal.getsignal(signal.SIGTERM)
+        with (
+            contextlib.chdir(self.directory),
+            only_environment(clean_environment(environment)),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            try:
+                main(list(words))
+            except SystemExit as ended:
+                code = ended.code
+            finally:
+                signal.signal(signal.SIGTERM, on_terminate)
+        assert isinstance(code, int)
+        return Ended(tuple(words), code, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def only_environment(environment: Mapping[str, str]) -> Iterator[None]:
+    """Have these variables and no others, for a while."""
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command import Command
+from command import Command, Inline
 from families import Family, write_family
 
-BLOCK_ELEMENTS = 256
+BLOCK_ELEMENTS = 1024
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,7 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Family:
 def filled(tmp_path_factory: pytest.TempPathFactory, family: Family) -> Path:
     """A directory with a repository that holds base, math and code; not to be changed."""
     directory = tmp_path_factory.mktemp("filled")
-    mp = Command(directory)
+    mp = Inline(directory)
     mp("init", "--block-elements", str(BLOCK_ELEMENTS))
     mp("add", family.base, "--branch", "base", "-m", "the base")
     for name, path in family.experts.items():
@@ -34,7 +34,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory, family: Family) -> Path:
 def mp(tmp_path: Path, filled: Path) -> Command:
     """`mp` in a directory whose repository is a copy of `filled`'s."""
     shutil.copytree(filled / ".mp", tmp_path / "work" / ".mp")
-    return Command(tmp_path / "work")
+    return Inline(tmp_path / "work")
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def empty(tmp_path: Path) -> Command:
     """`mp` in a directory with an empty repository."""
     directory = tmp_path / "empty"
     directory.mkdir()
-    mp = Command(directory)
+    mp = Inline(directory)
     mp("init", "--block-elements", str(BLOCK_ELEMENTS))
     return mp
 
