@@ -27,6 +27,17 @@ def listed(repo: Repo, kind: str) -> tuple[NamedCommit, ...]:
     return tuple(found)
 
 
+def based(repo: Repo) -> tuple[str, ...]:
+    """Branches whose commit holds whole or delta weights made from a base."""
+    found = []
+    for branch in listed(repo, "heads"):
+        commit = repo.commit(branch.commit)
+        added = commit.how.get("verb") != "merge" and commit.kind != "lora"
+        if added and any(parent.role == "base" for parent in commit.parents):
+            found.append(branch.name)
+    return tuple(found)
+
+
 def create(repo: Repo, kind: str, name: str, revision: str, who: str, *, force: bool = False) -> ObjectId:
     """Point `name` at a revision. ConflictError when it exists and `force` is off."""
     full = f"{kind}/{name}"

@@ -23,6 +23,7 @@ from mpstore.repository import Repo
 if TYPE_CHECKING:
     from os import PathLike
 
+    from mpstore.api.measuring import Analyzed
     from mpstore.diff import Diff
     from mpstore.explain import Explanation
     from mpstore.export import CheckoutResult
@@ -239,6 +240,18 @@ class Repository:
         return explain.explain(self._repo, revision, tensors)
 
     # Care
+
+    def analyze(
+        self, expert: str, *, base: str | None = None, force: bool = False, threads: int | None = None
+    ) -> Analyzed:
+        """Compute and keep the statistics of an expert against a base (None: the one it was added with)."""
+        from mpstore.api import measuring
+
+        return measuring.analyze(self._repo, expert, base, force, threads, self._progress)
+
+    def based_branches(self) -> tuple[str, ...]:
+        """The branches whose commit was added with a base."""
+        return names.based(self._repo)
 
     def hooks(self) -> tuple[hooks.HookStatus, ...]:
         """Every hook that a command would run, and whether it is on."""

@@ -1,0 +1,42 @@
+"""`mp analyze`: compute the statistics that plans are made from."""
+
+from __future__ import annotations
+
+import click
+
+from mpstore.cli.options import threads_option, verb
+from mpstore.cli.quantities import figure, plural, seconds
+from mpstore.cli.session import Session
+
+
+@verb(
+    "analyze",
+    """
+  mp analyze                       every branch that was added with a base
+  mp analyze math code --base base
+""",
+)
+@click.argument("experts", nargs=-1, metavar="[REV]…")
+@click.option("--base", metavar="REV", help="The base (default: the one each was added with).")
+@click.option("--force", is_flag=True, help="Compute again what is known.")
+@threads_option
+def command(
+    session: Session, experts: tuple[str, ...], base: str | None, force: bool, threads: int | None
+) -> None:
+    """Compute and keep what a plan needs to know of every block of the experts REV, against a base.
+
+    mp add does it on the way; this is for pairs that came in without each other.
+    """
+    repository = session.repository()
+    session.kept = "pairs that were finished are kept"
+    names = experts or tuple(repository.based_branches())
+    done = [(name, repository.analyze(name, base=base, force=force, threads=threads)) for name in names]
+    value = {"pairs": [{"revision": name, **vars(one)} for name, one in done]}
+    lines = [
+        f"{name}: {plural(one.blocks, 'block')}, {one.equal_blocks:,} equal to the base's, "
+        f"|Δ|/|base| {figure(one.relative_l2)}, "
+        + (seconds(one.seconds) if one.computed else "known already")
+        + (f", {one.nonfinite:,} values not finite" if one.nonfinite else "")
+        for name, one in done
+    ]
+    session.report(value, lines or ["no branch was added with a base; name some, and --base"])
