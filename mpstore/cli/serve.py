@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import click
 
 from mpstore.cli.options import verb
@@ -29,11 +31,11 @@ def command(session: Session, host: str, port: int, token: str | None, verbose: 
     Ends with Ctrl-C.
     """
     repository = session.repository()
-    session.kept = "nothing was being written"
     with repository.serve(host, port, token=token, say=session.say if verbose else None) as server:
         session.answer(
             {"endpoint": server.url, "repositories": server.shelf.repositories()},
             [f"HF_ENDPOINT={server.url}", "read-only; Ctrl-C ends it"],
         )
         click.get_text_stream("stdout").flush()
-        server.serve_forever(poll_interval=0.2)
+        with contextlib.suppress(KeyboardInterrupt):  # the way a server ends
+            server.serve_forever(poll_interval=0.2)
