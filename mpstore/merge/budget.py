@@ -1,0 +1,57 @@
+"""A budget as people write it, in bytes.
+
+Relies on errors. Promises: exact integers, never rounded up; anything else is a UsageError.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Final
+
+from mpstore.errors import UsageError
+
+_UNITS: Final = {"": 1, "b": 1, "%": 0} | {
+    prefix + suffix: step**power
+    for power, prefix in enumerate("kmgt", start=1)
+    for suffix, step in (("", 1024), ("ib", 1024), ("b", 1000))
+}
+_NUMBER: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([a-zA-Z]*|%)")
+_HINT: Final = "write 2GiB, 500MB, 123456 (bytes), 25% (of the experts' full raw size) or 0"
+
+
+def parse_budget(text: str, full_raw_bytes: int) -> int:
+    """Bytes of "2GiB", "500MB", "1.5g", "123456", "25%" or "0".
+
+    A percentage is a share of `full_raw_bytes`, what reading every expert whole and unencoded would take.
+    Raises UsageError on anything negative or unparsable.
+
+    >>> parse_budget("25%", 1000), parse_budget("2KiB", 0), parse_budget("0", 5)
+    (250, 2048, 0)
+    """
+    match = _NUMBER.fullmatch(text.strip())
+    unit = match[2].lower() if match else None
+    if match is None or unit not in _UNITS:
+        negative = text.strip().startswith("-")
+        said = "is negative" if negative else "is no amount of bytes"
+        raise UsageError(f"--budget {text!r} {said}", hint=_HINT)
+    amount = Fraction(match[1])
+    return int(amount * full_raw_bytes / 100) if unit == "%" else int(amount * _UNITS[unit])
+
+
+def parse_max_error(text: str) -> float:
+    """The largest relative error of "1e-3", "0.5%" or "0". Raises UsageError on anything else."""
+    plain = text.strip()
+    scale = 1.0
+    if plain.endswith("%"):
+        plain, scale = plain[:-1].rstrip(), 0.01
+    try:
+        value = float(plain) * scale
+    except ValueError:
+        value = float("nan")
+    if not 0.0 <= value < float("inf"):
+        raise UsageError(
+            f"--max-error {text!r} is no error limit",
+            hint="write --max-error 1e-3: the error's norm over the base's norm",
+        )
+    return value
