@@ -84,14 +84,8 @@ def log(repo: Repo, revision: str | None = None, limit: int | None = None) -> tu
 def names_at(repo: Repo) -> dict[ObjectId, tuple[str, ...]]:
     """Commit -> full names of the branches and tags that are at it. A damaged ref is a warning."""
     found: dict[ObjectId, tuple[str, ...]] = {}
-    for name in [*repo.refs.names("heads/"), *repo.refs.names("tags/")]:
-        try:
-            ref = repo.refs.read(name)
-        except DamagedError as error:
-            repo.progress.warn(error.message)
-            continue
-        if ref is not None:
-            found[ref.value] = (*found.get(ref.value, ()), name)
+    for name, ref in [*repo.refs.values("heads/").items(), *repo.refs.values("tags/").items()]:
+        found[ref.value] = (*found.get(ref.value, ()), name)
     return found
 
 

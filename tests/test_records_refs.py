@@ -485,6 +485,11 @@ def test_foreign_files_in_the_tree_are_no_refs(refs: Refs, mp_dir: Path) -> None
     assert refs.names(deleted=True) == [NAME]
     assert value(refs) == 3
     assert len(refs.log(NAME)) == 3
+    (mp_dir / "logs/heads/main/@999999999999999").write_bytes(b"?")
+    assert value(refs) == 3
+    assert len(refs.damage(NAME)) == 1
+    assert list(refs.values("heads/m")) == [NAME]
+    assert refs.values("tags/") == {}
 
 
 @settings(max_examples=60, deadline=None)

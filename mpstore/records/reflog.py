@@ -19,6 +19,7 @@ from mpstore.records.shapes import Maybe, Octets, Structure, Text, Whole
 MAX_FILE_BYTES: Final = 1 << 20
 MAX_WHY_CHARACTERS: Final = 4096
 _SEAL: Final = b"\xc4\x20"  # msgpack's header of 32 bytes
+_SEAL_BYTES: Final = len(_SEAL) + ID_BYTES
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,15 @@ def read_entry(path: str, name: str, seq: int) -> LogEntry | None:
     return entry
 
 
+def read_digest(path: str) -> bytes | None:
+    """The digest of the log entry at `path`, its content unread; None: there is none, or it is damaged."""
+    try:
+        data = read_small(path, MAX_FILE_BYTES)
+    except DamagedError:
+        return None
+    return None if data is None or not _seal_holds("log", data) else data[-ID_BYTES:]
+
+
 def _sealed(kind: str, shape: Structure, value: Any) -> bytes:
     body = pack_kind(kind, shape, value)
     return body + _SEAL + record_id(kind, body)
@@ -109,14 +119,16 @@ def _unsealed(kind: str, shape: Structure, path: str) -> Any:
     data = read_small(path, MAX_FILE_BYTES)
     if data is None:
         return None
-    seal = len(_SEAL) + ID_BYTES
-    body = data[:-seal]
-    if data[-seal:] != _SEAL + record_id(kind, body):
+    if not _seal_holds(kind, data):
         raise DamagedError(f"{path}: damaged: its checksum does not match")
     try:
-        return unpack_kind(kind, shape, body)
+        return unpack_kind(kind, shape, data[:-_SEAL_BYTES])
     except DamagedError as error:
         raise DamagedError(f"{path}: {error.message}", hint=error.hint) from None
+
+
+def _seal_holds(kind: str, data: bytes) -> bool:
+    return data[-_SEAL_BYTES:] == _SEAL + record_id(kind, data[:-_SEAL_BYTES])
 
 
 def read_small(path: str, limit_bytes: int) -> bytes | None:

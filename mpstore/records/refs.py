@@ -1,6 +1,6 @@
 """Refs: names that move by compare-and-swap, without locks; each keeps its history.
 
-Relies on files, reflog and refnames. Promises (DESIGN §5.2): creating `logs/<name>/@<n+1>` by link(2) *is*
+Relies on files, refread and reflog. Promises (DESIGN §5.2): creating `logs/<name>/@<n+1>` by link(2) *is*
 the compare-and-swap, so a move is visible whole or not at all and a lost race is ConflictError; the ref file
 only saves readers the way through the log, and either repairs the other when damaged.
 """
@@ -9,61 +9,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Final
 
-from mpstore import events, files
+from mpstore import files
 from mpstore.errors import ConflictError, DamagedError, StorageError, UsageError
 from mpstore.ids import ObjectId, short
 from mpstore.records import reflog
 from mpstore.records.reflog import MAX_WHY_CHARACTERS, LogEntry, Ref
-from mpstore.records.refnames import KINDS, check_name, describe
+from mpstore.records.refnames import check_name, describe
+from mpstore.records.refread import RefReader, State
+
+_MAX_GAP: Final = 1000
 
 
-@dataclass(frozen=True)
-class _State:
-    """What is known of a name: the highest number taken (0: none), the value (None: no such ref), and the
-    digest of the entry that gave it (b"": unknown)."""
-
-    seq: int
-    value: ObjectId | None
-    entry: bytes
-
-
-class Refs:
+class Refs(RefReader):
     """The refs of one repository. Every call looks at the disk: any process may move any ref."""
-
-    def __init__(self, mp_dir: str | os.PathLike[str], progress: events.Progress = events.silent) -> None:
-        self._dir = os.fspath(mp_dir)
-        self._tmp = os.path.join(self._dir, "tmp")
-        self.progress = progress
-
-    check_name = staticmethod(check_name)
-
-    def read(self, name: str) -> Ref | None:
-        """The current value, or None. DamagedError where neither ref file nor log can be read; where one of
-        them can, a warning."""
-        state = self._state(check_name(name))
-        return None if state.value is None else Ref(name, state.seq, state.value, state.entry)
-
-    def names(self, prefix: str = "", *, deleted: bool = False) -> list[str]:
-        """Sorted full names that begin with `prefix` ("heads/"); those of damaged refs too, whose `read` says
-        more. deleted: also names that only have a history."""
-        found = {name for name in self._candidates(prefix) if name.startswith(prefix)}
-        return sorted(name for name in found if deleted or self._lives(name))
-
-    def log(self, name: str) -> list[LogEntry]:
-        """The readable entries, newest first; a damaged one is a warning. Works on deleted names too."""
-        entries = []
-        for seq in reversed(self._numbers(check_name(name))):
-            try:
-                entry = self._entry(name, seq)
-            except DamagedError as error:
-                self.progress.warn(error.message)
-                continue
-            if entry is not None:
-                entries.append(entry)
-        return entries
 
     def move(
         self,
@@ -97,7 +58,7 @@ class Refs:
         if not files.create_exclusive(path, reflog.entry_bytes(entry), self._tmp):
             raise _lost(name, old, self._state(name).value)
         self._check_not_stale(entry)
-        self._follow(name, _State(entry.seq, new, entry.digest))
+        self._follow(name, State(entry.seq, new, entry.digest))
         return entry
 
     def prune(self, name: str, older_than_ns: int, *, dry_run: bool = False) -> int:
@@ -146,93 +107,9 @@ class Refs:
             done.append(f"{self._ref_path(name)}: rewritten from the log")
         return done
 
-    # What the disk says.
-
-    def _state(self, name: str) -> _State:
-        damage: list[str] = []
-        try:
-            stored = reflog.read_ref(self._ref_path(name), name)
-        except DamagedError as error:
-            stored = None
-            damage.append(error.message)
-        state = None if stored is None else self._walk(name, stored, damage)
-        # Pruning goes upward: while the entry that the walk began at is there, nothing after it has gone.
-        if state is None or not self._stands(name, stored):
-            state = self._newest(name, stored, damage)
-        if state is None:
-            raise DamagedError(
-                f"{describe(name)} cannot be read: {'; '.join(damage)}",
-                hint=f"restore {self._ref_path(name)} or {self._log_dir(name)} from a copy, or remove both",
-            )
-        for message in damage:
-            self.progress.warn(f"{message} (read around it)")
-        return state
-
-    def _walk(self, name: str, stored: Ref, damage: list[str]) -> _State:
-        """Follow the log forward from the ref file: a move may have come to pass without it."""
-        state = _State(stored.seq, stored.value, stored.entry)
-        while True:
-            seq = state.seq + 1
-            try:
-                entry = self._entry(name, seq)
-            except DamagedError as error:
-                damage.append(error.message)
-                state = _State(seq, state.value, b"")
-                continue
-            if entry is None:
-                return state
-            state = _State(seq, entry.new, entry.digest)
-
-    def _stands(self, name: str, ref: Ref | None) -> bool:
-        """The very entry that gave the ref this value is in the log."""
-        entry = None if ref is None else self._try_entry(name, ref.seq)
-        return ref is not None and entry is not None and entry.digest == ref.entry
-
-    def _newest(self, name: str, stored: Ref | None, damage: list[str]) -> _State | None:
-        """The newest readable entry, or the ref file if that is newer; None: all there is is damaged."""
-        numbers = self._numbers(name) or self._numbers(name)  # twice: pruned and grown while it was listed
-        highest = max(numbers[-1] if numbers else 0, stored.seq if stored else 0)
-        for seq in reversed(numbers):
-            if stored is not None and stored.seq > seq:
-                break
-            try:
-                entry = self._entry(name, seq)
-            except DamagedError as error:
-                damage.append(error.message)
-                continue
-            if entry is None:  # pruned this moment: there is a newer one
-                return self._newest(name, stored, damage)
-            return _State(highest, entry.new, entry.digest if seq == highest else b"")
-        if stored is not None:
-            return _State(highest, stored.value, stored.entry if stored.seq == highest else b"")
-        return None if damage else _State(0, None, b"")
-
-    def _lives(self, name: str) -> bool:
-        try:
-            return self._state(name).value is not None
-        except DamagedError:
-            return True
-
-    def _candidates(self, prefix: str) -> Iterator[str]:
-        """Names that have a ref file or a log."""
-        kinds = [f"{kind}/" for kind in KINDS if f"{kind}/".startswith(prefix)]
-        for start in kinds or [prefix[: prefix.rfind("/") + 1]]:
-            if start.split("/")[0] in KINDS:
-                yield from self._walk_tree("refs", start)
-                yield from self._walk_tree("logs", start)
-
-    def _walk_tree(self, tree: str, start: str) -> Iterator[str]:
-        top = os.path.join(self._dir, tree)
-        for directory, _, leaves in os.walk(os.path.join(top, start)):
-            relative = os.path.relpath(directory, top).replace(os.sep, "/")
-            if tree == "refs":
-                names = [f"{relative}/{leaf}" for leaf in leaves]
-            else:
-                names = [relative] if any(leaf.startswith("@") for leaf in leaves) else []
-            yield from filter(_allowed, names)
-
-    def _span(self, name: str) -> range:
-        """From the lowest entry to the newest that log or ref file know of."""
+    def _span(self, name: str) -> Sequence[int]:
+        """From the lowest entry to the newest that log or ref file know of, gaps included unless they are
+        absurd (a foreign file with a number of its own)."""
         numbers = self._numbers(name)
         try:
             stored = reflog.read_ref(self._ref_path(name), name)
@@ -240,26 +117,13 @@ class Refs:
             stored = None
         if stored is not None:
             numbers.append(stored.seq)
-        return range(min(numbers), max(numbers) + 1) if numbers else range(0)
-
-    def _numbers(self, name: str) -> list[int]:
-        return reflog.entry_numbers(self._log_dir(name))
-
-    def _entry(self, name: str, seq: int) -> LogEntry | None:
-        return reflog.read_entry(self._entry_path(name, seq), name, seq)
-
-    def _try_entry(self, name: str, seq: int) -> LogEntry | None:
-        try:
-            return self._entry(name, seq)
-        except DamagedError:
-            return None
+        span = range(min(numbers), max(numbers) + 1) if numbers else range(0)
+        return span if len(span) <= len(numbers) + _MAX_GAP else sorted(set(numbers))
 
     def _first_time(self, name: str, numbers: list[int]) -> int | None:
         """The time of the first readable entry."""
         entries = (self._try_entry(name, seq) for seq in numbers)
         return next((entry.time_ns for entry in entries if entry is not None), None)
-
-    # What changes it.
 
     def _check_not_stale(self, entry: LogEntry) -> None:
         """A writer that slept while others moved on and the log was pruned can create a number that had
@@ -292,7 +156,7 @@ class Refs:
         self._follow(name, state)
         return True
 
-    def _follow(self, name: str, state: _State) -> None:
+    def _follow(self, name: str, state: State) -> None:
         """Bring the ref file after the log. The move has come to pass: what fails here is only a warning."""
         path = self._ref_path(name)
         try:
@@ -328,7 +192,7 @@ class Refs:
                 "and a name cannot be part of another's path"
             )
 
-    def _restore_entry(self, name: str, seq: int, state: _State) -> bool:
+    def _restore_entry(self, name: str, seq: int, state: State) -> bool:
         """Write again what entry `seq` must have said, from the old of the next and the new of the last."""
         below, above = self._try_entry(name, seq - 1), self._try_entry(name, seq + 1)
         if above is None and seq != state.seq:
@@ -346,23 +210,6 @@ class Refs:
         )
         files.write_whole(self._entry_path(name, seq), reflog.entry_bytes(entry), self._tmp)
         return True
-
-    def _ref_path(self, name: str) -> str:
-        return os.path.join(self._dir, "refs", name)
-
-    def _log_dir(self, name: str) -> str:
-        return os.path.join(self._dir, "logs", name)
-
-    def _entry_path(self, name: str, seq: int) -> str:
-        return os.path.join(self._dir, "logs", name, f"@{seq}")
-
-
-def _allowed(name: str) -> bool:
-    try:
-        check_name(name)
-    except UsageError:
-        return False
-    return True
 
 
 def _remove_empty_tree(directory: str) -> None:
