@@ -2,7 +2,7 @@
 
 Relies on kernels and statistics. Promises: a threshold is the exact order statistic of |delta| over the whole
 tensor; counting is over bit patterns and sums run chunk after chunk in element order, so neither the blocks
-nor the threads show. Memory: COUNTERS counters a rank and thread, and the chunk sums of blocks out of order.
+nor the threads show. Memory: a counter an element, 2^20 at most, a rank and thread, and the chunk sums of blocks out of order.
 
 A float32 magnitude orders as its bit pattern does. The statistics' bin bounds the pattern of the rank asked
 for, so one pass that counts the patterns inside the bin finds it; without statistics the range starts as all
@@ -27,7 +27,8 @@ from mpstore.statistics import Histogram
 F32: TypeAlias = npt.NDArray[np.float32]
 F64: TypeAlias = npt.NDArray[np.float64]
 
-COUNTERS: Final = 1 << 20
+MOST_COUNTERS_BITS: Final = 20
+FEWEST_COUNTERS_BITS: Final = 10
 ALL_PATTERNS: Final = 1 << 31
 
 
@@ -37,6 +38,7 @@ class RankSearch:
     def __init__(self, rank: int, elements: int, histogram: Histogram | None) -> None:
         """`rank` from 1 to `elements`."""
         self._rank = rank
+        self._bits = min(max(elements.bit_length(), FEWEST_COUNTERS_BITS), MOST_COUNTERS_BITS)
         self._low, self._high, self._below = 0, ALL_PATTERNS, 0
         if histogram is not None and histogram.elements == elements:
             found = histogram.bin_of(rank)
@@ -48,7 +50,7 @@ class RankSearch:
 
     def _shape(self) -> None:
         width = self._high - self._low
-        self._shift = max(0, (width - 1).bit_length() - (COUNTERS.bit_length() - 1))
+        self._shift = max(0, (width - 1).bit_length() - self._bits)
         self._size = -(-width // (1 << self._shift))
         self._counts, self._zeros = {}, 0
 
