@@ -164,6 +164,13 @@ def test_log_shows_newest_first_with_names(mp: Command) -> None:
     assert len(mp.json("log", "-n", "1")["commits"]) == 1
 
 
+def test_log_as_dot(mp: Command) -> None:
+    text = mp("log", "--dot").out
+    assert text.startswith("digraph")
+    assert text.count(" -> ") == sum(len(one["parents"]) for one in mp.json("log")["commits"])
+    assert mp("log", "--dot", "--graph").code == 2
+
+
 def test_log_graph_joins_lines_at_the_base(mp: Command) -> None:
     lines = mp("log", "--graph", "--oneline").out.splitlines()
     assert [line.split(" ")[0] for line in lines] == ["*", "|", "|/", "*"]

@@ -1,0 +1,366 @@
+"""Bad input through the real command: the right exit code, a message that names the culprit and says what to
+do, and nothing lost. Each item is tried in a process of its own (`real`), its variations in this one.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command import Command, Ended, Inline, clean_environment
+from families import Family, base_tensors, fine_tuned, write_checkpoint
+
+from mpstore import Repository, files
+
+Words = Callable[..., list[str]]
+
+
+@pytest.fixture
+def real(tmp_path: Path, filled: Path) -> Command:
+    """`mp` as a process, in a copy of the filled repository."""
+    shutil.copytree(filled / ".mp", tmp_path / "real" / ".mp")
+    return Command(tmp_path / "real")
+
+
+@pytest.fixture
+def quick(real: Command) -> Command:
+    """The same repository, without a process for each command."""
+    return Inline(real.directory)
+
+
+@pytest.fixture
+def unharmed(quick: Command) -> Iterator[None]:
+    """After the test: the same branches, and fsck content."""
+    before = quick.json("branch")
+    yield
+    assert quick.json("branch") == before
+    quick("fsck", "--read-data")
+
+
+def header_of(entries: dict[str, Any], data: bytes = b"", length: int | None = None) -> bytes:
+    """A safetensors file whose header says just that."""
+    text = json.dumps(entries).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def entry(dtype: str = "F32", shape: tuple[Any, ...] = (2,), start: int = 0, stop: int = 8) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [start, stop]}
+
+
+EIGHT = b"\0" * 8
+DUPLICATE = (
+    b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
+    b'"w":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}'
+)
+LIES: dict[str, bytes] = {
+    "empty file": b"",
+    "truncated length": b"\x10\0\0",
+    "truncated header": header_of({"w": entry()}, EIGHT)[:20],
+    "truncated data": header_of({"w": entry()}, EIGHT[:5]),
+    "bytes left over": header_of({"w": entry()}, EIGHT + b"x"),
+    "offsets past the end": header_of({"w": entry(shape=(4,), stop=16)}, EIGHT),
+    "offsets backwards": header_of({"w": entry(start=8, stop=0)}, EIGHT),
+    "overlap": header_of({"v": entry(), "w": entry(start=4, stop=12)}, EIGHT + b"\0" * 4),
+    "hole": header_of({"v": entry(), "w": entry(start=12, stop=20)}, b"\0" * 20),
+    "negative shape": header_of({"w": entry(shape=(-2,))}, EIGHT),
+    "huge shape": header_of({"w": entry(shape=(2**62, 2**62))}, EIGHT),
+    "shape that is no number": header_of({"w": entry(shape=(2.5,))}, EIGHT),
+    "shape that does not fit": header_of({"w": entry(shape=(3,))}, EIGHT),
+    "unknown dtype": header_of({"w": entry(dtype="Q7")}, EIGHT),
+    "duplicate name": struct.pack("<Q", 112) + DUPLICATE.ljust(112) + EIGHT,
+    "header longer than the file": header_of({"w": entry()}, EIGHT, length=2**40),
+    "header of 2^63 bytes": header_of({"w": entry()}, EIGHT, length=2**63),
+    "not JSON": struct.pack("<Q", 8) + b"{{{{{{{{" + EIGHT,
+    "header is a list": struct.pack("<Q", 2) + b"[]",
+    "no such fields": header_of({"w": {"dtype": "F32"}}, EIGHT),
+    "deeply nested": struct.pack("<Q", 20000) + b"[" * 20000,
+}
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_lying_safetensors_headers(real: Command, quick: Command, tmp_path: Path) -> None:
+    for number, (what, raw) in enumerate(LIES.items()):
+        path = tmp_path / f"lie{number}" / "model.safetensors"
+        path.parent.mkdir()
+        path.write_bytes(raw)
+        refused = (quick if number else real)("add", path.parent, "--branch", "lie", code=4)
+        assert "model.safetensors" in refused.err, what
+        assert "mp: hint: " in refused.err, what
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_only_pickled_weights(real: Command, tmp_path: Path) -> None:
+    directory = tmp_path / "pickled"
+    directory.mkdir()
+    (directory / "pytorch_model.bin").write_bytes(pickle.dumps({"w": [1.0]}))
+    (directory / "config.json").write_text("{}")
+    refused = real("add", directory, "--branch", "pickled", code=8)
+    assert "pytorch_model.bin" in refused.err
+    assert "unpickle" in refused.err
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_what_is_not_there(real: Command, quick: Command, tmp_path: Path) -> None:
+    assert "nowhere" in real("add", tmp_path / "nowhere", "--branch", "x", code=3).err
+    (tmp_path / "void").mkdir()
+    assert "is empty" in quick("add", tmp_path / "void", "--branch", "x", code=8).err
+    for words in (["checkout", "mth", "out"], ["log", "mth"], ["diff", "base", "mth"], ["ls", "mth"]):
+        refused = (real if words[0] == "checkout" else quick)(*words, code=3)
+        assert "mth" in refused.err
+        assert "math" in refused.err, "the nearest known name is named"
+    assert "lm_head.weight" in quick("cat", "base", "lm_haed.weight", code=3).err
+    assert not (real.directory / "out").exists()
+
+
+def test_ambiguous_prefix_lists_what_fits(real: Command, quick: Command, family: Family) -> None:
+    """Commits of one checkpoint until two of them begin alike; 16 bits need a few hundred."""
+    repository = Repository.open(real.directory)
+    seen: dict[str, str] = {}
+    for number in range(3000):
+        commit = repository.add(family.base, "many", message=str(number)).commit.hex()
+        if commit[:4] in seen:
+            break
+        seen[commit[:4]] = commit
+    else:
+        pytest.fail("no two of 3000 ids begin with the same four digits")
+    refused = real("show", commit[:4], code=3)
+    for one in (commit, seen[commit[:4]]):
+        assert one[:10] in refused.err
+        quick("show", one[:12])
+    assert "more digits" in refused.err
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_names_that_no_branch_may_have(real: Command, quick: Command, family: Family) -> None:
+    assert ".." in real("add", family.base, "--branch", "a..b", code=2).err
+    assert "\x1b" not in real("add", family.base, "--branch", "a\x1bb", code=2).err
+    for name in (
+        "..",
+        "../x",
+        "a/../b",
+        "/abs",
+        "a//b",
+        "a\nb",
+        "a\x7fb",
+        "-x",
+        "@",
+        "a@{1}",
+        "a~1",
+        "x" * 300,
+    ):
+        refused = quick("add", family.base, f"--branch={name}", code=2)
+        assert refused.err.startswith("mp: error: "), name
+        assert "\x7f" not in refused.err
+    quick("branch", "a..b", "base", code=2)
+    quick("tag", "a..b", "base", code=2)
+    assert not (real.directory / ".mp" / "x").exists()
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_another_shape(real: Command, quick: Command, tmp_path: Path) -> None:
+    tensors = fine_tuned(base_tensors(), seed=9)
+    key = "model.norm.weight"
+    bent = {**tensors, key: np.ones(65, np.float32).astype(tensors[key].dtype)}
+    quick("add", write_checkpoint(tmp_path / "bent", bent), "--branch", "bent", "--base", "base", "-q")
+    words = ["--base", "base", "--expert", "bent", "--expert", "math", "--op", "linear"]
+    for refused in (quick("plan", *words, code=8), real("merge", *words, "--branch", "merged", code=8)):
+        assert key in refused.err
+        assert "bent" in refused.err
+    quick("branch", "-d", "bent")
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_integers_that_differ(real: Command, quick: Command, tmp_path: Path) -> None:
+    """Floats of another width are merged; integers must be the base's."""
+    for name, ids in (("old", np.arange(4)), ("new", np.arange(4) + 1), ("odd", np.arange(4, dtype=np.int8))):
+        tensors = {"w": np.ones(300, np.float32), "position_ids": ids}
+        write_checkpoint(tmp_path / name, tensors, shards=1)
+        quick("add", tmp_path / name, "--branch", name, "-q")
+    for expert, run in (("new", real), ("odd", quick)):
+        words = ["--base", "old", "--expert", expert, "--op", "linear", "--branch", "merged"]
+        assert "position_ids" in run("merge", *words, code=8).err
+    for name in ("old", "new", "odd"):
+        quick("branch", "-d", name)
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_budgets_that_are_none(real: Command, quick: Command, merge_words: Words) -> None:
+    for budget in ("-1", "-5%", "lots", "25 percent", "1e9x", "", "%"):
+        run = real if budget in ("-1", "lots") else quick
+        refused = run("merge", *merge_words(), f"--budget={budget}", "--branch", "merged", code=2)
+        assert "--budget" in refused.err
+        assert "mp: hint: " in refused.err
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_density_outside_its_interval(real: Command, quick: Command, merge_words: Words) -> None:
+    for density in ("0", "-0.1", "1.5", "nan", "much"):
+        words = merge_words()
+        words[3] = f"math:weight=1,density={density}"
+        refused = (real if density == "0" else quick)("merge", *words, "--branch", "merged", code=2)
+        assert "density" in refused.err
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_recipes_that_cannot_be_meant(real: Command, quick: Command, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yml"
+    good = "merge_method: linear\nbase_model: base\nmodels:\n  - model: math\n    parameters: {weight: 1}\n"
+    for text, code, said in (
+        (good.replace("merge_method", "merge_metod"), 2, "merge_method"),
+        (good.replace("weight", "wieght"), 2, "weight"),
+        (good.replace("linear", "linaer"), 2, "linear"),
+        (good.replace("model: math", "model: mth"), 3, "math"),
+        (good + "modules: {}\n", 2, "modules"),
+        ("- [", 2, "line"),
+        ("", 2, "empty"),
+        ("a: &a [*a]", 2, "a"),
+        ("!!python/object/apply:os.system ['true']", 2, "python"),
+    ):
+        recipe.write_text(text)
+        run = real if "metod" in text else quick
+        assert said in run("merge", recipe, "--branch", "merged", code=code).err, text
+    assert "nowhere.yml" in quick("merge", "nowhere.yml", "--branch", "merged", code=3).err
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_words_that_contradict_each_other(quick: Command, tmp_path: Path, merge_words: Words) -> None:
+    (tmp_path / "recipe.yml").write_text("merge_method: linear\n")
+    for words, said in (
+        (["merge", str(tmp_path / "recipe.yml"), "--op", "ties", "--branch", "m"], "--op"),
+        (["merge", *merge_words()], "--branch"),
+        (["merge", "--base", "base", "--branch", "m"], "--expert"),
+        (["merge", *merge_words()[:-2], "--branch", "m"], "--op"),
+        (["merge", *merge_words("teis"), "--branch", "m"], "ties"),
+        (["merge", *merge_words(), "--set", "lambda", "--branch", "m"], "name=value"),
+        (["merge", *merge_words(), "--max-error", "tiny", "--branch", "m"], "--max-error"),
+        (["merge", *merge_words(), "--memory", "big", "--branch", "m"], "--memory"),
+        (["merge", *merge_words(), "--threads", "0", "--branch", "m"], "--threads"),
+        (["merge", "--plan", "0" * 64, *merge_words(), "--branch", "m"], "--plan"),
+    ):
+        assert said in quick(*words, code=2).err, words
+    quick("merge", "--plan", "0" * 64, "--branch", "m", code=3)
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_impossible_limits_name_the_figure_that_would_do(
+    real: Command, quick: Command, merge_words: Words
+) -> None:
+    limits = ["--max-error", "1e-9", "--budget", "1KiB"]
+    refused = real("merge", *merge_words("linear"), *limits, "--branch", "merged", code=6)
+    assert "would do" in refused.err
+    budget = refused.err.rpartition("--budget ")[2].split()[0]
+    quick("plan", *merge_words("linear"), "--max-error", "1e-9", "--budget", budget)
+
+
+def test_disk_full(quick: Command, family: Family) -> None:
+    """Every write from the n-th on fails as on a full disk; then there is room again."""
+    before = quick.json("branch")
+    for allowed in (0, 3, 8):
+        left = allowed
+
+        def full(operation: files.Operation) -> None:
+            nonlocal left
+            if operation.kind in ("write", "create", "mkdir"):
+                left -= 1
+                if left < 0:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), operation.path)
+
+        files.set_observer(full)
+        try:
+            refused = quick("add", family.base, "--branch", "new", "--base", "math", code=1)
+        finally:
+            files.set_observer(None)
+        assert "No space left" in refused.err
+        assert "free some space" in refused.err
+        assert quick.json("branch") == before
+        quick("fsck", "--read-data")
+    quick("add", family.base, "--branch", "new", "--base", "math")
+
+
+def test_process_that_may_not_write_large_files(real: Command, quick: Command) -> None:
+    """A real process that the kernel refuses to write for."""
+    limited = Limited(real.directory)
+    assert "mp: error: " in limited("checkout", "base", "out", code=1).err
+    assert not (real.directory / "out").exists()
+    quick("fsck", "--read-data")
+    quick("checkout", "base", "out")
+
+
+def test_read_only_directories(real: Command, quick: Command, family: Family, tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    locked.chmod(0o555)
+    for above in (tmp_path, *tmp_path.parents):  # pytest's own directories are private
+        if above.name.startswith(("pytest-", tmp_path.name)):
+            above.chmod(0o755)
+    as_nobody = Unprivileged(real.directory)
+    as_nobody.check()
+    directories = [path for path in (real.directory / ".mp").rglob("*") if path.is_dir()]
+    for directory in directories:
+        directory.chmod(0o555)
+    try:
+        as_nobody("log")
+        for words in (
+            ["add", family.base, "--branch", "new"],
+            ["branch", "new", "base"],
+            ["checkout", "base", locked / "out"],
+            ["init", locked],
+        ):
+            refused = as_nobody(*words, code=1)
+            assert "ermission" in refused.err or "read-only" in refused.err, words
+    finally:
+        for directory in directories:
+            directory.chmod(0o755)
+    assert [one["branch"] for one in quick.json("branch")["branches"]] == ["base", "code", "math"]
+    quick("fsck")
+
+
+class Unprivileged(Command):
+    """`mp` by a user who may not write everywhere, which root may."""
+
+    def run(self, words: Sequence[str], environment: Mapping[str, str]) -> Ended:
+        drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+        return process(self.directory, [*drop, *MP, *words], {**environment, "PYTHONDONTWRITEBYTECODE": "1"})
+
+    def check(self) -> None:
+        """Skip where another user cannot even start Python (it lies in root's home, say)."""
+        try:
+            ended = self.run(["--version"], {})
+        except FileNotFoundError as error:
+            pytest.skip(f"no way to drop privileges: {error}")
+        if ended.code:
+            pytest.skip(f"another user cannot run mp here: {ended.err}")
+
+
+class Limited(Command):
+    """`mp` that may not write a file of more than 16 KiB."""
+
+    def run(self, words: Sequence[str], environment: Mapping[str, str]) -> Ended:
+        return process(self.directory, ["prlimit", "--fsize=16384", *MP, *words], environment)
+
+
+MP = [sys.executable, "-m", "mpstore.cli"]
+
+
+def process(directory: Path, command: Sequence[str], environment: Mapping[str, str]) -> Ended:
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env=clean_environment(environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Ended(tuple(command), done.returncode, done.stdout, done.stderr)
