@@ -11,6 +11,7 @@ from mpstore.cli import commits
 from mpstore.cli.graph import draw
 from mpstore.cli.options import verb
 from mpstore.cli.session import Session
+from mpstore.errors import UsageError
 
 if TYPE_CHECKING:
     from mpstore.api import CommitInfo
@@ -22,18 +23,29 @@ if TYPE_CHECKING:
   mp log                         all branches and tags
   mp log merged --graph --oneline
   mp log merged -n 5
+  mp log --dot | dot -Tsvg > lineage.svg
 """,
 )
 @click.argument("revision", required=False, metavar="[REV]")
 @click.option("--graph", is_flag=True, help="Draw how the commits hang together.")
 @click.option("--oneline", is_flag=True, help="One line a commit.")
+@click.option("--dot", is_flag=True, help="The lineage as a graph in DOT, for Graphviz.")
 @click.option("-n", "limit", type=click.IntRange(0), metavar="N", help="Only the first N commits.")
-def command(session: Session, revision: str | None, graph: bool, oneline: bool, limit: int | None) -> None:
+def command(
+    session: Session, revision: str | None, graph: bool, oneline: bool, dot: bool, limit: int | None
+) -> None:
     """Show the commits that lead to REV, newest first: its past, and that of every base and expert.
 
     Without REV: those of every branch and tag.
     """
     shown = session.repository().log(revision, limit=limit)
+    if dot:
+        if graph or oneline or session.as_json:
+            raise UsageError("--dot is a form of its own: it goes with no other")
+        from mpstore import history
+
+        session.answer({}, history.dot(shown).splitlines())
+        return
     value = {"commits": [commits.as_json(info) for info in shown]}
     lines = _drawn(shown, oneline) if graph else _listed(shown, oneline)
     session.answer(value, lines)
