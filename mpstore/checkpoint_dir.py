@@ -69,9 +69,9 @@ def scan(path: str | os.PathLike[str]) -> Checkpoint:
     else:
         found = (_file(root, os.path.basename(root)),)
         root = os.path.dirname(root)
-    _check_weights(os.fspath(path), found)
+    check_weights(os.fspath(path), [file.path for file in found])
     headers = {file.path: _header(file) for file in found if file.kind == "safetensors"}
-    checkpoint = Checkpoint(root, found, headers, _kind({file.path for file in found}, headers))
+    checkpoint = Checkpoint(root, found, headers, kind_of({file.path for file in found}, headers))
     for file in found:
         if file.path.endswith(INDEX_SUFFIX):
             _check_index(file, headers)
@@ -156,10 +156,11 @@ def _file(source: str, path: str) -> SourceFile:
     )
 
 
-def _check_weights(path: str, found: Sequence[SourceFile]) -> None:
-    if any(file.kind == "safetensors" for file in found):
+def check_weights(path: str, found: Sequence[str]) -> None:
+    """IncompatibleError: none of the files is one of safetensors. `path` names the checkpoint."""
+    if any(file.endswith(SUFFIX) for file in found):
         return
-    pickled = [file.path for file in found if file.path.endswith(_PICKLED)]
+    pickled = [file for file in found if file.endswith(_PICKLED)]
     if pickled:
         raise IncompatibleError(
             f"{path} has only pickled weights ({pickled[0]}), and mp never unpickles",
@@ -177,7 +178,8 @@ def _header(file: SourceFile) -> Header:
         raise StorageError(f"{file.source}: {error.strerror or error}") from error
 
 
-def _kind(paths: set[str], headers: Mapping[str, Header]) -> CommitKind:
+def kind_of(paths: set[str], headers: Mapping[str, Header]) -> CommitKind:
+    """What the tensors of a checkpoint with these files are."""
     if "adapter_config.json" in paths and set(headers) == {"adapter_model.safetensors"}:
         return "lora"
     if all(header.metadata.get(KIND_METADATA) == "delta" for header in headers.values()):

@@ -14,7 +14,7 @@ from mpstore.cli.session import Session
     "serve",
     """
   mp serve --port 8000
-  HF_ENDPOINT=http://127.0.0.1:8000 python -c "from transformers import AutoModel; AutoModel.from_pretrained('merged')"
+  HF_ENDPOINT=http://127.0.0.1:8000 hf download merged --local-dir ./merged
   mp serve --host 0.0.0.0 --token SECRET        # callers set HF_TOKEN=SECRET
 """,
 )

@@ -6,9 +6,9 @@ on the checkpoint and the branches; nobody's base is guessed where nothing is ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,11 @@ import numpy.typing as npt
 from mpstore import blocks
 from mpstore.checkpoint_dir import Checkpoint, SourceFile, tensor_keys
 from mpstore.errors import DamagedError, StorageError
-from mpstore.ids import ObjectId
+from mpstore.ids import ObjectId, short
 from mpstore.repository import Repo
 from mpstore.safetensors_file import TensorInfo
 
+ReadAt: TypeAlias = Callable[[SourceFile, int, int], bytes]
 _SAMPLES: Final = 6
 _SAMPLE_ELEMENTS: Final = 16384
 _SHARED: Final = 0.9
@@ -32,10 +33,11 @@ _WORD: Final = {8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}
 
 @dataclass(frozen=True)
 class FoundBase:
-    """A commit and the branch that it was found by."""
+    """A commit and the branch that it was found by. `inherited`: the branch's last commit has this base."""
 
     branch: str
     commit: ObjectId
+    inherited: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,17 @@ class _Sample:
     words: npt.NDArray[Any]
 
 
-def find_base(repo: Repo, checkpoint: Checkpoint, branch: str) -> FoundBase | None:
+def find_base(
+    repo: Repo, checkpoint: Checkpoint, branch: str, read: ReadAt | None = None
+) -> FoundBase | None:
     """The nearest known checkpoint of the same shapes among the tips of branches, or None.
 
-    A branch that has a base already keeps it while it is near: a branch is one model's history.
+    A branch that has a base already keeps it while it is near: a branch is one model's history. `read` gives
+    bytes of a source file (file, offset, size) where it is not a local one.
     """
     if checkpoint.kind != "full":
         return None
-    samples = list(_samples(checkpoint, repo.config.block_elements))
+    samples = list(_samples(checkpoint, repo.config.block_elements, read or _read))
     if not samples:
         return None
     keys = {key for own in _keys(checkpoint).values() for key in own}
@@ -68,7 +73,7 @@ def find_base(repo: Repo, checkpoint: Checkpoint, branch: str) -> FoundBase | No
             continue
         if distance is None or distance >= _NEAR:
             continue
-        if candidate.branch == branch:
+        if candidate.inherited:
             return candidate
         if best is None or distance < best[0]:
             best = (distance, candidate)
@@ -84,7 +89,7 @@ def _candidates(repo: Repo, branch: str) -> Iterator[FoundBase]:
         for parent in repo.commit(tip).parents:
             if parent.role == "base":
                 named = next((name for name, commit in tips.items() if commit == parent.commit), None)
-                yield FoundBase(branch if named is None else named, parent.commit)
+                yield FoundBase(short(parent.commit) if named is None else named, parent.commit, True)
     for name, commit in tips.items():
         if name != branch:
             yield FoundBase(name, commit)
@@ -96,7 +101,7 @@ def _keys(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
     )
 
 
-def _samples(checkpoint: Checkpoint, block_elements: int) -> Iterator[_Sample]:
+def _samples(checkpoint: Checkpoint, block_elements: int, read: ReadAt) -> Iterator[_Sample]:
     """A piece out of the middle of a few float tensors, spread over the checkpoint, large ones preferred."""
     sources = {file.path: file for file in checkpoint.files}
     found: list[tuple[str, TensorInfo, SourceFile, int]] = []
@@ -113,7 +118,7 @@ def _samples(checkpoint: Checkpoint, block_elements: int) -> Iterator[_Sample]:
         start = block * block_elements
         count = min(block_elements, tensor.elements - start, _SAMPLE_ELEMENTS)
         item = tensor.dtype.bits // 8
-        raw = _read(source, header_bytes + tensor.start + start * item, count * item)
+        raw = read(source, header_bytes + tensor.start + start * item, count * item)
         yield _Sample(key, tensor, block, np.frombuffer(raw, _WORD[tensor.dtype.bits]))
 
 

@@ -27,7 +27,6 @@ from mpstore.remotes.shelf import (
 from mpstore.remotes.stored_file import StoredFile
 from mpstore.repository import Repo
 
-_LFS_BYTES = 1 << 20
 _KEPT_SNAPSHOTS = 64
 
 
@@ -85,8 +84,8 @@ class StoreShelf:
         listed = []
         for entry in manifest.files:
             stored = StoredFile(self._repo, manifest, entry)
-            large = entry.kind == "safetensors" or entry.size >= _LFS_BYTES
-            listed.append(ShelfFile(entry.path, entry.size, stored.sha256().hex(), large))
+            # all as LFS: so each is listed with its SHA-256, and no git blob id has to be computed
+            listed.append(ShelfFile(entry.path, entry.size, stored.sha256().hex(), lfs=True))
             with self._lock:
                 self._files[name, entry.path] = stored
         return Snapshot("", name, tuple(listed), commit.message.partition("\n")[0], commit.time_ns)

@@ -1,0 +1,329 @@
+"""`mp pull`: a model of the Hub into the store, in one pass, verified, resumable.
+
+Relies on hub, resuming and the CheckpointWriter. Promises: headers are read and checked before weights; every
+file's SHA-256 is the Hub's before a commit names it; a file that the branch already has is not transferred;
+no copy is made beside the store; on any failure no ref has moved and the next pull goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+from mpstore.checkpoint_dir import (
+    SUFFIX,
+    Checkpoint,
+    SourceFile,
+    check_path,
+    check_weights,
+    kind_of,
+)
+from mpstore.errors import DamagedError, IncompatibleError, NotFoundError, UsageError
+from mpstore.events import Progress, silent
+from mpstore.ids import ObjectId, short, to_hex
+from mpstore.ingest.base_search import FoundBase, find_base
+from mpstore.ingest.checkpoint_writer import CheckpointWriter, Committed
+from mpstore.records.model import FileEntry, Manifest
+from mpstore.remotes.address import Address
+from mpstore.remotes.download import HubStream
+from mpstore.remotes.hub import Hub, HubFile, HubModel
+from mpstore.remotes.network import Traffic
+from mpstore.remotes.origin import Origin, origin_of
+from mpstore.remotes.resuming import ResumingStream, fetch_header
+from mpstore.repository import Repo
+from mpstore.safetensors_file import Header
+
+_PARALLEL_FILES: Final = 4
+_SMALL_BYTES: Final = 64 << 20
+
+
+@dataclass(frozen=True)
+class PullPlan:
+    """What a pull would bring: every file, and of which the store lacks the bytes."""
+
+    branch: str
+    model: HubModel
+    files: tuple[HubFile, ...]
+    lacking: tuple[HubFile, ...]
+    current: bool
+
+    @property
+    def lacking_bytes(self) -> int:
+        return sum(file.size for file in self.lacking)
+
+
+@dataclass(frozen=True)
+class PullResult:
+    """What a pull did. `received_bytes`: files' content that came over the network; `committed` None: nothing
+    was new."""
+
+    branch: str
+    address: Address
+    revision: str
+    commit: ObjectId
+    base: str | None
+    received_bytes: int
+    resumed_bytes: int
+    seconds: float
+    committed: Committed | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The keys of `mp add --json`, and the origin's and the network's."""
+        done = self.committed
+        return {
+            "branch": self.branch,
+            "commit": to_hex(self.commit),
+            "manifest": None if done is None else to_hex(done.manifest),
+            "origin": {"repo": self.address.repo_id, "commit": self.revision},
+            "new": done is not None and done.created,
+            "tensors": 0 if done is None else done.tensors,
+            "blocks": 0 if done is None else done.blocks,
+            "new_blocks": 0 if done is None else done.summary.new_blocks,
+            "raw_bytes": 0 if done is None else done.raw_bytes,
+            "stored_bytes": 0 if done is None else done.summary.stored_bytes,
+            "received_bytes": self.received_bytes,
+            "resumed_bytes": self.resumed_bytes,
+            "base": self.base,
+            "seconds": self.seconds,
+        }
+
+
+def chosen(files: Sequence[HubFile], include: Sequence[str], exclude: Sequence[str]) -> list[HubFile]:
+    """Files whose path fits a glob of `include` (none: all) and none of `exclude`. DamagedError: a path that
+    leaves its directory."""
+
+    def fits(path: str) -> bool:
+        return (not include or any(fnmatchcase(path, glob) for glob in include)) and not any(
+            fnmatchcase(path, glob) for glob in exclude
+        )
+
+    found = []
+    for file in files:
+        check_path(file.path)
+        if fits(file.path):
+            found.append(file)
+    return found
+
+
+def look(
+    repo: Repo,
+    hub: Hub,
+    address: Address,
+    branch: str,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> PullPlan:
+    """Ask the Hub what a pull would bring; nothing is written, no weights are read."""
+    model = hub.resolve(address)
+    wanted = chosen(model.files, include, exclude)
+    if include and not wanted:
+        raise UsageError(f"{address}: no file fits --include {' '.join(include)}")
+    check_weights(str(address), [file.path for file in wanted])
+    tip = repo.tip(branch)
+    origin = None if tip is None else origin_of(repo.commit(tip))
+    filters = (tuple(include), tuple(exclude))
+    current = (
+        origin is not None
+        and (origin.repo_id, origin.commit) == (address.repo_id, model.commit)
+        and (origin.include, origin.exclude) == filters
+        and not origin.partial
+    )
+    known = _known_files(repo, tip)
+    lacking = tuple(file for file in wanted if not _is_known(file, known))
+    return PullPlan(branch, model, tuple(wanted), () if current else lacking, current)
+
+
+def pull(
+    repo: Repo,
+    hub: Hub,
+    address: Address,
+    branch: str,
+    *,
+    base: ObjectId | None = None,
+    base_name: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    message: str = "",
+    author: str = "",
+    progress: Progress = silent,
+    threads: int | None = None,
+) -> PullResult:
+    """Fetch a model and commit it on a branch. Errors: RemoteError, DamagedError (bytes are not what the
+    Hub's hash says), IncompatibleError (only pickled weights), ConflictError, StorageError."""
+    started = time.monotonic()
+    tip = repo.tip(branch)
+    plan = look(repo, hub, address, branch, include, exclude)
+    if plan.current and tip is not None:
+        seconds = round(time.monotonic() - started, 3)
+        return PullResult(branch, address, plan.model.commit, tip, None, 0, 0, seconds, None)
+    task = progress.task(f"pulling {address}", plan.lacking_bytes, "bytes")
+    traffic = Traffic(task)
+    try:
+        fetch = _Fetch(repo, hub, plan, tip, traffic)
+        fetch.headers()
+        found = FoundBase(base_name or short(base), base) if base is not None else fetch.base(branch)
+        origin = Origin(address.repo_id, address.revision, plan.model.commit, tuple(include), tuple(exclude))
+        how: dict[str, Any] = {"verb": "pull", "origin": origin.as_json()}
+        if found is not None:
+            how["base"] = to_hex(found.commit)
+        with fetch.writer(found, threads, progress) as writer:
+            fetch.files(writer)
+            committed = writer.commit(branch, tip, author=author, message=message, how=how)
+    finally:
+        task.finish()
+    return PullResult(
+        branch,
+        address,
+        plan.model.commit,
+        committed.commit,
+        None if found is None else found.branch,
+        traffic.received_bytes,
+        fetch.resumed_bytes,
+        round(time.monotonic() - started, 3),
+        committed,
+    )
+
+
+def _known_files(repo: Repo, tip: ObjectId | None) -> Mapping[str, FileEntry]:
+    """The complete files of the branch's tip by path."""
+    if tip is None or not repo.objects.contains(tip):
+        return {}
+    manifest: Manifest = repo.manifest(repo.commit(tip).manifest)
+    return {
+        entry.path: entry
+        for entry in manifest.files
+        if entry.sha256 and all(manifest.tensors[key] for key in entry.tensors)
+    }
+
+
+def _is_known(file: HubFile, known: Mapping[str, FileEntry]) -> bool:
+    entry = known.get(file.path)
+    return entry is not None and file.sha256 is not None and entry.sha256 == file.sha256
+
+
+class _Fetch:
+    """One pull under way."""
+
+    def __init__(self, repo: Repo, hub: Hub, plan: PullPlan, tip: ObjectId | None, traffic: Traffic) -> None:
+        self._repo = repo
+        self._hub = hub
+        self._plan = plan
+        self._model = plan.model
+        self._tip = tip
+        self._known = _known_files(repo, tip)
+        self._traffic = traffic
+        self._headers: dict[str, Header] = {}
+        self.resumed_bytes = 0
+
+    def headers(self) -> None:
+        """Every safetensors header, checked, before any weights."""
+        for file in self._plan.files:
+            if file.path.endswith(SUFFIX):
+                known = b""
+                if _is_known(file, self._known):
+                    known = header_bytes(self._repo, self._known[file.path])
+                self._headers[file.path] = fetch_header(self._hub, self._model, file, self._traffic, known)
+
+    def base(self, branch: str) -> FoundBase | None:
+        """The nearest known checkpoint, by a few ranges of the remote weights."""
+        sources = tuple(
+            SourceFile(file.path, file.path, "safetensors", file.size, 0, 0, 0, 0)
+            for file in self._plan.files
+            if file.path in self._headers
+        )
+        checkpoint = Checkpoint("", sources, self._headers, self._kind())
+        return find_base(self._repo, checkpoint, branch, self._read_at)
+
+    def _read_at(self, source: SourceFile, offset: int, size: int) -> bytes:
+        file = self._model.file(source.path)
+        if file is None:
+            raise NotFoundError(f"{source.path} is not in {self._model.address}")
+        buffer = bytearray(size)
+        view = memoryview(buffer)
+        at = 0
+        with HubStream(self._hub, self._model, file, offset, offset + size, self._traffic.add) as stream:
+            while at < size and (got := stream.readinto(view[at:])):
+                at += got
+        return bytes(buffer[:at])
+
+    def _kind(self) -> Any:
+        return kind_of({file.path for file in self._plan.files}, self._headers)
+
+    def writer(self, base: FoundBase | None, threads: int | None, progress: Progress) -> CheckpointWriter:
+        layout = [(path, [t.name for t in header.tensors]) for path, header in self._headers.items()]
+        return CheckpointWriter(
+            self._repo,
+            label=f"pull {self._model.address}",
+            base=None if base is None else base.commit,
+            kind=self._kind(),
+            layout=layout,
+            threads=threads,
+            progress=progress,
+        )
+
+    def files(self, writer: CheckpointWriter) -> None:
+        """All files, a few at a time; the first failure stops the others."""
+        with ThreadPoolExecutor(_PARALLEL_FILES, thread_name_prefix="mp-pull") as pool:
+            running = {pool.submit(self._file, writer, file) for file in self._plan.files}
+            done, waiting = wait(running, return_when=FIRST_EXCEPTION)
+            for future in waiting:
+                future.cancel()
+            for future in done:
+                future.result()
+            for future in waiting:
+                if not future.cancelled():
+                    future.result()
+
+    def _file(self, writer: CheckpointWriter, file: HubFile) -> None:
+        header = self._headers.get(file.path)
+        if self._tip is not None and _is_known(file, self._known):
+            names = () if header is None else [tensor.name for tensor in header.tensors]
+            if writer.adopt(self._tip, file.path, names) is not None:
+                return
+        if header is not None:
+            self._safetensors(writer, file, header)
+        elif file.sha256 is None and file.size <= _SMALL_BYTES:
+            self._small(writer, file)
+        else:
+            with HubStream(self._hub, self._model, file, taken=self._traffic.add) as stream:
+                writer.add_opaque(file.path, stream, file.size, file.sha256)
+
+    def _safetensors(self, writer: CheckpointWriter, file: HubFile, header: Header) -> None:
+        with ResumingStream(self._repo, self._hub, self._model, file, header, self._traffic) as stream:
+            self.resumed_bytes += stream.resumed_bytes
+            try:
+                writer.add_safetensors(file.path, stream, file.size, file.sha256)
+            except (DamagedError, IncompatibleError):
+                stream.wrong()
+                raise
+            except BaseException:
+                stream.broken()
+                raise
+            stream.finished()
+
+    def _small(self, writer: CheckpointWriter, file: HubFile) -> None:
+        """A file without SHA-256 in the listing: git's blob id is checked instead."""
+        with HubStream(self._hub, self._model, file, taken=self._traffic.add) as stream:
+            parts = []
+            while part := stream.read(1 << 20):
+                parts.append(part)
+        data = b"".join(parts)
+        blob = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+        if len(file.blob_id) == 40 and blob != file.blob_id:
+            raise DamagedError(
+                f"{self._model.address}: {file.path} has git blob id {blob}, the Hub lists {file.blob_id}",
+                hint="pull again",
+            )
+        writer.add_opaque(file.path, io.BytesIO(data), file.size)
+
+
+def header_bytes(repo: Repo, entry: FileEntry) -> bytes:
+    """The header of a stored safetensors file, verbatim."""
+    ids = entry.content_ids
+    return b"".join(bytes(repo.objects.read(ids[at : at + 32])) for at in range(0, len(ids), 32))
