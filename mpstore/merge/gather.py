@@ -1,0 +1,194 @@
+"""Reads what a plan is made from: records, statistics and index columns, never a block.
+
+Relies on repository, statistics, resolve and plan_inputs. Promises: the only I/O of planning; checkpoints
+that do not fit each other are refused here, by name, before a byte of a tensor is read; what is merely odd
+(missing tensors, mixed dtypes, NaN) becomes a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import ml_dtypes
+import numpy as np
+
+from mpstore import dtypes
+from mpstore.errors import IncompatibleError, NotFoundError
+from mpstore.ids import ID_BYTES, ObjectId
+from mpstore.merge import resolve
+from mpstore.merge.execute.contexts import content_key
+from mpstore.merge.gather_base import BaseModel, base_model
+from mpstore.merge.gather_expert import Expert, read_expert
+from mpstore.merge.operators.protocol import Operator, TensorContext
+from mpstore.merge.plan_inputs import ExpertColumns, Grid, PlanInputs
+from mpstore.merge.recipe import Recipe
+from mpstore.records.model import TensorRecord
+from mpstore.repository import Repo
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model of a merge: what the user called it, and its commit.
+
+    `network_bytes`: of an expert whose weights are still elsewhere, what fetching each tensor would transfer;
+    such tensors are read whole or not at all.
+    """
+
+    name: str
+    commit: ObjectId
+    network_bytes: Mapping[str, int] | None = None
+
+
+def gather(
+    repo: Repo, recipe: Recipe, base: Source, experts: Sequence[Source], *, seed: int = 0
+) -> PlanInputs:
+    """The planner's inputs for a recipe whose models are `base` and `experts` (in the recipe's order).
+
+    Raises IncompatibleError (exit 8) where an expert does not fit the base, RecipeError where the recipe does
+    not fit the checkpoints, NotFoundError and DamagedError where content is not there.
+    """
+    commit = repo.commit(base.commit)
+    manifest = repo.manifest(commit.manifest)
+    records = repo.tensors(manifest)
+    _check_base(base, commit.kind, manifest.partial)
+    shapes = {key: record.shape for key, record in records.items()}
+    resolved = resolve.resolve(recipe, shapes)
+    commits = [repo.commit(one.commit) for one in experts]
+    keys = [content_key(repo.manifest(one.manifest), one.manifest) for one in commits]
+    contexts = resolve.contexts(resolved, seed, keys, shapes)
+    model = base_model(repo, commit.manifest, records)
+    ordered = [contexts[key] for key in model.grid.keys]
+    found = [read_expert(repo, model, s.name, s.commit, s.network_bytes or {}) for s in experts]
+    columns = [
+        _with_terms(one, recipe.method, ordered, number, resolved.experts[number])
+        for number, one in enumerate(_with_foreign(found))
+    ]
+    return PlanInputs(
+        operator=recipe.operator,
+        additive=all(recipe.method.is_additive(context) for context in ordered),
+        base_model=base.name,
+        base_commit=base.commit,
+        base_manifest=commit.manifest,
+        grid=_finished(model, recipe, ordered, found),
+        experts=tuple(columns),
+        base_scale=np.array([_base_scale(recipe.method, context) for context in ordered], np.float64),
+        gram=np.array([recipe.method.needs_gram(context) for context in ordered], np.bool_),
+        scratch_bytes=np.array([_scratch(recipe.method, c, records[c.name]) for c in ordered], np.int64),
+        params=dict(resolved.params),
+        tensor_params=resolved.tensors,
+        outputs=resolved.outputs,
+        out_dtype=recipe.out_dtype or "",
+        seed=seed,
+        recipe=recipe.text,
+        notes=recipe.notes + tuple(note for one in found for note in one.notes),
+    )
+
+
+def _check_base(base: Source, kind: str, partial: bool) -> None:
+    if kind != "full":
+        raise IncompatibleError(
+            f"{base.name} is a {kind} checkpoint, and the base of a merge has full weights",
+            hint="name the model it was made from as the base",
+        )
+    if partial:
+        raise NotFoundError(
+            f"{base.name} is only partly in the store, and the base of a merge is read whole",
+            hint="`mp pull` its origin completes it",
+        )
+
+
+def _with_foreign(experts: Sequence[Expert]) -> list[ExpertColumns]:
+    """The columns with foreign delta bases numbered, the same number for the same block in every expert."""
+    ids = np.concatenate([one.foreign_ids for one in experts] or [np.zeros((0, ID_BYTES), np.uint8)])
+    if not len(ids):
+        return [one.columns for one in experts]
+    rows = np.ascontiguousarray(ids).view(np.dtype((np.void, ID_BYTES)))[:, 0]
+    numbers = np.unique(rows, return_inverse=True)[1].astype(np.int64)
+    columns, begin = [], 0
+    for one in experts:
+        foreign = one.columns.foreign.copy()
+        foreign[one.foreign_rows] = numbers[begin : begin + len(one.foreign_rows)]
+        begin += len(one.foreign_rows)
+        columns.append(replace(one.columns, foreign=foreign))
+    return columns
+
+
+def _coefficients(op: Operator, context: TensorContext) -> tuple[float, ...]:
+    if op.coefficients is not None:
+        return op.coefficients(context)
+    return tuple(abs(expert.weight) for expert in context.experts)
+
+
+def _with_terms(
+    columns: ExpertColumns,
+    op: Operator,
+    contexts: Sequence[TensorContext],
+    number: int,
+    params: Mapping[str, object],
+) -> ExpertColumns:
+    """The columns with what the operator makes of this expert: its factor, sign and ranks per tensor."""
+    return replace(
+        columns,
+        params=dict(params),
+        coefficient=np.array([_coefficients(op, c)[number] for c in contexts], np.float64),
+        sign=np.array([-1.0 if c.experts[number].weight < 0 else 1.0 for c in contexts]),
+        ranked=np.array([bool(op.ranks(c)[number]) for c in contexts], np.bool_),
+    )
+
+
+def _base_scale(op: Operator, context: TensorContext) -> float:
+    """The most by which the base can be multiplied: 1, or a sum of weights where the operator rescales it."""
+    if op.keeps_base(context):
+        return 1.0
+    own = abs(float(context.params.get("base_weight", 0.0)))
+    return 1.0 + own + sum(_coefficients(op, context))
+
+
+def _scratch(op: Operator, context: TensorContext, record: TensorRecord) -> int:
+    """Memory of one application: base, deltas, output and scratch of a run of blocks, all float32."""
+    unit = op.unit_elements(context)
+    joined = (
+        record.block_elements
+        if record.block_elements % unit == 0
+        else int(np.lcm(unit, record.block_elements, dtype=object))
+    )
+    run = min(joined, context.elements)
+    own = op.scratch_bytes(run, len(context.experts)) if op.scratch_bytes else 0
+    return 4 * run * (len(context.experts) + 2) + own
+
+
+def _finished(
+    model: BaseModel, recipe: Recipe, contexts: Sequence[TensorContext], experts: Sequence[Expert]
+) -> Grid:
+    """The grid with what depends on the merge: the base's norms as any pair's statistics know them, the
+    output's dtype, and where nothing read means nothing changed."""
+    base_sq = model.grid.base_sq
+    for expert in experts:
+        base_sq = np.fmax(base_sq, expert.base_sq)
+    out = [recipe.out_dtype or dtype for dtype in model.dtypes]
+    steps = [_rounding(name) for name in out]
+    return replace(
+        model.grid,
+        base_sq=base_sq,
+        roundoff=np.array([step[0] for step in steps], np.float64),
+        underflow=np.array([step[1] for step in steps], np.float64),
+        keeps_base=np.array(
+            [
+                own == dtype and recipe.method.keeps_base(context)
+                for own, dtype, context in zip(out, model.dtypes, contexts, strict=True)
+            ],
+            np.bool_,
+        ),
+    )
+
+
+def _rounding(name: str) -> tuple[float, float]:
+    """Half the spacing at 1, half the smallest subnormal, of a float dtype; float32 arithmetic fits F64."""
+    dtype = dtypes.of(name)
+    if dtype is None or not dtype.is_float or dtype.numpy is None:
+        raise IncompatibleError(f"a merge cannot write dtype {name!r}")
+    if name == "F64":
+        return 0.0, 0.0
+    info = ml_dtypes.finfo(dtype.numpy)  # type: ignore[no-untyped-call]
+    return float(info.eps) / 2, float(info.smallest_subnormal) / 2

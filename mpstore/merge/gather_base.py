@@ -1,0 +1,126 @@
+"""The base of a merge as the block axis: float tensors in key order, and what reading each block costs.
+
+Relies on repository and blocks. Promises: records and index columns are read, no block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mpstore import dtypes
+from mpstore.errors import IncompatibleError
+from mpstore.ids import ID_BYTES, ObjectId
+from mpstore.merge.plan_inputs import Flags, Grid, Integers
+from mpstore.records.model import Manifest, TensorRecord
+from mpstore.repository import Repo
+from mpstore.store import Locations
+
+Ids = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """`records` are all of the base's tensors, `grid` the float ones (what depends on the merge left open),
+    `ids` (N, 32) their blocks, `dtypes` (T,) their dtypes."""
+
+    manifest: ObjectId
+    records: Mapping[str, TensorRecord]
+    grid: Grid
+    ids: Ids
+    dtypes: tuple[str, ...]
+
+    def span(self, t: int) -> slice:
+        """The blocks of tensor t on the block axis."""
+        return slice(int(self.grid.offsets[t]), int(self.grid.offsets[t + 1]))
+
+
+def is_merged(record: TensorRecord) -> bool:
+    """Whether a merge computes with the tensor; all others are copied from the base."""
+    dtype = dtypes.of(record.dtype)
+    return dtype is not None and dtype.is_float
+
+
+def base_model(repo: Repo, manifest: ObjectId, records: Mapping[str, TensorRecord]) -> BaseModel:
+    """The base's float tensors, located."""
+    keys = tuple(sorted(key for key, record in records.items() if is_merged(record)))
+    chosen = [records[key] for key in keys]
+    offsets = np.zeros(len(keys) + 1, np.int64)
+    np.cumsum([record.blocks for record in chosen], out=offsets[1:])
+    ids = block_ids(b"".join(record.block_ids for record in chosen))
+    places = located(repo, ids)
+    count = int(offsets[-1])
+    grid = Grid(
+        keys=keys,
+        offsets=offsets,
+        elements=np.concatenate([_block_elements(record) for record in chosen] or [np.zeros(0, np.int64)]),
+        base_frame_bytes=places.frame_bytes.astype(np.int64) + _leaned_bytes(repo, places, ids),
+        base_sq=np.full(count, np.nan),
+        roundoff=np.zeros(len(keys)),
+        underflow=np.zeros(len(keys)),
+        keeps_base=np.ones(len(keys), np.bool_),
+    )
+    return BaseModel(manifest, records, grid, ids, tuple(record.dtype for record in chosen))
+
+
+def _block_elements(record: TensorRecord) -> Integers:
+    """Elements of each block of a tensor."""
+    sizes = np.full(record.blocks, record.block_elements, np.int64)
+    if record.blocks:
+        sizes[-1] = math.prod(record.shape) - (record.blocks - 1) * record.block_elements
+    return sizes
+
+
+def block_ids(joined: bytes) -> Ids:
+    """Concatenated ids as rows of 32 bytes."""
+    return np.frombuffer(joined, np.uint8).reshape(-1, ID_BYTES)
+
+
+def located(repo: Repo, ids: Ids) -> Locations:
+    """Where blocks lie. One that is nowhere raises what the store says of it: DamagedError names it."""
+    places = repo.objects.locate(ids.tobytes())
+    if not places.found.all():
+        for row in np.flatnonzero(~places.found):
+            repo.objects.find(ids[row].tobytes())  # looks wherever it could be, or raises
+        places = repo.objects.locate(ids.tobytes())
+    return places
+
+
+def foreign_bases(places: Locations, own: Ids) -> tuple[Flags, Ids]:
+    """Which frames lean on a block other than `own` (n, 32) at their position, and on which (m, 32)."""
+    leans: Flags = places.based & (places.base_ids != own).any(axis=1)
+    return leans, places.base_ids[leans]
+
+
+def _leaned_bytes(repo: Repo, places: Locations, own: Ids) -> Integers:
+    leans, ids = foreign_bases(places, own)
+    extra = np.zeros(len(places), np.int64)
+    extra[leans] = located(repo, ids).frame_bytes
+    return extra
+
+
+def weight_bytes(manifest: Manifest) -> int:
+    """What reading a checkpoint's weights whole and unencoded takes: the size of its safetensors files."""
+    return sum(entry.size for entry in manifest.files if entry.kind == "safetensors")
+
+
+def misfit(expert: str, key: str, own: TensorRecord, base: TensorRecord) -> IncompatibleError | None:
+    """Why an expert's tensor cannot be merged with the base's, if it cannot."""
+    if own.shape != base.shape:
+        return IncompatibleError(
+            f"{expert}: tensor {key!r} has shape {list(own.shape)}, the base's has {list(base.shape)}",
+            hint="experts of one merge are fine-tunes of one base: the same tensors, the same shapes",
+        )
+    if is_merged(own) != is_merged(base):
+        return IncompatibleError(f"{expert}: tensor {key!r} is {own.dtype}, the base's is {base.dtype}")
+    if own.block_elements != base.block_elements:
+        return IncompatibleError(
+            f"{expert}: tensor {key!r} is cut into blocks of {own.block_elements} elements, the base's into "
+            f"{base.block_elements}",
+            hint="add one of the two again: `mp add` cuts it as the repository does now",
+        )
+    return None
