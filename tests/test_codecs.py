@@ -12,7 +12,7 @@ from mpstore.codecs import Encoded, Format, Level, decode, encode, name, needs_b
 from mpstore.codecs.registry import NAMES
 from mpstore.errors import DamagedError, UsageError
 
-LENGTHS = (0, 1, 3, 33, 129, 600)
+LENGTHS = (0, 1, 3, 33, 1025, 1300)
 SPECIAL = {
     2: np.array(
         [0x0000, 0x8000, 0x7F80, 0xFF80, 0x7FC1, 0xFFFF, 0x0001, 0x8001, 0x7C00, 0xFC00, 0x7E01], "<u2"
@@ -183,7 +183,7 @@ def test_invariant_11_damaged_blocks_are_refused_or_of_the_declared_size(mode):
     kernels.select(mode)
     rng = np.random.default_rng(11)
     for form in (Format.BF16, Format.F32, Format.I8):
-        raw = weights(form, 600, 5)
+        raw = weights(form, 1500, 5)
         for base in (None, tuned(raw, form, 6, 0.9)):
             for level in (Level.DEFAULT, Level.MAX):
                 made = encode(raw, form, base, level)
@@ -197,7 +197,7 @@ def test_invariant_11_damaged_blocks_are_refused_or_of_the_declared_size(mode):
 def test_errors_name_what_is_wrong():
     with pytest.raises(DamagedError, match="unknown codec 77"):
         decode(77, Format.BF16, [b""], 0)
-    raw = weights(Format.BF16, 600, 5)
+    raw = weights(Format.BF16, 1500, 5)
     made = encode(raw, Format.BF16, tuned(raw, Format.BF16, 1), Level.DEFAULT)
     with pytest.raises(DamagedError, match="needs its base"):
         decode(made.codec, Format.BF16, made.segments, raw.size)

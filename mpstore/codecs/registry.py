@@ -33,7 +33,7 @@ NAMES: Final = {
     RANS_DELTA: "rans-delta",
 }
 _WITH_BASE: Final = frozenset({DELTA, RANS_DELTA})
-_SMALL_BYTES: Final = 4096  # up to here, zstd may beat a table of probabilities
+_SMALL_ELEMENTS: Final = 1024  # below, tables of probabilities do not pay, and zstd is quicker to start
 _RELATED: Final = 0.6  # a delta that takes more of raw than this is compared with having no base
 _ZSTD_LEVEL: Final = {Level.FAST: 1, Level.DEFAULT: 1, Level.MAX: 9}
 
@@ -68,24 +68,23 @@ def encode(raw: Buffer, form: Format, base: Buffer | None = None, level: Level =
 
 def _candidates(data: Bytes, form: Format, base: Buffer | None, level: Level) -> list[Encoded]:
     zstd_level = _ZSTD_LEVEL[level]
-    if not form.layout.numeric or data.size % form.layout.word_bytes or not data.size:
+    layout = form.layout
+    if not layout.numeric or data.size % layout.word_bytes or not data.size:
         return [Encoded(ZSTD, (plain.encode_zstd(data, zstd_level),))]
+    small = data.size < _SMALL_ELEMENTS * layout.word_bytes
     made: list[Encoded] = []
     if base is not None and as_bytes(base).size == data.size:
-        made = _with_base(data, form, as_bytes(base), zstd_level)
-        if min(encoded.encoded_bytes for encoded in made) < _RELATED * data.size:
+        segments = None if small else rans_delta.encode(data, form, as_bytes(base))
+        if segments is not None:
+            made.append(Encoded(RANS_DELTA, segments))
+        else:
+            made.append(Encoded(DELTA, planes.encode_planes(data, form, as_bytes(base), zstd_level)))
+        if made[0].encoded_bytes < _RELATED * data.size:
             return made
-    made.append(Encoded(RANS_PLANES, rans_planes.encode(data, form, zstd_level)))
-    return made
-
-
-def _with_base(data: Bytes, form: Format, base: Bytes, zstd_level: int) -> list[Encoded]:
-    made = []
-    segments = rans_delta.encode(data, form, base)
-    if segments is not None:
-        made.append(Encoded(RANS_DELTA, segments))
-    if segments is None or data.size <= _SMALL_BYTES:
-        made.append(Encoded(DELTA, planes.encode_planes(data, form, base, zstd_level)))
+    if small:
+        made.append(Encoded(PLANES, planes.encode_planes(data, form, None, zstd_level)))
+    else:
+        made.append(Encoded(RANS_PLANES, rans_planes.encode(data, form, zstd_level)))
     return made
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mpstore.kernels import rans_tables
+from mpstore.kernels import rans_tables, rans_vectors
 from mpstore.kernels.jit import compiled, inlined
 
 _U8 = np.uint8
@@ -21,6 +21,7 @@ _U64 = np.uint64
 _LOW = np.uint32(1 << 16)
 _SLOTS = np.uint32(4095)
 _CHUNK = 128
+VECTORS = rans_vectors.PAYS
 
 frequencies = compiled(rans_tables.frequencies)
 write_tables = compiled(rans_tables.write_tables)
@@ -111,6 +112,14 @@ def _widths(marks: Any, turn: int, out: Any) -> None:
 
 
 @inlined
+def _rests(piece: Any, turn: int, widths: Any, out: Any) -> None:
+    """The raw bits that the given turn of 16 moves."""
+    for i in range(piece.size):
+        rest = _U32(_U64(piece[i]) >> _U64(16 * turn))
+        out[i] = rest & _U32(_U32(_U32(1) << widths[i]) - _U32(1))
+
+
+@inlined
 def _turns(largest: Any) -> Any:
     """How many turns of 16 raw bits the largest token takes."""
     return ((np.int64(largest) >> 1) - 5 + 15) // 16 if largest >= 16 else 0
@@ -135,35 +144,46 @@ def _encoding_table(frequency: Any) -> Any:
 
 
 @inlined
-def _push_raw(count: int, rests: Any, widths: Any, state: Any, words: Any, position: Any) -> Any:
+def _push_raw(active: Any, at: Any, rests: Any, widths: Any, state: Any, words: Any, position: Any) -> Any:
     """One turn of one step, last lane first; the new position."""
-    for back in range(count):
-        lane = _U64(count - 1 - back)
-        width = widths[lane]
+    if VECTORS and active == 32:
+        position -= rans_vectors.push_raw(
+            widths, at + _U64(16), rests, at + _U64(16), state, _U64(16), words, position
+        )
+        return position - rans_vectors.push_raw(widths, at, rests, at, state, _U64(0), words, position)
+    for back in range(active):
+        lane = _U64(active - 1 - back)
+        width = widths[at + lane]
         x = state[lane]
         full = _U32(_U64(x) >> _U64(_U32(32) - width)) != _U32(0)
         words[position - _U64(1)] = _U16(x)
         position -= _U64(full)
         x = _U32(x >> _U32(16)) if full else x
-        state[lane] = _U32(x << width) | rests[lane]
+        state[lane] = _U32(x << width) | rests[at + lane]
     return position
 
 
 @inlined
 def _push_symbols(
-    count: int, indices: Any, packed: Any, inverse: Any, state: Any, words: Any, position: Any
+    active: Any, at: Any, indices: Any, packed: Any, inverse: Any, state: Any, words: Any, position: Any
 ) -> Any:
     """The symbols of one step, last lane first; the new position."""
-    for back in range(count):
-        lane = _U64(count - 1 - back)
-        entry = packed[indices[lane]]
+    if VECTORS and active == 32:
+        position -= rans_vectors.push_symbols(
+            packed, indices, at + _U64(16), state, _U64(16), words, position
+        )
+        return position - rans_vectors.push_symbols(packed, indices, at, state, _U64(0), words, position)
+    for back in range(active):
+        lane = _U64(active - 1 - back)
+        index = indices[at + lane]
+        entry = packed[index]
         frequency = _U32(entry & _SLOTS)
         x = state[lane]
         full = x >= _U32(frequency << _U32(20))
         words[position - _U64(1)] = _U16(x)
         position -= _U64(full)
         x = _U32(x >> _U32(16)) if full else x
-        quotient = _U32(np.float64(x) * inverse[indices[lane]])
+        quotient = _U32(np.float64(x) * inverse[index])
         state[lane] = _U32(x + _U32(_U32(entry >> _U32(12)) + _U32(quotient * _U32(_U32(4096) - frequency))))
     return position
 
@@ -199,22 +219,19 @@ def encode_tokens(
             row = _U32(min(max(_U32(rows[i]), lowest), highest) - lowest)
             indices[i] = _U32(row * symbols) + _U32(marks[i])
             largest = max(largest, marks[i])
+        turns = _turns(largest)
+        if turns == 1:
+            _widths(marks, 0, widths)
+            _rests(piece, 0, widths, rests)
         for step in range((marks.size - 1) // lanes * lanes, -1, -lanes):
             active = min(lanes, marks.size - step)
-            for turn in range(_turns(largest) - 1, -1, -1):
-                _widths(marks[step : step + active], turn, widths)
-                for lane in range(active):
-                    rest = _U32(_U64(piece[step + lane]) >> _U64(16 * turn))
-                    rests[lane] = rest & _U32(_U32(_U32(1) << widths[lane]) - _U32(1))
-                if active == 32:
-                    position = _push_raw(32, rests, widths, state, words, position)
-                else:
-                    position = _push_raw(active, rests, widths, state, words, position)
-            here = indices[step : step + active]
-            if active == 32:
-                position = _push_symbols(32, here, packed, inverse, state, words, position)
-            else:
-                position = _push_symbols(active, here, packed, inverse, state, words, position)
+            at = _U64(step)
+            for turn in range(turns - 1, -1, -1):
+                if turns > 1:
+                    _widths(marks, turn, widths)
+                    _rests(piece, turn, widths, rests)
+                position = _push_raw(active, at, rests, widths, state, words, position)
+            position = _push_symbols(active, at, indices, packed, inverse, state, words, position)
     for lane in range(lanes - 1, -1, -1):
         position -= _U64(2)
         words[position] = _U16(state[lane])
@@ -239,14 +256,19 @@ def _decoding_table(frequency: Any) -> Any:
 
 @inlined
 def _pull_symbols(
-    count: int, rows: Any, table: Any, marks: Any, state: Any, words: Any, position: Any
+    active: Any, at: Any, rows: Any, table: Any, marks: Any, to: Any, state: Any, words: Any, position: Any
 ) -> Any:
-    """The symbols of one step into `marks`; the new position. `rows` is context << 12 of each element."""
-    for i in range(count):
+    """The symbols of one step into `marks` from `to`; the new position. `rows` is context << 12."""
+    if VECTORS and active == 32:
+        position += rans_vectors.pull_symbols(table, rows, at, state, _U64(0), words, position, marks, to)
+        return position + rans_vectors.pull_symbols(
+            table, rows, at + _U64(16), state, _U64(16), words, position, marks, to + _U64(16)
+        )
+    for i in range(active):
         lane = _U64(i)
         x = state[lane]
-        entry = table[_U64(rows[lane]) + _U64(x & _SLOTS)]
-        marks[lane] = _U8(entry)
+        entry = table[_U64(rows[at + lane]) + _U64(x & _SLOTS)]
+        marks[to + lane] = _U8(entry)
         x = _U32(_U32(_U32(entry >> _U32(8)) & _SLOTS) * _U32(x >> _U32(12)) + _U32(entry >> _U32(20)))
         refilled = _U32(_U32(x << _U32(16)) | _U32(words[position]))
         short = x < _LOW
@@ -256,9 +278,14 @@ def _pull_symbols(
 
 
 @inlined
-def _pull_raw(count: int, rests: Any, widths: Any, state: Any, words: Any, position: Any) -> Any:
+def _pull_raw(active: Any, rests: Any, widths: Any, state: Any, words: Any, position: Any) -> Any:
     """One turn of one step; the new position."""
-    for i in range(count):
+    if VECTORS and active == 32:
+        position += rans_vectors.pull_raw(widths, _U64(0), rests, _U64(0), state, _U64(0), words, position)
+        return position + rans_vectors.pull_raw(
+            widths, _U64(16), rests, _U64(16), state, _U64(16), words, position
+        )
+    for i in range(active):
         lane = _U64(i)
         x = state[lane]
         rests[lane] = x & _U32(_U32(_U32(1) << widths[lane]) - _U32(1))
@@ -339,21 +366,17 @@ def decode_tokens(
         _rows(reference, mask, shift, lowest, frequency.shape[0], rows)
         for step in range(0, piece.size, lanes):
             active = min(lanes, piece.size - step)
-            if active == 32:
-                position = _pull_symbols(32, rows[step:], table, marks, state, words, position)
-            else:
-                position = _pull_symbols(active, rows[step:], table, marks, state, words, position)
+            at = _U64(step)
+            position = _pull_symbols(active, at, rows, table, marks, at, state, words, position)
+            here = marks[step : step + active]
             target = piece[step : step + active]
-            _leading(marks[:active], target)
+            _leading(here, target)
             largest = _U8(0)
             for lane in range(active):
-                largest = max(largest, marks[lane])
+                largest = max(largest, here[lane])
             for turn in range(_turns(largest)):
-                _widths(marks[:active], turn, widths)
-                if active == 32:
-                    position = _pull_raw(32, rests, widths, state, words, position)
-                else:
-                    position = _pull_raw(active, rests, widths, state, words, position)
+                _widths(here, turn, widths)
+                position = _pull_raw(active, rests, widths, state, words, position)
                 for lane in range(active):
                     target[lane] |= _U64(rests[lane]) << _U64(16 * turn)
         _add_base(piece, reference, sign_magnitude)
@@ -415,15 +438,15 @@ def encode_symbols(symbols: Any, frequency: Any, lanes: int, words: Any) -> Any:
     """rANS words of bytes under one table, as `encode_tokens` without context or raw bits."""
     packed, inverse = _encoding_table(frequency)
     state = np.full(lanes, _LOW, np.uint32)
+    indices = np.empty(lanes, np.uint32)
     position = _U64(words.size)
     for step in range((symbols.size - 1) // lanes * lanes, -1, -lanes):
         if position < _U64(3 * lanes + 1):
             return -1
-        here = symbols[step : step + lanes]
-        if here.size == 32:
-            position = _push_symbols(32, here, packed, inverse, state, words, position)
-        else:
-            position = _push_symbols(here.size, here, packed, inverse, state, words, position)
+        active = min(lanes, symbols.size - step)
+        for lane in range(active):
+            indices[lane] = symbols[step + lane]
+        position = _push_symbols(active, _U64(0), indices, packed, inverse, state, words, position)
     for lane in range(lanes - 1, -1, -1):
         position -= _U64(2)
         words[position] = _U16(state[lane])
@@ -443,11 +466,8 @@ def decode_symbols(words: Any, used: int, frequency: Any, lanes: int, out: Any) 
     for step in range(0, out.size, lanes):
         if position > _U64(used):
             return False
-        here = out[step : step + lanes]
-        if here.size == 32:
-            position = _pull_symbols(32, rows, table, here, state, words, position)
-        else:
-            position = _pull_symbols(here.size, rows, table, here, state, words, position)
+        active = min(lanes, out.size - step)
+        position = _pull_symbols(active, _U64(0), rows, table, out, _U64(step), state, words, position)
     for lane in range(lanes):
         if state[lane] != _LOW:
             return False
