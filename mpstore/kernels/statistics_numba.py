@@ -163,6 +163,8 @@ def _tables() -> npt.NDArray[np.uint32]:
 
 def observe(base: npt.NDArray[Any], expert: npt.NDArray[Any], difference: bool) -> Observation:
     """As `statistics_numpy.observe`."""
+    base, expert = base.view(), expert.view()
+    base.flags.writeable = expert.flags.writeable = False  # or each mixture of the two is compiled anew
     words = chunk_words(-(-base.size // CHUNK))
     sums, sketch, bins, counts, nonfinite, top = _observe(base, expert, difference, _SIGNS, words, _tables())
     return sums, sketch, bins, counts, int(nonfinite), float(np.uint32(top).view(np.float32))

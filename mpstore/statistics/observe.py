@@ -107,4 +107,7 @@ def observe_raw(
         equal = not np.frombuffer(expert, np.uint8).any()
     if not (base_dtype.is_float and expert_dtype.is_float):
         return _unmeasured(bool(equal))
-    return _row(_operand(base, base_dtype), _operand(expert, expert_dtype), difference, bool(equal))
+    pair = _operand(base, base_dtype), _operand(expert, expert_dtype)
+    if pair[0].dtype != pair[1].dtype:
+        pair = to_float32(base, base_dtype), to_float32(expert, expert_dtype)
+    return _row(*pair, difference, bool(equal))
