@@ -10,6 +10,7 @@ from mpstore.api.repository import Repository
 from mpstore.api.values import Listing, NamedCommit, TensorInfo
 from mpstore.diff import Diff, FileDiff, TensorDiff, TensorShape
 from mpstore.explain import ExpertReach, Explanation, Reach, TensorReach
+from mpstore.gc import GcReport
 from mpstore.history import CommitDetail, CommitInfo
 from mpstore.records.model import CommitKind
 
@@ -21,6 +22,7 @@ __all__ = [
     "ExpertReach",
     "Explanation",
     "FileDiff",
+    "GcReport",
     "Listing",
     "NamedCommit",
     "Reach",

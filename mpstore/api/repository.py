@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mpstore.diff import Diff
     from mpstore.explain import Explanation
     from mpstore.export import CheckoutResult
+    from mpstore.gc import GcReport
     from mpstore.ingest import AddResult
     from mpstore.records.model import CommitKind
     from mpstore.remotes.endpoint import Endpoint
@@ -252,6 +253,33 @@ class Repository:
     def based_branches(self) -> tuple[str, ...]:
         """The branches whose commit was added with a base."""
         return names.based(self._repo)
+
+    def gc(
+        self,
+        *,
+        dry_run: bool = False,
+        keep_reflog_seconds: float = 30 * 86400,
+        repack: bool = False,
+        compression: str | None = None,
+    ) -> GcReport:
+        """Remove what no ref, reflog entry in the window, running writer or delta needs.
+
+        `compression`: encode all blocks anew at that level. Hooks: pre-gc, post-gc.
+        """
+        from mpstore import gc
+        from mpstore.codecs import Level
+
+        self._hooks.run("pre-gc", {"dry_run": dry_run})
+        report = gc.collect(
+            self._repo,
+            dry_run=dry_run,
+            keep_reflog_ns=int(keep_reflog_seconds * 1e9),
+            repack_all=repack,
+            compression=None if compression is None else Level(compression),
+            progress=self._progress,
+        )
+        self._hooks.run("post-gc", report.as_json())
+        return report
 
     def hooks(self) -> tuple[hooks.HookStatus, ...]:
         """Every hook that a command would run, and whether it is on."""

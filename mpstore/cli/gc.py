@@ -1,0 +1,85 @@
+"""`mp gc`: remove what nothing needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from mpstore.cli import quantities
+from mpstore.cli.options import verb
+from mpstore.cli.quantities import plural, seconds, size
+from mpstore.cli.session import Session
+
+if TYPE_CHECKING:
+    from mpstore.api import GcReport
+
+
+@verb(
+    "gc",
+    """
+  mp gc --dry-run                      what would go
+  mp gc --keep-reflog 7d               also what only reflogs older than a week know
+  mp gc --repack --compression max     make what stays smaller
+""",
+)
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option(
+    "--keep-reflog",
+    metavar="AGE",
+    default="30d",
+    show_default=True,
+    help="Keep what reflog entries of this age know: 30d, 12h, 0.",
+)
+@click.option(
+    "--repack", is_flag=True, help="Rewrite packs that have anything dead; put small ones together."
+)
+@click.option(
+    "--compression",
+    type=click.Choice(["fast", "default", "max"]),
+    help="Encode every block anew at this level, where that is smaller.",
+)
+def command(session: Session, dry_run: bool, keep_reflog: str, repack: bool, compression: str | None) -> None:
+    """Remove what no branch, tag, recent reflog entry, running command or stored delta needs.
+
+    Safe while other commands read and write, and may be interrupted at any moment.
+    """
+    session.kept = "whatever is needed is still there; the next mp gc goes on"
+    report = session.repository().gc(
+        dry_run=dry_run,
+        keep_reflog_seconds=quantities.parse_age(keep_reflog, "--keep-reflog"),
+        repack=repack,
+        compression=compression,
+    )
+    session.report(report.as_json(), _lines(report))
+
+
+def _lines(report: GcReport) -> Iterator[str]:
+    verb = "would remove" if report.dry_run else "removed"
+    yield (
+        f"{verb} {plural(report.removed_objects, 'object')}: {size(report.removed_bytes)} "
+        f"in {plural(report.removed_packs, 'pack')}"
+    )
+    if report.repacked_packs:
+        yield (
+            f"{'would rewrite' if report.dry_run else 'rewrote'} {plural(report.repacked_packs, 'pack')}: "
+            f"{size(report.repack_read_bytes)} into {size(report.repack_written_bytes)}"
+        )
+    if report.kept_for_deltas_objects:
+        yield (
+            f"kept {plural(report.kept_for_deltas_objects, 'object')} "
+            f"({size(report.kept_for_deltas_bytes)}) that stored deltas lean on"
+        )
+    if report.removed_reflog_entries:
+        yield f"{verb} {plural(report.removed_reflog_entries, 'entry')} of reflogs"
+    for label in report.kept_by_sessions:
+        yield f"kept what a running command needs: {label}"
+    for label in report.foreign_sessions:
+        yield f"kept what another host's command may need: {label}"
+    for pack in report.damaged_packs:
+        yield f"pack {pack} is damaged and was left as it is: mp fsck says more"
+    yield (
+        f"packs: {size(report.pack_bytes_before)} before, {size(report.pack_bytes_after)} after; "
+        f"{plural(report.live_objects, 'object')} in use, {seconds(report.seconds)}"
+    )
