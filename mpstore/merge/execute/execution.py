@@ -30,14 +30,20 @@ Card = Callable[[Plan], str]
 @dataclass(frozen=True)
 class Executed:
     """What came of a plan. `expert_read_bytes` and `base_read_bytes` are what this run read from packs;
-    `kept_blocks` are output blocks that are the base's, `memo_blocks` those that an earlier run had made."""
+    of `blocks` output blocks of the tensors that were worked on, `kept_blocks` are the base's."""
 
     manifest: Manifest
     manifest_id: ObjectId
     expert_read_bytes: int
     base_read_bytes: int
+    blocks: int
     kept_blocks: int
     counters: Counters
+
+    @property
+    def new_blocks(self) -> int:
+        """Output blocks that the store did not have."""
+        return self.counters.new_blocks
 
 
 def execute(
@@ -59,14 +65,14 @@ def execute(
     memo = Memo(Path(repo.root, "cache", "memo"), Path(repo.root, "tmp")) if use_memo else None
     works = Works(repo, plan)
     merged: dict[str, tuple[ObjectId, TensorRecord]] = {}
-    kept = 0
+    blocks = kept = 0
     with Executor(repo.objects, writer, memo, limits or Limits(), progress) as executor:
         for work, ids in executor.run(works, plan.cost_bytes):
             record = TensorRecord(work.out_dtype.name, work.shape, work.block_elements, ids)
             merged[work.key] = output.put_tensor(writer, record), record
+            blocks += record.blocks
             kept += _equal_blocks(work, ids)
         counters = executor.counters
-    counters.kept_blocks = kept
     made = output.manifest(
         repo,
         writer,
@@ -80,7 +86,7 @@ def execute(
     if memo is not None:
         memo.flush()
     read = {purpose: meter.read_bytes(purpose) - was for purpose, was in before.items()}
-    return Executed(made, manifest_id, read["expert"], read["base"], kept, counters)
+    return Executed(made, manifest_id, read["expert"], read["base"], blocks, kept, counters)
 
 
 def _equal_blocks(work: TensorWork, ids: bytes) -> int:

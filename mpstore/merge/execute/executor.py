@@ -52,12 +52,9 @@ class Limits:
 class Counters:
     """What a run did."""
 
-    new_blocks: int = 0
-    reused_blocks: int = 0
-    kept_blocks: int = 0
-    memo_blocks: int = 0
-    spilled_bytes: int = 0
-    made_raw_bytes: int = 0
+    new_blocks: int = 0  # made, and not in the store before
+    memo_blocks: int = 0  # made by an earlier run, found by the memo
+    spilled_bytes: int = 0  # encoded bytes that went through the scratch file
     nonfinite: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
@@ -279,7 +276,7 @@ class Executor:
         assert made is not None
         own_id = self._appender.submit(self._writer.append, made.prepared).result()
         run.keep(result.block, own_id)
-        self.counters.made_raw_bytes += made.prepared.raw_bytes
+        self.counters.new_blocks += not made.prepared.reused
         if made.nonfinite.any:
             run.nonfinite += [made.nonfinite.base, *made.nonfinite.experts]
         if self._memo is not None:
@@ -356,7 +353,12 @@ class _TwoSteps:
         for block in work.needed.tolist():
             self._run.expect(block)
         self._latch = Latch(int(work.seen.size), self._conclude)
-        self._merging = Latch(len(self._run.results), self._scratch.close)
+        self._merging = Latch(len(self._run.results), self._close)
+
+    def _close(self) -> None:
+        """All blocks are merged."""
+        self._owner.counters.spilled_bytes += self._scratch.spilled_bytes
+        self._scratch.close()
 
     def look_at(self, span: Rows, step: Future[None]) -> None:
         """Read a span and look at its blocks; `step` is done when all are."""

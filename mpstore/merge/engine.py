@@ -1,0 +1,208 @@
+"""A merge from a recipe to a commit: the one place that composes models, planner, executor and refs.
+
+Relies on every module of this room and on repository. Promises: everything that can be wrong with a request
+is said before an expert is read; the plan is stored before it is executed; the branch moves last, by
+compare-and-swap on what it was when the merge began.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mpstore.errors import NotFoundError
+from mpstore.events import Progress, silent
+from mpstore.ids import ObjectId, short, to_hex
+from mpstore.merge import budget as budgets
+from mpstore.merge import gather, planner
+from mpstore.merge.execute import execution
+from mpstore.merge.execute.execution import Executed
+from mpstore.merge.execute.executor import Limits
+from mpstore.merge.models import Models
+from mpstore.merge.plan_inputs import Limits as PlanLimits
+from mpstore.merge.plan_inputs import PlanInputs
+from mpstore.merge.planner import Planned
+from mpstore.merge.recipe import Recipe
+from mpstore.merge.results import MergeResult, merged_json, plan_json
+from mpstore.records.encoding import encode
+from mpstore.records.model import Coverage, Parent, Plan
+from mpstore.repository import Repo
+from mpstore.store import ObjectWriter
+
+Hook = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to merge and how little to read. `budget`: "2GiB", "25%"; `max_error`: a relative error."""
+
+    recipe: Recipe
+    budget: str | None = None
+    max_error: float | None = None
+    seed: int = 0
+    policy: str = ""
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request planned: `inputs` and `planned` are what a curve is drawn from."""
+
+    plan: Plan
+    inputs: PlanInputs
+    planned: Planned
+
+
+def prepare(repo: Repo, request: Request, models: Models, progress: Progress = silent) -> Prepared:
+    """Resolve the models, gather what is known of them, decide. No block of an expert is read."""
+    recipe = request.recipe
+    base = models.find(recipe.base)
+    experts = [models.find(name, base.commit) for name in recipe.experts]
+    inputs = gather.gather(repo, recipe, base, experts, seed=request.seed)
+    for note in inputs.notes:
+        progress.warn(note)
+    raw = sum(expert.raw_bytes for expert in inputs.experts)
+    limits = PlanLimits(
+        budget_bytes=None if request.budget is None else budgets.parse_budget(request.budget, raw),
+        max_error=request.max_error,
+        policy=request.policy,
+        **({} if request.memory_bytes is None else {"memory_bytes": request.memory_bytes}),
+    )
+    planned = planner.plan_with_order(inputs, limits)
+    return Prepared(planned.plan, inputs, planned)
+
+
+def store_plan(repo: Repo, plan: Plan) -> ObjectId:
+    """Keep a plan, so that `merge --plan` finds it."""
+    with repo.objects.writer("plan") as writer:
+        plan_id = writer.put_record(Plan.KIND, encode(plan))
+        writer.finish()
+    return plan_id
+
+
+def check_inputs(repo: Repo, plan: Plan) -> None:
+    """A stored plan is refused where what it reads is gone. NotFoundError names it."""
+    for commit in (plan.base_commit, *(expert.commit for expert in plan.experts)):
+        if not repo.objects.contains(commit):
+            raise NotFoundError(
+                f"the plan reads commit {short(commit)}, which is no longer in the store",
+                hint="plan again: `mp plan …`",
+            )
+
+
+def merge(
+    repo: Repo,
+    plan: Plan,
+    branch: str,
+    *,
+    message: str = "",
+    author: str = "",
+    limits: Limits | None = None,
+    progress: Progress = silent,
+    before: Hook | None = None,
+    after: Hook | None = None,
+) -> MergeResult:
+    """Execute a plan and commit the result on `branch`.
+
+    `before` hears of the plan once it is stored (and may raise), `after` of the result. ConflictError: the
+    branch moved meanwhile; what was made is found again by the next try.
+    """
+    started = time.monotonic()
+    tip = repo.tip(branch)
+    check_inputs(repo, plan)
+    with repo.objects.writer(f"merge {branch}") as writer:
+        plan_id = writer.put_record(Plan.KIND, encode(plan))
+        writer.flush()
+        if before is not None:
+            before({"branch": branch, **plan_json(plan, plan_id)})
+        done = execution.execute(repo, writer, plan, limits=limits, card=card(repo, plan), progress=progress)
+        base_records = repo.tensors(repo.manifest(plan.base_manifest))
+        coverage = execution.coverage(plan, plan_id, base_records)
+        coverage_id = writer.put_record(Coverage.KIND, encode(coverage))
+        commit = _commit(
+            repo, writer, plan, plan_id, coverage, coverage_id, done, branch, tip, author, message
+        )
+        summary = writer.finish()
+    _report(plan, done, progress)
+    result = MergeResult(branch, commit, done, plan, plan_id, summary, round(time.monotonic() - started, 3))
+    if after is not None:
+        after(merged_json(result))
+    return result
+
+
+def _commit(
+    repo: Repo,
+    writer: ObjectWriter,
+    plan: Plan,
+    plan_id: ObjectId,
+    coverage: Coverage,
+    coverage_id: ObjectId,
+    done: Executed,
+    branch: str,
+    tip: ObjectId | None,
+    author: str,
+    message: str,
+) -> ObjectId:
+    parents = [Parent("base", plan.base_commit), *(Parent("expert", one.commit) for one in plan.experts)]
+    how = {
+        "verb": "merge",
+        "plan": to_hex(plan_id),
+        "coverage": to_hex(coverage_id),
+        "recipe": plan.recipe,
+        "figures": dict(coverage.figures),
+    }
+    return repo.advance(
+        writer,
+        branch,
+        tip,
+        manifest=done.manifest_id,
+        parents=parents,
+        author=author,
+        message=message or f"{plan.operator} of {', '.join(expert.model for expert in plan.experts)}",
+        how=how,
+    )
+
+
+def card(repo: Repo, plan: Plan) -> str | None:
+    """The model card; a function of the plan alone, so that a replay gives the same file."""
+    try:
+        from mpstore.merge import modelcard
+    except ImportError:
+        return None
+    return modelcard.render(repo, plan)
+
+
+def _report(plan: Plan, done: Executed, progress: Progress) -> None:
+    """NaN and infinities that came by, tensor by tensor."""
+    for key, counts in done.counters.nonfinite.items():
+        found = []
+        for label, count in counts.items():
+            who = plan.base_model if label == "base" else plan.experts[int(label)].model
+            found.append(f"{count} in {who}")
+        progress.warn(f"tensor {key!r} has NaN or infinite values: {', '.join(found)}")
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A replay. `same`: the manifest is the one of the commit."""
+
+    plan: ObjectId
+    manifest: ObjectId
+    replayed_manifest: ObjectId
+    seconds: float
+
+    @property
+    def same(self) -> bool:
+        return self.manifest == self.replayed_manifest
+
+    def as_json(self) -> dict[str, Any]:
+        """The keys of `mp replay --json`."""
+        return {
+            "plan": to_hex(self.plan),
+            "manifest": to_hex(self.manifest),
+            "replayed_manifest": to_hex(self.replayed_manifest),
+            "same": self.same,
+            "seconds": self.seconds,
+        }

@@ -1,0 +1,107 @@
+"""From what a user calls a model to a commit: revisions, directories, and whatever a resolver knows.
+
+Relies on revisions and ingest. Promises: a directory is taken into the store under a name that lives as long
+as the merge; a word that means nothing says so with the nearest known names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Protocol
+
+from mpstore import ingest, revisions
+from mpstore.errors import ConflictError, NotFoundError, UsageError
+from mpstore.events import Progress, silent
+from mpstore.ids import ObjectId
+from mpstore.merge.gather import Source
+from mpstore.repository import Repo
+
+_NAMESPACE = "merge-inputs"
+
+
+class ModelResolver(Protocol):
+    """Knows models that are neither a revision nor a directory (hf://ORG/NAME)."""
+
+    def __call__(self, name: str) -> Source | None:
+        """The model, or None: not one of mine."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Taken:
+    branch: str
+    commit: ObjectId
+
+
+class Models:
+    """The models of one merge. As a context manager: names given to directories go when it is left."""
+
+    def __init__(
+        self,
+        repo: Repo,
+        *,
+        resolvers: Sequence[ModelResolver] = (),
+        directory: Path | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        """`directory`: what relative paths start from (None: the working directory)."""
+        self._repo = repo
+        self._resolvers = resolvers
+        self._directory = directory or Path.cwd()
+        self._threads = threads
+        self._progress = progress
+        self._taken: list[_Taken] = []
+
+    def __enter__(self) -> Models:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for taken in self._taken:
+            try:
+                self._repo.refs.move(f"heads/{taken.branch}", taken.commit, None, "merge: input used", "")
+            except ConflictError:
+                continue  # another merge took the same directory meanwhile and cleans up after itself
+
+    def find(self, name: str, base: ObjectId | None = None) -> Source:
+        """The model called `name`; a directory is stored against the commit `base`."""
+        for resolver in self._resolvers:
+            found = resolver(name)
+            if found is not None:
+                return found
+        if "://" in name:
+            raise UsageError(
+                f"{name}: no such kind of model", hint="a revision, a directory, or hf://ORG/NAME"
+            )
+        return Source(name, self._commit(name, base))
+
+    def _commit(self, name: str, base: ObjectId | None) -> ObjectId:
+        path = self._directory / os.path.expanduser(name)
+        try:
+            return revisions.resolve(self._repo, name)
+        except NotFoundError:
+            if path.is_dir() or (path.suffix == ".safetensors" and path.is_file()):
+                return self._take(path, base)
+            raise
+
+    def _take(self, path: Path, base: ObjectId | None) -> ObjectId:
+        where = blake2b(os.fsencode(path.resolve()), digest_size=8).hexdigest()
+        branch = f"{_NAMESPACE}/{os.getpid()}-{where}"
+        added = ingest.add(
+            self._repo,
+            path,
+            branch,
+            base=base,
+            message=f"input of a merge: {path}",
+            progress=self._progress,
+            threads=self._threads,
+        )
+        self._taken.append(_Taken(branch, added.commit))
+        return added.commit
+
+
+Resolve = Callable[[str], ObjectId]
