@@ -188,8 +188,8 @@ def _staged_directory(parent: str, name: str) -> Iterator[str]:
         if owner is not None and processes.provably_dead(owner):
             files.remove_tree(os.path.join(parent, entry))
     staged = os.path.join(parent, prefix + os.path.basename(files.staging_name(parent)))
-    files.make_directories(staged)
     try:
+        files.make_directories(staged)
         yield staged
     finally:
         if os.path.lexists(staged):
@@ -210,4 +210,5 @@ def _put_in_place(staged: str, target: str) -> None:
         raise
     files.fsync_directory(parent)
     if moved:
-        files.remove_tree(aside)
+        with contextlib.suppress(StorageError):  # the checkout is done; a later one sweeps what is left
+            files.remove_tree(aside)
