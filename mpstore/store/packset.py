@@ -206,14 +206,16 @@ class PackSet:
             return None  # derived: the single indexes have it all
         return table
 
-    def save_cache(self) -> None:
-        """Write the merged table to cache/ when enough packs have come since. Its loss costs time only."""
+    def save_cache(self, always: bool = False) -> None:
+        """Write the merged table to cache/ when enough packs have come (or, `always`, gone) since. Its loss
+        costs time only."""
         with self._lock, contextlib.suppress(StorageError):
             tables = [numbered.table for numbered in self.tables()]
-            if len(self._present - self._cached) < CACHE_AFTER_PACKS:
+            path = os.path.join(self.layout.cache, CACHE_NAME)
+            changed = self._present != self._cached and os.path.exists(path)
+            if len(self._present - self._cached) < CACHE_AFTER_PACKS and not (always and changed):
                 return
-            data = packindex.to_bytes(packindex.merge(tables))
-            files.write_whole(os.path.join(self.layout.cache, CACHE_NAME), data, self.layout.tmp)
+            files.write_whole(path, packindex.to_bytes(packindex.merge(tables)), self.layout.tmp)
             self._cached = self._present
 
     def prove_indexes(self) -> bool:
@@ -238,7 +240,11 @@ class PackSet:
 
     def number(self, file_name: str) -> int:
         """The number of a pack by its file's name; -1: never seen."""
-        return self._numbers.get(bytes.fromhex(os.path.splitext(file_name)[0]), -1)
+        return self.number_of(bytes.fromhex(os.path.splitext(file_name)[0]))
+
+    def number_of(self, pack_id: ObjectId) -> int:
+        """The number of a pack; -1: never seen."""
+        return self._numbers.get(pack_id, -1)
 
     def place(self, object_id: ObjectId) -> Place | None:
         """Where one object lies; of several copies one that leans on no base."""

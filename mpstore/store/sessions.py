@@ -95,6 +95,11 @@ def read_sessions(directory: str) -> Iterator[SessionInfo]:
             yield _parse(path, file.read())
 
 
+def sweep_sessions(directory: str) -> int:
+    """Remove the sessions of processes that have provably ended; how many."""
+    return sum(files.remove(session.path) for session in read_sessions(directory) if session.dead)
+
+
 def _parse(path: str, data: bytes) -> SessionInfo:
     about, _, rest = data.partition(b"\n")
     pins: dict[bytes, set[ObjectId]] = {b"pack": set(), b"commit": set()}

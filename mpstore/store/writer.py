@@ -277,6 +277,16 @@ class ObjectWriter:
             self._new_records += 1
         return own_id
 
+    def copy(self, header: FrameHeader, segments: Sequence[Any]) -> None:
+        """Store a frame once more, as it is, though the store has it: gc empties packs so. Once a session."""
+        with self._write_lock:
+            claim = self._claims.get(header.id)
+            if claim is None:
+                claim = self._claims[header.id] = _Claim()
+                claim.header, claim.segments = header, segments
+                claim.done.set()
+                self._write(BLOCKS if header.kind is None else RECORDS, claim)
+
     # Packs
 
     def _write(self, kind: int, claim: _Claim) -> None:

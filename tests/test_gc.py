@@ -1,0 +1,304 @@
+"""gc: what nothing needs goes, nothing else ever does, whoever is at work and wherever it is cut off."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mpstore import files, gc
+from mpstore.codecs import Format, Level
+from mpstore.errors import DamagedError, StorageError
+from mpstore.ids import block_id
+from mpstore.records.model import Parent
+from mpstore.repository import Repo
+from mpstore.store import Hint, ObjectStore
+from mpstore.store.packset import pack_ids
+from tests.repository_material import (
+    commit,
+    content_of,
+    new_repository,
+    remove_branch,
+    some_content,
+    tuned_content,
+)
+from tests.store_material import bf16_block
+
+
+def collect(repo: Repo, **options: object) -> gc.GcReport:
+    return gc.collect(Repo.open(repo.root), keep_reflog_ns=0, **options)  # type: ignore[arg-type]
+
+
+def pack_bytes(repo: Repo) -> int:
+    return sum(path.stat().st_size for path in Path(repo.objects.layout.packs).glob("*.pack"))
+
+
+def test_what_refs_reach_stays_and_what_they_left_goes(tmp_path: Path) -> None:
+    repo = new_repository(tmp_path)
+    kept, dropped = some_content(1), some_content(2)
+    kept_id = commit(repo, "kept", kept)
+    commit(repo, "dropped", dropped)
+    remove_branch(repo, "dropped")
+    before = pack_bytes(repo)
+    dry = collect(repo, dry_run=True)
+    assert pack_bytes(repo) == before
+    report = collect(repo)
+    assert pack_bytes(repo) == report.pack_bytes_after < before == report.pack_bytes_before
+    assert (dry.removed_objects, dry.removed_packs) == (report.removed_objects, report.removed_packs)
+    assert report.removed_objects >= 9 + 3  # blocks and tensor records at least
+    assert content_of(Repo.open(repo.root), kept_id) == kept
+    fresh = ObjectStore.open(repo.root)
+    assert not any(fresh.contains(block_id(block)) for blocks in dropped.values() for block in blocks)
+    assert os.listdir(repo.objects.layout.trash) == os.listdir(repo.objects.layout.sessions) == []
+    again = collect(repo)
+    assert (again.removed_objects, again.removed_packs) == (0, 0)
+
+
+def test_a_reflog_entry_in_its_window_keeps_what_it_names(tmp_path: Path) -> None:
+    repo = new_repository(tmp_path)
+    first = commit(repo, "main", some_content(1))
+    repo.refs.move("heads/main", first, None, "drop", "")
+    report = gc.collect(Repo.open(repo.root))
+    assert report.removed_objects == report.removed_reflog_entries == 0
+    assert content_of(Repo.open(repo.root), first) == some_content(1)
+    assert collect(repo).removed_reflog_entries == 1
+    with pytest.raises(DamagedError):
+        Repo.open(repo.root).commit(first)
+
+
+def test_history_and_other_parents_keep_what_they_name(tmp_path: Path) -> None:
+    repo = new_repository(tmp_path)
+    base = commit(repo, "base", some_content(1))
+    expert = commit(repo, "expert", some_content(2))
+    first = commit(repo, "merged", some_content(3), parents=(Parent("base", base), Parent("expert", expert)))
+    second = commit(repo, "merged", some_content(4))
+    for branch in ("base", "expert"):
+        remove_branch(repo, branch)
+    collect(repo, repack_all=True)
+    again = Repo.open(repo.root)
+    for seed, commit_id in ((1, base), (2, expert), (3, first), (4, second)):
+        assert content_of(again, commit_id) == some_content(seed)
+
+
+def test_invariant_06_a_base_that_deltas_lean_on_stays(tmp_path: Path) -> None:
+    repo = new_repository(tmp_path)
+    base = some_content(1, blocks=6)
+    tuned = tuned_content(base, 5)
+    commit(repo, "base", base)
+    expert = commit(repo, "expert", tuned, base)
+    remove_branch(repo, "base")
+    report = collect(repo, repack_all=True)
+    assert report.kept_for_deltas_objects == 9
+    again = Repo.open(repo.root)
+    assert content_of(again, expert) == tuned
+    remove_branch(again, "expert")
+    collect(repo)
+    assert pack_bytes(repo) == 0
+
+
+def test_mostly_dead_packs_are_rewritten_and_many_small_ones_put_together(tmp_path: Path) -> None:
+    repo = new_repository(tmp_path, pack_bytes=1 << 20)
+    contents = {f"b{i}": some_content(i, 1, 2) for i in range(24)}
+    ids = {branch: commit(repo, branch, content) for branch, content in contents.items()}
+    for i in range(0, 24, 4):
+        remove_branch(repo, f"b{i}")
+    count = len(pack_ids(repo.objects.layout.packs))
+    report = collect(repo)
+    assert report.repacked_packs >= 32
+    assert len(pack_ids(repo.objects.layout.packs)) == 2 < count
+    again = Repo.open(repo.root)
+    for branch, commit_id in ids.items():
+        if int(branch[1:]) % 4:
+            assert content_of(again, commit_id) == contents[branch]
+
+
+def test_compression_encodes_anew_without_changing_an_id_or_the_depth_of_deltas(tmp_path: Path) -> None:
+    repo = Repo.open(new_repository(tmp_path).root)
+    repo.objects.options = type(repo.objects.options)(1024, Level.FAST, True)
+    base = some_content(1, 2, 6)
+    tuned = tuned_content(base, 3)
+    ids = commit(repo, "base", base), commit(repo, "expert", tuned, base)
+    before = pack_bytes(repo)
+    report = collect(repo, compression=Level.MAX)
+    assert report.repacked_objects > 20
+    assert pack_bytes(repo) <= before
+    again = Repo.open(repo.root)
+    assert (content_of(again, ids[0]), content_of(again, ids[1])) == (base, tuned)
+    for numbered in again.objects.packs.tables():
+        based = numbered.table.base_ids(range(numbered.table.rows))
+        bases = based[based.any(axis=1)]
+        assert not again.objects.packs.locate(bases).based.any()
+
+
+def test_invariant_06_what_a_running_writer_leans_on_stays(tmp_path: Path) -> None:
+    repo = new_repository(tmp_path)
+    content = some_content(1)
+    commit(repo, "main", content)
+    pinned = commit(repo, "pinned", some_content(2))
+    for branch in ("main", "pinned"):
+        remove_branch(repo, branch)
+    other = Repo.open(repo.root)
+    with other.objects.writer("running") as writer:
+        for block in content["layer0.weight"]:
+            assert writer.adopt(block_id(block))
+        writer.pin_commit(pinned)
+        new = writer.put(bf16_block(999), Hint(Format.BF16))
+        writer.flush()
+        report = collect(repo)
+        assert any("running" in line for line in report.kept_by_sessions)
+        fresh = Repo.open(repo.root)
+        assert all(fresh.objects.contains(block_id(block)) for block in content["layer0.weight"])
+        assert content_of(fresh, pinned) == some_content(2)
+        assert fresh.objects.contains(new)
+    collect(repo)
+    assert pack_bytes(repo) == 0
+
+
+def run_with_fault(root: str, number: int, kind: type[BaseException]) -> bool:
+    """gc with an error at its operation `number`; False when it has fewer."""
+    count = 0
+
+    def fail(_: files.Operation) -> None:
+        nonlocal count
+        count += 1
+        if count == number:
+            raise kind(5, "Input/output error") if kind is OSError else kind()
+
+    files.set_observer(fail)
+    try:
+        gc.collect(Repo.open(root), keep_reflog_ns=0, repack_all=True)
+    except (StorageError, KeyboardInterrupt):
+        return True
+    finally:
+        files.set_observer(None)
+    return count >= number
+
+
+@pytest.mark.parametrize("kind", [OSError, KeyboardInterrupt])
+def test_a_fault_at_every_operation_of_gc_loses_nothing(tmp_path: Path, kind: type[BaseException]) -> None:
+    repo = new_repository(tmp_path / "original", 2048)
+    kept = some_content(1, 1, 4)
+    commit(repo, "base", kept)
+    tuned = tuned_content(kept, 4)
+    expert = commit(repo, "expert", tuned, kept)
+    commit(repo, "gone", some_content(2, 1, 3))
+    for branch in ("gone", "base"):
+        remove_branch(repo, branch)
+    number = 0
+    while True:
+        number += 1
+        root = tmp_path / "copy"
+        shutil.copytree(repo.root, root / ".mp")
+        reached = run_with_fault(str(root), number, kind)
+        assert content_of(Repo.open(root), expert) == tuned, f"operation {number}"
+        gc.collect(Repo.open(root), keep_reflog_ns=0, repack_all=True)
+        again = Repo.open(root)
+        assert content_of(again, expert) == tuned, f"operation {number}"
+        assert not again.objects.contains(block_id(some_content(2, 1, 3)["layer0.weight"][0]))
+        shutil.rmtree(root)
+        if not reached:
+            break
+    print(f"gc: {number - 1} operations, {kind.__name__} at each")
+    assert number > 25
+
+
+def test_a_gc_that_was_killed_is_healed_by_reading_and_by_the_next_gc(tmp_path: Path) -> None:
+    repo = new_repository(tmp_path)
+    content = some_content(1)
+    kept = commit(repo, "kept", content)
+    commit(repo, "gone", some_content(2))
+    remove_branch(repo, "gone")
+    code = (
+        "import os, sys; from pathlib import Path; from mpstore import gc, files;"
+        "from mpstore.repository import Repo; from mpstore.store.packset import Layout;"
+        "repo = Repo.open(sys.argv[1]); layout = repo.objects.layout;"
+        "trash = files.staging_name(layout.trash); os.mkdir(trash);"
+        "[os.rename(p, Path(trash) / p.name) for p in Path(layout.packs).iterdir()];"
+        "os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert pack_ids(repo.objects.layout.packs) == set()
+    shutil.copytree(tmp_path, tmp_path / "copy")
+    assert content_of(Repo.open(tmp_path / "copy"), kept) == content
+    collect(repo)
+    assert content_of(Repo.open(tmp_path), kept) == content
+    assert os.listdir(repo.objects.layout.trash) == []
+    assert not Repo.open(tmp_path).objects.contains(block_id(some_content(2)["layer0.weight"][0]))
+
+
+def test_what_the_dead_left_is_swept_and_what_the_living_have_is_not(tmp_path: Path) -> None:
+    repo = new_repository(tmp_path)
+    commit(repo, "main", some_content(1))
+    code = (
+        "import os, sys; from mpstore.repository import Repo; from mpstore.files import StagedFile;"
+        "repo = Repo.open(sys.argv[1]); w = repo.objects.writer('killed'); w.put(b'x' * 100);"
+        "s = StagedFile(repo.objects.layout.tmp); s.write(b'half'); s.flush(); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    living = files.StagedFile(repo.objects.layout.tmp)
+    assert len(os.listdir(repo.objects.layout.tmp)) == 3
+    report = collect(repo)
+    assert (report.removed_sessions, report.removed_temporary_files) == (1, 2)
+    assert os.listdir(repo.objects.layout.tmp) == [os.path.basename(living.path)]
+    living.discard()
+
+
+def test_a_session_of_another_host_is_kept_and_named(tmp_path: Path) -> None:
+    repo = new_repository(tmp_path)
+    content = some_content(1)
+    commit(repo, "main", content)
+    pack = next(iter(pack_ids(repo.objects.layout.packs)))
+    remove_branch(repo, "main")
+    path = Path(repo.objects.layout.sessions) / "1f.17.deadbeef.deadbeef-1.session"
+    path.write_bytes(
+        b'{"label": "add", "host": "elsewhere", "pid": 31, "begun_ns": 5}\n\npack %s\n' % pack.hex().encode()
+    )
+    report = collect(repo)
+    assert len(report.foreign_sessions) == 1
+    assert "elsewhere" in report.foreign_sessions[0]
+    assert pack_ids(repo.objects.layout.packs) == {pack}
+    assert path.exists()
+
+
+def test_a_record_that_is_lost_stops_gc_and_a_block_that_is_lost_does_not(tmp_path: Path) -> None:
+    repo = new_repository(tmp_path, 1 << 20)
+    content = some_content(1)
+    kept = commit(repo, "kept", content)
+    commit(repo, "gone", some_content(2))
+    remove_branch(repo, "gone")
+    places = repo.objects.locate(kept + block_id(content["layer0.weight"][0]))
+    for i, stops in ((0, True), (1, False)):
+        pack = Path(repo.objects.layout.packs) / f"{repo.objects.packs.ids[int(places.pack[i])].hex()}.pack"
+        pack.rename(tmp_path / "aside")
+        if stops:
+            before = pack_bytes(repo)
+            with pytest.raises(DamagedError, match="nothing was removed"):
+                collect(repo)
+            assert pack_bytes(repo) == before
+        else:
+            assert collect(repo).removed_objects > 0
+        (tmp_path / "aside").rename(pack)
+    assert content_of(Repo.open(tmp_path), kept) == content
+
+
+def test_invariant_06_a_damaged_pack_that_would_be_rewritten_stays(tmp_path: Path) -> None:
+    repo = new_repository(tmp_path, 1 << 20)
+    content = some_content(1)
+    kept = commit(repo, "kept", content)
+    victim = block_id(content["layer1.weight"][1])
+    place = repo.objects.packs.place(victim)
+    assert place is not None
+    pack = Path(repo.objects.layout.packs) / f"{repo.objects.packs.ids[place.pack].hex()}.pack"
+    bits = bytearray(pack.read_bytes())
+    bits[place.offset + place.frame_bytes - 20] ^= 255
+    pack.write_bytes(bits)
+    report = collect(repo, compression=Level.MAX)
+    assert report.damaged_packs == (pack.stem,)
+    assert pack.exists()
+    fresh = Repo.open(tmp_path)
+    manifest = fresh.manifest(fresh.commit(kept).manifest)
+    assert fresh.read_tensor(manifest, "layer0.weight").size == 192
