@@ -7,8 +7,9 @@ commit that is lost or damaged is a warning and an end of that line, never an en
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from mpstore import revisions
 from mpstore.errors import DamagedError, NotFoundError
@@ -74,11 +75,19 @@ class CommitDetail:
 
 
 def log(repo: Repo, revision: str | None = None, limit: int | None = None) -> tuple[CommitInfo, ...]:
-    """The commits that lead to a revision (None: to every branch and tag), at most `limit` of them."""
+    """The commits that lead to a revision (None: to every branch and tag), at most `limit` of them.
+
+    With a limit no more is read than is told; the order then is that of the commits' times, which puts
+    children before parents as far as the clocks that made them agree.
+    """
     names = names_at(repo)
     starts = list(names) if revision is None else [revisions.resolve(repo, revision)]
-    commits = reachable(repo, starts)
-    return tuple(CommitInfo(one, commits[one], names.get(one, ())) for one in topological(commits)[:limit])
+    if limit is None:
+        commits = reachable(repo, starts)
+        ordered: Iterable[tuple[ObjectId, Commit]] = ((one, commits[one]) for one in topological(commits))
+    else:
+        ordered = islice(by_time(repo, starts), limit)
+    return tuple(CommitInfo(one, commit, names.get(one, ())) for one, commit in ordered)
 
 
 def names_at(repo: Repo) -> dict[ObjectId, tuple[str, ...]]:
@@ -115,6 +124,23 @@ def _load(repo: Repo, ids: Sequence[ObjectId]) -> dict[ObjectId, Commit]:
         except (DamagedError, NotFoundError) as error:
             repo.progress.warn(f"history ends at {short(one)}: {error.message}")
     return loaded
+
+
+def by_time(repo: Repo, starts: Iterable[ObjectId]) -> Iterator[tuple[ObjectId, Commit]]:
+    """The same commits one by one, the newest of those known so far first."""
+    frontier = list(dict.fromkeys(starts))
+    seen = set(frontier)
+    ready: list[tuple[int, ObjectId, Commit]] = []
+    while frontier or ready:
+        for one, commit in _load(repo, frontier).items():
+            heapq.heappush(ready, (-commit.time_ns, one, commit))
+        if not ready:
+            return
+        _, one, commit = heapq.heappop(ready)
+        yield one, commit
+        parents = dict.fromkeys(parent.commit for parent in commit.parents)
+        frontier = [parent for parent in parents if parent not in seen]
+        seen.update(frontier)
 
 
 def topological(commits: dict[ObjectId, Commit]) -> list[ObjectId]:

@@ -96,6 +96,18 @@ def test_log_has_children_before_parents_and_names(repo: Repo) -> None:
         history.log(repo, "mth")
 
 
+def test_a_limit_reads_no_more_than_it_tells(repo: Repo) -> None:
+    family(repo)
+    everything = [entry.id for entry in history.log(repo)]
+    for limit in range(len(everything) + 2):
+        assert [entry.id for entry in history.log(repo, None, limit)] == everything[:limit]
+    again = Repo.open(repo.root)
+    history.log(again, "merged", 1)
+    few = again.objects.meter.read_bytes("record")
+    history.log(again, "merged")
+    assert again.objects.meter.read_bytes("record") > 2 * few > 0
+
+
 def test_an_empty_repository_has_an_empty_log(repo: Repo) -> None:
     assert history.log(repo) == ()
     with pytest.raises(NotFoundError, match="main"):

@@ -28,14 +28,14 @@ from mpstore.repository import Repo
 from mpstore.store import Hint
 
 BLOCK = 64
-TENSORS = 100
+TENSOR_BLOCKS = 100
 REPEATS = 5
 
 PROBES = {
     "open_and_read_tensor_seconds": """
 repo = Repo.open(path)
 manifest = repo.manifest(repo.commit(revisions.resolve(repo, "main")).manifest)
-repo.read_tensor(manifest, "tensor.50")""",
+repo.read_tensor(manifest, "tensor.5")""",
     "resolve_prefix_seconds": """
 repo = Repo.open(path)
 revisions.resolve(repo, revision)""",
@@ -66,19 +66,18 @@ print(time.perf_counter() - start)
 
 
 def with_blocks(path: Path, count: int) -> str:
-    """One commit of 100 tensors with so many blocks in all; returns the commit's id."""
+    """One commit of so many blocks, in tensors of 100; returns the commit's id."""
     repo = Repo.init(path, Config(block_elements=BLOCK, compression="fast"))
     draw = np.random.default_rng(count)
-    per_tensor = max(1, count // TENSORS)
     with repo.objects.writer("bench") as writer:
         records = {}
-        for number in range(TENSORS):
-            data = draw.integers(0, 256, (per_tensor, BLOCK), np.uint8)
+        for number in range(count // TENSOR_BLOCKS):
+            data = draw.integers(0, 256, (TENSOR_BLOCKS, BLOCK), np.uint8)
             ids = b"".join(writer.put(row.data, Hint(Format.BYTES)) for row in data)
-            record = TensorRecord("U8", (per_tensor * BLOCK,), BLOCK, ids)
+            record = TensorRecord("U8", (TENSOR_BLOCKS * BLOCK,), BLOCK, ids)
             records[f"tensor.{number}"] = repo.put(writer, record)
         header = writer.put(b"no header", Hint())
-        size = 9 + TENSORS * per_tensor * BLOCK
+        size = 9 + count * BLOCK
         entry = FileEntry("model.safetensors", "safetensors", size, b"", header, tuple(sorted(records)))
         manifest = repo.put(writer, Manifest((entry,), dict(sorted(records.items()))))
         return repo.advance(writer, "main", None, manifest=manifest, author="bench").hex()
