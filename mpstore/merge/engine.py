@@ -29,7 +29,6 @@ from mpstore.merge.results import MergeResult, merged_json, plan_json
 from mpstore.records.encoding import encode
 from mpstore.records.model import Coverage, Parent, Plan
 from mpstore.repository import Repo
-from mpstore.store import ObjectWriter
 
 Hook = Callable[[Mapping[str, Any]], None]
 
@@ -121,8 +120,21 @@ def merge(
         base_records = repo.tensors(repo.manifest(plan.base_manifest))
         coverage = execution.coverage(plan, plan_id, base_records)
         coverage_id = writer.put_record(Coverage.KIND, encode(coverage))
-        commit = _commit(
-            repo, writer, plan, plan_id, coverage, coverage_id, done, branch, tip, author, message
+        commit = repo.advance(
+            writer,
+            branch,
+            tip,
+            manifest=done.manifest_id,
+            parents=_parents(plan),
+            author=author,
+            message=message or f"{plan.operator} of {', '.join(expert.model for expert in plan.experts)}",
+            how={
+                "verb": "merge",
+                "plan": to_hex(plan_id),
+                "coverage": to_hex(coverage_id),
+                "recipe": plan.recipe,
+                "figures": dict(coverage.figures),
+            },
         )
         summary = writer.finish()
     _report(plan, done, progress)
@@ -132,37 +144,8 @@ def merge(
     return result
 
 
-def _commit(
-    repo: Repo,
-    writer: ObjectWriter,
-    plan: Plan,
-    plan_id: ObjectId,
-    coverage: Coverage,
-    coverage_id: ObjectId,
-    done: Executed,
-    branch: str,
-    tip: ObjectId | None,
-    author: str,
-    message: str,
-) -> ObjectId:
-    parents = [Parent("base", plan.base_commit), *(Parent("expert", one.commit) for one in plan.experts)]
-    how = {
-        "verb": "merge",
-        "plan": to_hex(plan_id),
-        "coverage": to_hex(coverage_id),
-        "recipe": plan.recipe,
-        "figures": dict(coverage.figures),
-    }
-    return repo.advance(
-        writer,
-        branch,
-        tip,
-        manifest=done.manifest_id,
-        parents=parents,
-        author=author,
-        message=message or f"{plan.operator} of {', '.join(expert.model for expert in plan.experts)}",
-        how=how,
-    )
+def _parents(plan: Plan) -> list[Parent]:
+    return [Parent("base", plan.base_commit), *(Parent("expert", one.commit) for one in plan.experts)]
 
 
 def card(repo: Repo, plan: Plan) -> str | None:

@@ -2,7 +2,8 @@
 
 Relies on kernels and statistics. Promises: a threshold is the exact order statistic of |delta| over the whole
 tensor; counting is over bit patterns and sums run chunk after chunk in element order, so neither the blocks
-nor the threads show. Memory: a counter an element, 2^20 at most, a rank and thread, and the chunk sums of blocks out of order.
+nor the threads show. Memory: a counter an element, 2^20 at most, a rank and thread, and the chunk sums of
+blocks out of order.
 
 A float32 magnitude orders as its bit pattern does. The statistics' bin bounds the pattern of the rank asked
 for, so one pass that counts the patterns inside the bin finds it; without statistics the range starts as all
