@@ -6,11 +6,10 @@ every machine.
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import numpy.typing as npt
 
+from mpstore.merge import layers
 from mpstore.merge.plan_inputs import Flags, Floats
 from mpstore.merge.policies import paths
 from mpstore.merge.policies.norms import NORMS
@@ -82,19 +81,15 @@ def _uniform(problem: Problem) -> npt.NDArray[np.int64]:
     return by_key(problem, _share(problem, _draws(problem), group))
 
 
-def layer_of(key: str) -> str:
-    """What layer a tensor belongs to: its name up to the first number, or the whole name.
-
-    >>> layer_of("model.layers.12.mlp.up_proj.weight"), layer_of("lm_head.weight")
-    ('model.layers.12', 'lm_head.weight')
-    """
-    found = re.match(r"(?:[^.]*\.)*?\d+(?=\.|$)", key)
-    return found[0] if found else key
+def _layer(key: str) -> str:
+    """The layer a tensor belongs to; tensors outside the layers stand for themselves."""
+    found = layers.layered(key)
+    return key if found is None else f"{found.prefix}{found.index}"
 
 
 def _per_layer(problem: Problem) -> npt.NDArray[np.int64]:
     """The same share of every layer; within it, what `norms` would read first."""
-    names = [layer_of(key) for key in problem.grid.keys]
+    names = [_layer(key) for key in problem.grid.keys]
     number = {name: i for i, name in enumerate(dict.fromkeys(names))}
     layer = np.array([number[name] for name in names], np.int64)[problem.tensor]
     order = NORMS.order(problem)
