@@ -6,13 +6,13 @@ the verb of its name does, raises `mpstore.errors`, and leaves nothing half-done
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from mpstore import history, hooks, revisions
 from mpstore.api import contents, names
-from mpstore.api.values import Listing, NamedCommit
+from mpstore.api.values import Listing, MergeWords, NamedCommit
 from mpstore.events import Progress, silent
 from mpstore.history import CommitDetail, CommitInfo
 from mpstore.ids import ObjectId
@@ -23,14 +23,21 @@ from mpstore.repository import Repo
 if TYPE_CHECKING:
     from os import PathLike
 
+    from mpstore.api.merging import PlanResult, Words
+    from mpstore.api.hub import Remote
     from mpstore.api.measuring import Analyzed
     from mpstore.diff import Diff
     from mpstore.explain import Explanation
     from mpstore.export import CheckoutResult
     from mpstore.gc import GcReport
     from mpstore.ingest import AddResult
+    from mpstore.merge.engine import Replayed
+    from mpstore.merge.execute.executor import Limits
+    from mpstore.merge.results import MergeResult
     from mpstore.records.model import CommitKind
     from mpstore.remotes.endpoint import Endpoint
+    from mpstore.remotes.pull import PullPlan, PullResult
+    from mpstore.remotes.push import PushResult
 
 
 class Repository:
@@ -171,10 +178,57 @@ class Repository:
         self._hooks.run("post-checkout", {**details, **done.as_json()})
         return done
 
-    def _committed(self, verb: str, document: dict[str, Any]) -> None:
+    def _committed(self, verb: str, document: Mapping[str, Any]) -> None:
         """Run the hooks that follow a commit."""
         self._hooks.run(f"post-{verb}", document)
         self._hooks.run("post-commit", {"verb": verb, **document})
+
+    # Merging
+
+    def plan(self, *, store: bool = True, **words: Unpack[MergeWords]) -> PlanResult:
+        """What a merge would read, keep and omit. Nothing of the models is read; the plan is stored."""
+        from mpstore.api import merging
+
+        said, limits = self._said(words)
+        return merging.plan(self._repo, said, limits, store, self._progress)
+
+    def merge(
+        self, branch: str, *, message: str = "", author: str = "", **words: Unpack[MergeWords]
+    ) -> MergeResult:
+        """Merge experts into a base, reading no more than the budget, and commit the result on a branch.
+
+        Hooks: pre-merge (once the plan is made), post-merge, post-commit.
+        """
+        from mpstore.api import merging
+
+        said, limits = self._said(words)
+        return merging.merge(
+            self._repo,
+            said,
+            branch,
+            limits,
+            message=message,
+            author=author,
+            before=lambda details: self._hooks.run("pre-merge", details),
+            after=lambda details: self._committed("merge", details),
+            progress=self._progress,
+        )
+
+    def replay(
+        self, revision: str, *, threads: int | None = None, memory_bytes: int | None = None
+    ) -> Replayed:
+        """Execute a merge's plan again, and compare manifests. No branch moves."""
+        from mpstore.api import merging
+
+        limits = merging.limits_of(self._repo, threads, memory_bytes)
+        return merging.replayed(self._repo, revision, limits, self._progress)
+
+    def _said(self, words: MergeWords) -> tuple[Words, Limits]:
+        from mpstore.api import merging
+
+        said: dict[str, Any] = dict(words)
+        limits = merging.limits_of(self._repo, said.pop("threads", None), said.pop("memory_bytes", None))
+        return merging.Words(**said), limits
 
     # Names
 
@@ -299,3 +353,84 @@ class Repository:
         from mpstore.remotes.serving import make_server
 
         return make_server(self._repo, host, port, token=token, say=say)
+
+    def pull(
+        self,
+        what: str,
+        *,
+        branch: str | None = None,
+        base: str | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        message: str = "",
+        author: str = "",
+        threads: int | None = None,
+        endpoint: str | None = None,
+    ) -> PullResult:
+        """Fetch hf://ORG/NAME[@REV], or the origin of a pulled branch again. Hooks: pre-pull, post-commit."""
+        from mpstore.api import hub
+        from mpstore.remotes.hub import Hub
+
+        wanted = hub.wanted(self._repo, what, branch, include, exclude)
+        self._hooks.run("pre-pull", {"model": str(wanted.address), "branch": wanted.branch})
+        pulled = hub.pull_model(
+            self._repo,
+            Hub(endpoint),
+            wanted,
+            base=base,
+            message=message,
+            author=author,
+            threads=threads,
+            progress=self._progress,
+        )
+        if pulled.committed is not None and pulled.committed.created:
+            self._hooks.run("post-commit", pulled.as_json())
+        return pulled
+
+    def look(
+        self,
+        what: str,
+        *,
+        branch: str | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        endpoint: str | None = None,
+    ) -> PullPlan:
+        """What a pull would bring; nothing is written."""
+        from mpstore.api import hub
+        from mpstore.remotes.hub import Hub
+
+        wanted = hub.wanted(self._repo, what, branch, include, exclude)
+        return hub.look_at_model(self._repo, Hub(endpoint), wanted)
+
+    def push(
+        self,
+        revision: str,
+        target: str,
+        *,
+        private: bool = False,
+        branch: str | None = None,
+        message: str = "",
+        endpoint: str | None = None,
+    ) -> PushResult:
+        """Make hf://ORG/NAME hold exactly the files of a revision. Hook: pre-push."""
+        from mpstore.api import hub
+        from mpstore.remotes.hub import Hub
+
+        self._hooks.run("pre-push", {"revision": revision, "target": target, "branch": branch})
+        return hub.push_revision(
+            self._repo,
+            Hub(endpoint),
+            revision,
+            target,
+            private=private,
+            branch=branch,
+            message=message,
+            progress=self._progress,
+        )
+
+    def remotes(self) -> tuple[Remote, ...]:
+        """The branches that were pulled, and where from."""
+        from mpstore.api import hub
+
+        return hub.remotes(self._repo)

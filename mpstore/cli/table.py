@@ -49,6 +49,9 @@ VERBS: Final[tuple[Verb, ...]] = (
     Verb("fsck", "fsck", _CARE, "Check that nothing is missing or damaged"),
     Verb("gc", "gc", _CARE, "Remove what nothing needs"),
     Verb("hooks", "hooks", _CARE, "List the hooks and which of them are on"),
+    Verb("pull", "pull", _HUB, "Fetch a model of the Hub straight into the store"),
+    Verb("push", "push", _HUB, "Send a revision to the Hub, streamed from the store"),
+    Verb("remote", "remote", _HUB, "List the branches that were pulled, and where from"),
     Verb("serve", "serve", _HUB, "Serve the repository to the Hub's clients, read-only"),
     Verb("completion", "completion", _CARE, "Print a shell completion script"),
 )

@@ -8,8 +8,9 @@ tried again a bounded number of times; nothing is cached on disk.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BufferedIOBase
 from typing import Any, Final, TypeVar
 
 from mpstore.errors import MpError, RemoteError
@@ -104,6 +105,11 @@ class Hub:
         sent["Accept-Encoding"] = "identity"
         session: Any = self._client.get_session()
         return session.stream("GET", url, headers=sent, follow_redirects=True, timeout=60.0)
+
+    def operations(self, additions: Mapping[str, BufferedIOBase], deletions: Sequence[str]) -> list[Any]:
+        """The client's description of a commit; streams must be seekable."""
+        operations = [self._client.CommitOperationAdd(path, stream) for path, stream in additions.items()]
+        return operations + [self._client.CommitOperationDelete(path) for path in deletions]
 
     def retrying(self, act: Callable[[], T], what: str) -> T:
         """Do it, again after transient failures, and translate what remains."""

@@ -18,17 +18,19 @@ COMMIT_DIGITS = 40
 
 @dataclass(frozen=True)
 class ShelfFile:
-    """One file as the Hub lists it. `sha256` in hex; `lfs`: listed with it, as large files are."""
+    """One file as the Hub lists it. `sha256` in hex; `lfs`: listed with it, as large files are; `blob_id`:
+    git's id of it as a blob, by which the others are listed."""
 
     path: str
     size: int
     sha256: str
     lfs: bool
+    blob_id: str = ""
 
     @property
     def oid(self) -> str:
-        """40 hex digits that change with the content: what the Hub gives as git's blob id."""
-        return self.sha256[:COMMIT_DIGITS]
+        """40 hex digits that change with the content."""
+        return self.blob_id or self.sha256[:COMMIT_DIGITS]
 
     @property
     def etag(self) -> str:

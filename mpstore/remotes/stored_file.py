@@ -113,6 +113,13 @@ class StoredFile:
             pass  # a read-only repository is served all the same
         return digest.digest()
 
+    def git_blob_id(self) -> str:
+        """Git's SHA-1 of the file as a blob: how the Hub lists small files."""
+        digest = hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
+        for piece in self.read():
+            digest.update(piece)
+        return digest.hexdigest()
+
 
 class StoredStream(io.BufferedIOBase):
     """A stored file as a seekable stream, as the Hub's client takes uploads. Sequential reads are fast."""
