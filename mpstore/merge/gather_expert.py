@@ -16,6 +16,8 @@ import numpy.typing as npt
 from mpstore import blocks, dtypes, safetensors_file
 from mpstore.errors import IncompatibleError, NotFoundError
 from mpstore.ids import ID_BYTES, ObjectId, block_id
+from mpstore.merge.gather_adapter import WHY as ADAPTER
+from mpstore.merge.gather_adapter import adapter_targets, target_bytes
 from mpstore.merge.gather_base import (
     BaseModel,
     Ids,
@@ -51,7 +53,7 @@ class Expert:
 
 @dataclass
 class _Draft:
-    """Columns while they are filled tensor by tensor."""
+    """Columns while they are filled tensor by tensor; `priced`: blocks whose cost is known already."""
 
     name: str
     kind: CommitKind
@@ -65,7 +67,7 @@ class _Draft:
     whole: Flags
     sketch: npt.NDArray[np.int8]
     sketch_scale: npt.NDArray[np.float32]
-    remote: Flags
+    priced: Flags
     fallbacks: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     mixed: set[str] = field(default_factory=set)
@@ -80,14 +82,16 @@ def read_expert(
     manifest = repo.manifest(commit.manifest)
     itself = commit.manifest == base.manifest
     draft = _draft(name, commit.kind, base)
-    if not itself:
+    if commit.kind == "lora":
+        _fill_adapter(draft, repo, manifest)
+    elif not itself:
         draft.known = _statistics(repo, base, commit.manifest, commit.kind)
         records = dict(repo.tensors(manifest))
         _check_fit(draft, records, _remote_records(repo, base, manifest, network_bytes))
         for t, key in enumerate(base.grid.keys):
             if key in records:
                 _fill(draft, t, key, records[key])
-        _fill_remote(draft, repo, manifest, network_bytes)
+        _fill_remote(draft, manifest, network_bytes)
         _note_names(draft, manifest)
     foreign_bytes, rows, ids = _costs(repo, draft)
     columns = _columns(draft, commit_id, commit.manifest, foreign_bytes)
@@ -110,7 +114,7 @@ def _draft(name: str, kind: CommitKind, base: BaseModel) -> _Draft:
         whole=np.zeros(len(base.grid.keys), np.bool_),
         sketch=np.zeros((n, SKETCH_WIDTH), np.int8),
         sketch_scale=np.zeros(n, np.float32),
-        remote=np.zeros(n, np.bool_),
+        priced=np.zeros(n, np.bool_),
     )
 
 
@@ -207,13 +211,23 @@ def _header(repo: Repo, entry: FileEntry) -> safetensors_file.Header:
     return safetensors_file.parse_header(raw, entry.path)
 
 
-def _fill_remote(draft: _Draft, repo: Repo, manifest: Manifest, network_bytes: Mapping[str, int]) -> None:
+def _fill_adapter(draft: _Draft, repo: Repo, manifest: Manifest) -> None:
+    """The tensors that a LoRA adapter changes: all or nothing, the whole cost on their first block."""
+    found, records = adapter_targets(repo, manifest, draft.base.records, draft.name)
+    for t, key in enumerate(draft.base.grid.keys):
+        rows = draft.base.span(t)
+        if key in found and rows.stop > rows.start:
+            draft.candidate[rows] = draft.priced[rows] = draft.whole[t] = True
+            draft.frame_bytes[rows.start] = target_bytes(repo, found[key], records)
+    draft.fallbacks["*"] = ADAPTER
+
+
+def _fill_remote(draft: _Draft, manifest: Manifest, network_bytes: Mapping[str, int]) -> None:
     """Tensors whose content is elsewhere: all or nothing, the whole cost on their first block."""
-    del repo
     for t, key in enumerate(draft.base.grid.keys):
         rows = draft.base.span(t)
         if manifest.tensors.get(key) == b"" and rows.stop > rows.start:
-            draft.candidate[rows] = draft.remote[rows] = draft.whole[t] = True
+            draft.candidate[rows] = draft.priced[rows] = draft.whole[t] = True
             draft.frame_bytes[rows.start] = network_bytes[key]
             draft.fallbacks[key] = REMOTE
 
@@ -233,7 +247,7 @@ def _note_names(draft: _Draft, manifest: Manifest) -> None:
         draft.notes.append(
             f"{draft.name} has {count} NaN or infinite deltas in {_some(list(draft.nonfinite))}"
         )
-    if draft.known is None and draft.candidate.any() and not draft.remote.all():
+    if draft.known is None and draft.candidate.any() and not draft.priced[draft.candidate].all():
         draft.fallbacks["*"] = UNMEASURED
 
 
@@ -246,7 +260,7 @@ def _some(keys: list[str]) -> str:
 def _costs(repo: Repo, draft: _Draft) -> tuple[Integers, Integers, Ids]:
     """Fill in the frames' costs; per block what its foreign base costs, the blocks with one, and its id."""
     foreign_bytes = np.zeros(draft.base.grid.blocks, np.int64)
-    stored = np.flatnonzero(draft.candidate & ~draft.remote)
+    stored = np.flatnonzero(draft.candidate & ~draft.priced)
     places = located(repo, draft.ids[stored])
     draft.frame_bytes[stored] = places.frame_bytes
     leans, ids = foreign_bases(places, draft.base.ids[stored])
