@@ -6,28 +6,21 @@ the verb of its name does, raises `mpstore.errors`, and leaves nothing half-done
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from mpstore import history, hooks, revisions
-from mpstore.api import contents, names
-from mpstore.api.values import Listing, MergeWords, NamedCommit
-from mpstore.events import Progress, silent
-from mpstore.history import CommitDetail, CommitInfo
-from mpstore.ids import ObjectId
-from mpstore.records.config import Config
-from mpstore.records.reflog import LogEntry
-from mpstore.repository import Repo
+from mpstore import revisions
+from mpstore.api import names
+from mpstore.api.hub_side import HubSide
+from mpstore.api.looking import Looking
+from mpstore.api.values import MergeWords
 
 if TYPE_CHECKING:
     from os import PathLike
 
-    from mpstore.api.merging import PlanResult, Words
-    from mpstore.api.hub import Remote
     from mpstore.api.measuring import Analyzed
-    from mpstore.diff import Diff
-    from mpstore.explain import Explanation
+    from mpstore.api.merging import PlanResult, Words
     from mpstore.export import CheckoutResult
     from mpstore.gc import GcReport
     from mpstore.ingest import AddResult
@@ -35,74 +28,13 @@ if TYPE_CHECKING:
     from mpstore.merge.execute.executor import Limits
     from mpstore.merge.results import MergeResult
     from mpstore.records.model import CommitKind
-    from mpstore.remotes.endpoint import Endpoint
-    from mpstore.remotes.pull import PullPlan, PullResult
-    from mpstore.remotes.push import PushResult
 
 
-class Repository:
+class Repository(Looking, HubSide):
     """An opened repository. A revision is a branch, a tag, the beginning of an id, or REV~n.
 
     `progress` hears of long work and gets warnings; `say` gets what a successful hook prints.
     """
-
-    def __init__(
-        self, repo: Repo, progress: Progress = silent, say: Callable[[str], None] | None = None
-    ) -> None:
-        self._repo = repo
-        self._progress = progress
-        self._hooks = hooks.Hooks(self.mp_dir, progress, say)
-
-    # Opening
-
-    @classmethod
-    def init(
-        cls,
-        directory: str | PathLike[str] = ".",
-        *,
-        block_elements: int | None = None,
-        compression: str = "default",
-        progress: Progress = silent,
-    ) -> Repository:
-        """Create a repository in `directory`/.mp, with sample hooks. UsageError: there is one already."""
-        settings: dict[str, Any] = {"compression": compression}
-        if block_elements is not None:
-            settings["block_elements"] = block_elements
-        repo = Repo.init(directory, Config(**settings), progress)
-        hooks.install_samples(Path(repo.root))
-        return cls(repo, progress)
-
-    @classmethod
-    def open(
-        cls,
-        path: str | PathLike[str] = ".",
-        *,
-        progress: Progress = silent,
-        say: Callable[[str], None] | None = None,
-    ) -> Repository:
-        """The repository in the directory `path`, or `path` itself being one."""
-        return cls(Repo.open(path, progress), progress, say)
-
-    @classmethod
-    def discover(
-        cls,
-        start: str | PathLike[str] = ".",
-        *,
-        progress: Progress = silent,
-        say: Callable[[str], None] | None = None,
-    ) -> Repository:
-        """The repository of `start` or of the nearest directory above it."""
-        return cls(Repo.discover(start, progress), progress, say)
-
-    @property
-    def mp_dir(self) -> Path:
-        """The `.mp` directory."""
-        return Path(self._repo.root)
-
-    @property
-    def config(self) -> Config:
-        """The settings in `.mp/config`."""
-        return self._repo.config
 
     # Filling
 
@@ -178,11 +110,6 @@ class Repository:
         self._hooks.run("post-checkout", {**details, **done.as_json()})
         return done
 
-    def _committed(self, verb: str, document: Mapping[str, Any]) -> None:
-        """Run the hooks that follow a commit."""
-        self._hooks.run(f"post-{verb}", document)
-        self._hooks.run("post-commit", {"verb": verb, **document})
-
     # Merging
 
     def plan(self, *, store: bool = True, **words: Unpack[MergeWords]) -> PlanResult:
@@ -230,70 +157,6 @@ class Repository:
         limits = merging.limits_of(self._repo, said.pop("threads", None), said.pop("memory_bytes", None))
         return merging.Words(**said), limits
 
-    # Names
-
-    def branches(self) -> tuple[NamedCommit, ...]:
-        """Every branch, sorted by name."""
-        return names.listed(self._repo, "heads")
-
-    def create_branch(self, name: str, revision: str, *, force: bool = False, author: str = "") -> ObjectId:
-        """Point a branch at a revision; ConflictError when it exists elsewhere, unless `force`."""
-        return names.create(self._repo, "heads", name, revision, author, force=force)
-
-    def delete_branch(self, name: str, *, author: str = "") -> ObjectId:
-        """Delete a branch; returns the commit it was at, which its reflog keeps."""
-        return names.delete(self._repo, "heads", name, author)
-
-    def tags(self) -> tuple[NamedCommit, ...]:
-        """Every tag, sorted by name."""
-        return names.listed(self._repo, "tags")
-
-    def create_tag(self, name: str, revision: str, *, author: str = "") -> ObjectId:
-        """Name a revision for good; ConflictError when the tag exists elsewhere."""
-        return names.create(self._repo, "tags", name, revision, author)
-
-    def delete_tag(self, name: str, *, author: str = "") -> ObjectId:
-        """Delete a tag; returns the commit it was at."""
-        return names.delete(self._repo, "tags", name, author)
-
-    def reflog(self, name: str | None = None) -> tuple[LogEntry, ...]:
-        """Where a branch or tag has pointed, newest first; None: all of them."""
-        return names.reflog(self._repo, name)
-
-    # History and content
-
-    def log(self, revision: str | None = None, *, limit: int | None = None) -> tuple[CommitInfo, ...]:
-        """The commits that lead to a revision (None: to every branch and tag), children before parents."""
-        return history.log(self._repo, revision, limit)
-
-    def show(self, revision: str) -> CommitDetail:
-        """One commit, its names and files."""
-        return history.show(self._repo, revision)
-
-    def ls(self, revision: str, patterns: Sequence[str] = ()) -> Listing:
-        """Files, and tensors whose key fits one of the glob patterns (none: all)."""
-        return contents.ls(self._repo, revision, patterns)
-
-    def tensors(self, revision: str) -> contents.Tensors:
-        """The tensors of a revision as numpy arrays by key, each read when it is asked for; no checkout."""
-        return contents.Tensors(self._repo, contents.manifest_of(self._repo, revision))
-
-    def save_tensor(self, revision: str, key: str, path: str | PathLike[str]) -> None:
-        """Write one tensor as a .npy file; bfloat16 and float8 become float32, which holds them exactly."""
-        contents.save_npy(self.tensors(revision)[key], Path(path))
-
-    def diff(self, old: str | Path, new: str | Path, *, tensors: Sequence[str] = ()) -> Diff:
-        """What differs from `old` to `new`, each a revision or a directory (a Path always is one)."""
-        from mpstore.api import comparing
-
-        return comparing.diff(self._repo, old, new, tuple(tensors), self._progress)
-
-    def explain(self, revision: str, tensors: Sequence[str] = ()) -> Explanation:
-        """Which experts reached which tensor of a merge; `tensors`: globs that narrow it and add bytes."""
-        from mpstore import explain
-
-        return explain.explain(self._repo, revision, tensors)
-
     # Care
 
     def analyze(
@@ -334,103 +197,3 @@ class Repository:
         )
         self._hooks.run("post-gc", report.as_json())
         return report
-
-    def hooks(self) -> tuple[hooks.HookStatus, ...]:
-        """Every hook that a command would run, and whether it is on."""
-        return self._hooks.statuses()
-
-    # The Hub
-
-    def serve(
-        self,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        *,
-        token: str | None = None,
-        say: Callable[[str], None] | None = None,
-    ) -> Endpoint:
-        """A bound server of the Hub's protocol over this repository; its `serve_forever()` runs it."""
-        from mpstore.remotes.serving import make_server
-
-        return make_server(self._repo, host, port, token=token, say=say)
-
-    def pull(
-        self,
-        what: str,
-        *,
-        branch: str | None = None,
-        base: str | None = None,
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
-        message: str = "",
-        author: str = "",
-        threads: int | None = None,
-        endpoint: str | None = None,
-    ) -> PullResult:
-        """Fetch hf://ORG/NAME[@REV], or the origin of a pulled branch again. Hooks: pre-pull, post-commit."""
-        from mpstore.api import hub
-        from mpstore.remotes.hub import Hub
-
-        wanted = hub.wanted(self._repo, what, branch, include, exclude)
-        self._hooks.run("pre-pull", {"model": str(wanted.address), "branch": wanted.branch})
-        pulled = hub.pull_model(
-            self._repo,
-            Hub(endpoint),
-            wanted,
-            base=base,
-            message=message,
-            author=author,
-            threads=threads,
-            progress=self._progress,
-        )
-        if pulled.committed is not None and pulled.committed.created:
-            self._hooks.run("post-commit", pulled.as_json())
-        return pulled
-
-    def look(
-        self,
-        what: str,
-        *,
-        branch: str | None = None,
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
-        endpoint: str | None = None,
-    ) -> PullPlan:
-        """What a pull would bring; nothing is written."""
-        from mpstore.api import hub
-        from mpstore.remotes.hub import Hub
-
-        wanted = hub.wanted(self._repo, what, branch, include, exclude)
-        return hub.look_at_model(self._repo, Hub(endpoint), wanted)
-
-    def push(
-        self,
-        revision: str,
-        target: str,
-        *,
-        private: bool = False,
-        branch: str | None = None,
-        message: str = "",
-        endpoint: str | None = None,
-    ) -> PushResult:
-        """Make hf://ORG/NAME hold exactly the files of a revision. Hook: pre-push."""
-        from mpstore.api import hub
-        from mpstore.remotes.hub import Hub
-
-        self._hooks.run("pre-push", {"revision": revision, "target": target, "branch": branch})
-        return hub.push_revision(
-            self._repo,
-            Hub(endpoint),
-            revision,
-            target,
-            private=private,
-            branch=branch,
-            message=message,
-            progress=self._progress,
-        )
-
-    def remotes(self) -> tuple[Remote, ...]:
-        """The branches that were pulled, and where from."""
-        from mpstore.api import hub
-
-        return hub.remotes(self._repo)

@@ -52,7 +52,7 @@ def command(
     if branch is None and not dry_run:
         raise UsageError("which branch gets the merge?", hint="mp merge … --branch NAME, or --dry-run")
     repository = session.repository()
-    limits = {"threads": threads, "memory_bytes": memory_bytes(memory)}
+    limits: dict[str, Any] = {"threads": threads, "memory_bytes": memory_bytes(memory)}
     if dry_run:
         from mpstore.cli.plan import report_plan
 

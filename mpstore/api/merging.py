@@ -1,0 +1,210 @@
+"""Merges, plans and replays as the Python interface offers them.
+
+Relies on the merge room. Promises: everything that can be wrong with the words is said before anything is
+read; a plan that is asked for is stored, unless the caller says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from mpstore import revisions
+from mpstore.errors import AmbiguousError, NotFoundError, UsageError
+from mpstore.events import Progress
+from mpstore.ids import ObjectId, record_id, short
+from mpstore.merge import budget as budgets
+from mpstore.merge import curve as curves
+from mpstore.merge import engine, models, replay, results
+from mpstore.merge import recipe as recipes
+from mpstore.merge.engine import Prepared, Replayed, Request
+from mpstore.merge.execute.executor import Limits
+from mpstore.pipeline import thread_count
+from mpstore.records.encoding import encode
+from mpstore.records.model import Plan
+from mpstore.repository import Repo
+
+Model = str | tuple[str, Mapping[str, Any]]
+CURVE_POINTS = 21
+
+
+@dataclass(frozen=True)
+class Words:
+    """What to merge, as it was said: a recipe, or base, experts and operator; or the id of a stored plan."""
+
+    recipe: str | PathLike[str] | None = None
+    base: str | None = None
+    experts: Sequence[Model] = ()
+    operator: str | None = None
+    parameters: Sequence[str] | Mapping[str, Any] = ()
+    out_dtype: str | None = None
+    budget: int | str | None = None
+    max_error: float | str | None = None
+    seed: int | None = None
+    policy: str | None = None
+    plan: str | None = None
+    directory: Path | None = None
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """The bound at one budget; inf while something that nobody measured is left out."""
+
+    budget_bytes: int
+    planned_bytes: int
+    bound: float
+    relative_bound: float
+    expected_error: float
+    exact: bool
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """A plan and its id. `curve` and the experts' raw_bytes are known only when it was made just now."""
+
+    id: ObjectId
+    plan: Plan
+    curve: tuple[CurvePoint, ...] = ()
+    raw_bytes: tuple[int, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The keys of `mp plan --json`."""
+        document = results.plan_json(self.plan, self.id)
+        for expert, raw_bytes in zip(document["experts"], self.raw_bytes, strict=False):
+            expert["raw_bytes"] = raw_bytes
+        return {**document, "curve": [vars(point) for point in self.curve]}
+
+
+def plan(repo: Repo, words: Words, limits: Limits, store: bool, progress: Progress) -> PlanResult:
+    """Decide what a merge would read; or look a stored plan up."""
+    if words.plan is not None:
+        plan_id = find_plan(repo, words.plan)
+        return PlanResult(plan_id, repo.plan(plan_id))
+    with _models(repo, words, limits, progress) as known:
+        prepared = engine.prepare(repo, _request(words, limits), known, progress)
+    plan_id = engine.store_plan(repo, prepared.plan) if store else record_id(Plan.KIND, encode(prepared.plan))
+    raw_bytes = tuple(expert.raw_bytes for expert in prepared.inputs.experts)
+    return PlanResult(plan_id, prepared.plan, _curve(prepared), raw_bytes)
+
+
+def merge(
+    repo: Repo,
+    words: Words,
+    branch: str,
+    limits: Limits,
+    *,
+    message: str,
+    author: str,
+    before: engine.Hook,
+    after: engine.Hook,
+    progress: Progress,
+) -> results.MergeResult:
+    """Plan (or look the plan up), execute, commit."""
+    repo.refs.check_name(f"heads/{branch}")
+    with _models(repo, words, limits, progress) as known:
+        if words.plan is not None:
+            decided = repo.plan(find_plan(repo, words.plan))
+        else:
+            decided = engine.prepare(repo, _request(words, limits), known, progress).plan
+        return engine.merge(
+            repo,
+            decided,
+            branch,
+            message=message,
+            author=author,
+            limits=limits,
+            progress=progress,
+            before=before,
+            after=after,
+        )
+
+
+def replayed(repo: Repo, revision: str, limits: Limits, progress: Progress) -> Replayed:
+    """Execute a merge's plan again and compare."""
+    return replay.replay(repo, revisions.resolve(repo, revision), limits=limits, progress=progress)
+
+
+def limits_of(repo: Repo, threads: int | None, memory_bytes: int | None) -> Limits:
+    """How much of the machine a merge may use: as asked, as configured, or what is there."""
+    count = thread_count(threads, repo.config.threads)
+    return Limits(threads=count, memory_bytes=memory_bytes or repo.config.memory_bytes)
+
+
+def find_plan(repo: Repo, prefix: str) -> ObjectId:
+    """The plan whose id begins with `prefix`; or the plan of a merge commit."""
+    hexadecimal = len(prefix) >= revisions.MIN_PREFIX_DIGITS and set(prefix.lower()) <= set(
+        "0123456789abcdef"
+    )
+    found = repo.objects.with_prefix(prefix, Plan.KIND) if hexadecimal else []
+    if not found and hexadecimal and repo.objects.refresh():
+        found = repo.objects.with_prefix(prefix, Plan.KIND)
+    if len(found) > 1:
+        raise AmbiguousError(f"{prefix} fits {len(found)} plans: {', '.join(map(short, found))}")
+    if not found:
+        raise NotFoundError(f"no stored plan {prefix!r}", hint="mp plan … stores one and prints its id")
+    return found[0]
+
+
+def _request(words: Words, limits: Limits) -> Request:
+    error = words.max_error
+    return Request(
+        recipe=_recipe(words),
+        budget=None if words.budget is None else str(words.budget),
+        max_error=budgets.parse_max_error(error) if isinstance(error, str) else error,
+        seed=words.seed or 0,
+        policy=words.policy or "",
+        memory_bytes=limits.memory_bytes,
+    )
+
+
+def _recipe(words: Words) -> recipes.Recipe:
+    if words.recipe is not None:
+        return recipes.from_yaml(_recipe_text(words.recipe))
+    if words.operator is None:
+        raise UsageError("no operator", hint="name one with --op, or give a recipe")
+    if not words.experts:
+        raise UsageError("no expert", hint="name some with --expert, or give a recipe")
+    return recipes.from_flags(
+        words.base, words.experts, words.operator, words.parameters, out_dtype=words.out_dtype
+    )
+
+
+def _recipe_text(recipe: str | PathLike[str]) -> str:
+    """A recipe's text: of the file, or as it is where it has more than one line."""
+    if isinstance(recipe, str) and "\n" in recipe:
+        return recipe
+    try:
+        return Path(recipe).read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError):
+        raise NotFoundError(f"no recipe {recipe}", hint="name a YAML file, or say it with flags") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{recipe} is not UTF-8 text") from None
+
+
+def _models(repo: Repo, words: Words, limits: Limits, progress: Progress) -> models.Models:
+    return models.Models(repo, directory=words.directory, threads=limits.threads, progress=progress)
+
+
+def _curve(prepared: Prepared) -> tuple[CurvePoint, ...]:
+    """The bound over budgets, up to the first that reads everything."""
+    found = curves.curve(prepared.planned, CURVE_POINTS)
+    everything = int(prepared.planned.ordering.cost.sum())
+    points = []
+    for number, budget_bytes in enumerate(found.budget_bytes.tolist()):
+        exact = int(found.cost_bytes[number]) == everything
+        points.append(
+            CurvePoint(
+                budget_bytes=budget_bytes,
+                planned_bytes=int(found.cost_bytes[number]),
+                bound=float(found.bound[number]),
+                relative_bound=float(found.relative_bound[number]),
+                expected_error=float(found.expected_error[number]),
+                exact=exact,
+            )
+        )
+        if exact:
+            break
+    return tuple(points)
