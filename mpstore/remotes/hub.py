@@ -18,6 +18,8 @@ from mpstore.remotes.address import Address
 
 T = TypeVar("T")
 TRIES: Final = 5
+PATIENCE_SECONDS = 1.0
+"""Wait before the second try, doubled with each; a server's Retry-After goes before."""
 _LONGEST_WAIT_SECONDS: Final = 60.0
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -55,13 +57,10 @@ class Transient(Exception):
 class Hub:
     """The Hub at `endpoint` (None: the client's own, HF_ENDPOINT), with the client's token handling."""
 
-    def __init__(
-        self, endpoint: str | None = None, token: str | None = None, patience_seconds: float = 1.0
-    ) -> None:
+    def __init__(self, endpoint: str | None = None, token: str | None = None) -> None:
         import huggingface_hub
 
         self._client: Any = huggingface_hub
-        self.patience_seconds = patience_seconds
         self.api = huggingface_hub.HfApi(endpoint=endpoint, token=token, library_name="mpstore")
 
     @property
@@ -127,7 +126,7 @@ class Hub:
 
     def wait(self, attempt: int, why: Transient) -> None:
         asked = why.wait_seconds
-        seconds = self.patience_seconds * 2**attempt if asked is None else asked
+        seconds = PATIENCE_SECONDS * 2**attempt if asked is None else asked
         time.sleep(min(seconds, _LONGEST_WAIT_SECONDS))
 
     def transient(self, error: BaseException) -> Transient | None:

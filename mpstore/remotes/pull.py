@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -36,6 +36,7 @@ from mpstore.remotes.hub import Hub, HubFile, HubModel
 from mpstore.remotes.network import Traffic
 from mpstore.remotes.origin import Origin, origin_of
 from mpstore.remotes.resuming import ResumingStream, fetch_header
+from mpstore.remotes.stored_file import StoredFile
 from mpstore.repository import Repo
 from mpstore.safetensors_file import Header
 
@@ -134,9 +135,9 @@ def look(
         and (origin.include, origin.exclude) == filters
         and not origin.partial
     )
-    known = _known_files(repo, tip)
-    lacking = tuple(file for file in wanted if not _is_known(file, known))
-    return PullPlan(branch, model, tuple(wanted), () if current else lacking, current)
+    known = _Known(repo, tip)
+    lacking = () if current else tuple(file for file in wanted if known.find(file) is None)
+    return PullPlan(branch, model, tuple(wanted), lacking, current)
 
 
 def pull(
@@ -190,21 +191,29 @@ def pull(
     )
 
 
-def _known_files(repo: Repo, tip: ObjectId | None) -> Mapping[str, FileEntry]:
-    """The complete files of the branch's tip by path."""
-    if tip is None or not repo.objects.contains(tip):
-        return {}
-    manifest: Manifest = repo.manifest(repo.commit(tip).manifest)
-    return {
-        entry.path: entry
-        for entry in manifest.files
-        if entry.sha256 and all(manifest.tensors[key] for key in entry.tensors)
-    }
+class _Known:
+    """The complete files of a branch's tip, and whether one is what the Hub lists."""
 
+    def __init__(self, repo: Repo, tip: ObjectId | None) -> None:
+        self._repo = repo
+        self._manifest: Manifest | None = None
+        if tip is not None and repo.objects.contains(tip):
+            self._manifest = repo.manifest(repo.commit(tip).manifest)
 
-def _is_known(file: HubFile, known: Mapping[str, FileEntry]) -> bool:
-    entry = known.get(file.path)
-    return entry is not None and file.sha256 is not None and entry.sha256 == file.sha256
+    def find(self, file: HubFile) -> FileEntry | None:
+        """The stored file of that path and content."""
+        manifest = self._manifest
+        if manifest is None:
+            return None
+        entry = next((one for one in manifest.files if one.path == file.path), None)
+        if entry is None or entry.size != file.size or not entry.sha256:
+            return None
+        if not all(manifest.tensors[key] for key in entry.tensors):
+            return None
+        if file.sha256 is not None:
+            return entry if entry.sha256 == file.sha256 else None
+        same = StoredFile(self._repo, manifest, entry).git_blob_id() == file.blob_id
+        return entry if same else None
 
 
 class _Fetch:
@@ -216,7 +225,8 @@ class _Fetch:
         self._plan = plan
         self._model = plan.model
         self._tip = tip
-        self._known = _known_files(repo, tip)
+        self._known = _Known(repo, tip)
+        self._lacking = set(plan.lacking)
         self._traffic = traffic
         self._headers: dict[str, Header] = {}
         self.resumed_bytes = 0
@@ -225,9 +235,8 @@ class _Fetch:
         """Every safetensors header, checked, before any weights."""
         for file in self._plan.files:
             if file.path.endswith(SUFFIX):
-                known = b""
-                if _is_known(file, self._known):
-                    known = header_bytes(self._repo, self._known[file.path])
+                stored = None if file in self._lacking else self._known.find(file)
+                known = b"" if stored is None else header_bytes(self._repo, stored)
                 self._headers[file.path] = fetch_header(self._hub, self._model, file, self._traffic, known)
 
     def base(self, branch: str) -> FoundBase | None:
@@ -282,7 +291,7 @@ class _Fetch:
 
     def _file(self, writer: CheckpointWriter, file: HubFile) -> None:
         header = self._headers.get(file.path)
-        if self._tip is not None and _is_known(file, self._known):
+        if self._tip is not None and file not in self._lacking:
             names = () if header is None else [tensor.name for tensor in header.tensors]
             if writer.adopt(self._tip, file.path, names) is not None:
                 return

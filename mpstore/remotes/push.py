@@ -115,10 +115,7 @@ def _commit(
     hub: Hub, target: Address, before: HubModel, additions: dict[str, StoredFile], gone: list[str], text: str
 ) -> tuple[str, str]:
     """One commit on top of `before`; not retried: a lost answer may be of a commit that was made."""
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
-    operations: list[Any] = [CommitOperationAdd(path, StoredStream(file)) for path, file in additions.items()]
-    operations += [CommitOperationDelete(path) for path in gone]
+    operations = hub.operations({path: StoredStream(file) for path, file in additions.items()}, gone)
     title, _, description = text.partition("\n")
     try:
         made = hub.api.create_commit(

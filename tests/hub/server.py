@@ -97,7 +97,9 @@ class MemoryShelf:
             found = self._snapshots.get((repo_id, commit))
             if found is None:
                 files = self.models[repo_id].commits[commit]
-                shown = tuple(listed(self.listed_paths.get(path, path), files[path]) for path in sorted(files))
+                shown = tuple(
+                    listed(self.listed_paths.get(path, path), files[path]) for path in sorted(files)
+                )
                 found = self._snapshots[repo_id, commit] = Snapshot(repo_id, commit, shown)
             return found
 

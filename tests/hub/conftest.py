@@ -1,0 +1,50 @@
+"""A Hub on loopback, a family on it, and a repository beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from families import base_tensors, fine_tuned, write_checkpoint
+
+import mpstore.remotes.hub
+from hub.server import Files, TestHub
+from mpstore.api import Repository
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits between tries are real, but short."""
+    monkeypatch.setattr(mpstore.remotes.hub, "PATIENCE_SECONDS", 0.001)
+
+
+@pytest.fixture
+def hub() -> Iterator[TestHub]:
+    with TestHub() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def family(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Directories of a base and two experts."""
+    root = tmp_path_factory.mktemp("family")
+    base = base_tensors()
+    return {
+        "base": write_checkpoint(root / "base", base),
+        "math": write_checkpoint(root / "math", fine_tuned(base, 1)),
+        "code": write_checkpoint(root / "code", fine_tuned(base, 2)),
+    }
+
+
+def files_of(directory: Path) -> Files:
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return Repository.init(tmp_path / "repository", block_elements=512)
