@@ -1,6 +1,6 @@
 """A LoRA adapter as columns: which of the base's tensors it changes, and what reading its pairs costs.
 
-Relies on repository and adapters. Promises: of the adapter's content its configuration alone is read; a tensor
+Relies on repository and adapters. Promises: only the configuration is read of the content; a tensor
 is taken whole or not at all, its cost being its A's and B's frames.
 """
 
