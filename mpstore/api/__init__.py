@@ -11,7 +11,7 @@ from mpstore.api.values import Listing, NamedCommit, TensorInfo
 from mpstore.diff import Diff, FileDiff, TensorDiff, TensorShape
 from mpstore.explain import ExpertReach, Explanation, Reach, TensorReach
 from mpstore.gc import GcReport
-from mpstore.history import CommitDetail, CommitInfo
+from mpstore.history import CommitDetail, CommitInfo, PlanSummary
 from mpstore.records.model import CommitKind
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "GcReport",
     "Listing",
     "NamedCommit",
+    "PlanSummary",
     "Reach",
     "Repository",
     "TensorDiff",

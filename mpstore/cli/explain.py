@@ -9,7 +9,7 @@ import click
 
 from mpstore.cli import merge_report, tables
 from mpstore.cli.options import verb
-from mpstore.cli.quantities import figure, plural, size
+from mpstore.cli.quantities import plural, size
 from mpstore.cli.session import Session
 
 if TYPE_CHECKING:
@@ -79,11 +79,11 @@ def _document(found: Explanation) -> dict[str, Any]:
 
 def _head(found: Explanation) -> Iterator[str]:
     plan = found.plan
-    params = "".join(f" {key}={value}" for key, value in found.params.items())
     yield (
-        f"merge {found.commit.hex()[:10]}: {plan.operator}{params} onto {plan.base_model}, "
+        f"merge {found.commit.hex()[:10]}: {plan.operator} onto {plan.base_model}, "
         f"plan {plan.id.hex()[:10]} by {plan.policy}"
     )
+    yield f"with {merge_report.settings(found.params)}"
     yield merge_report.reading(vars(plan), plan.planned_bytes, "planned to read")
     yield merge_report.exactness(vars(plan))
     yield (
@@ -95,14 +95,14 @@ def _head(found: Explanation) -> Iterator[str]:
     rows = [
         (
             expert.model,
-            plural(expert.tensors, "tensor"),
-            plural(expert.realized_blocks, "block"),
+            f"{expert.tensors:,}",
+            f"{expert.realized_blocks:,}",
             size(expert.planned_bytes),
-            " ".join(f"{key}={value}" for key, value in expert.params.items()),
+            merge_report.settings(expert.params),
         )
         for expert in found.experts
     ]
-    yield from tables.aligned(rows, "lrrrl", ("EXPERT", "REACHED", "READ", "AT MOST", "PARAMETERS"))
+    yield from tables.aligned(rows, "lrrrl", ("EXPERT", "TENSORS", "BLOCKS", "READ", "PARAMETERS"))
 
 
 def _table(found: Explanation) -> Iterator[str]:
@@ -113,15 +113,16 @@ def _table(found: Explanation) -> Iterator[str]:
     ]
     yield from tables.aligned(rows, "lr" + "r" * len(models), ("TENSOR", "CHANGED", *models))
     yield ""
-    yield "of each expert: blocks read; '=' its blocks equal the base's; '-n' blocks left out"
+    yield "of each expert: blocks read of those that differ from the base's; '=' none differs, '.' not known"
 
 
 def _part(reach: Reach) -> str:
-    """ "12", "12 -3", "=", "." in a table."""
+    """ "12/15", "=", "." in a table."""
     if not reach.realized_blocks and not reach.omitted_blocks:
         return "=" if reach.equal_blocks else "."
-    left_out = f" -{reach.omitted_blocks}" if reach.omitted_blocks else ""
-    return f"{reach.realized_blocks}{left_out}"
+    if reach.omitted_blocks is None:
+        return str(reach.realized_blocks)
+    return f"{reach.realized_blocks}/{reach.realized_blocks + reach.omitted_blocks}"
 
 
 def _in_full(found: Explanation) -> Iterator[str]:
@@ -147,8 +148,6 @@ def _tensor(found: Explanation, tensor: TensorReach) -> Iterator[str]:
             words.append(f"threshold {reach.threshold}")
         if reach.fallback:
             words.append(f"whole: {reach.fallback}")
-        words += [
-            f"{key}={figure(value) if isinstance(value, float) else value}"
-            for key, value in reach.params.items()
-        ]
+        if reach.params:
+            words.append(merge_report.settings(reach.params))
         yield f"  {expert.model}: {', '.join(words)}"

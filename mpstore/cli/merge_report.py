@@ -5,6 +5,7 @@ Relies on quantities and tables. Promises: every figure stands in the JSON docum
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -26,13 +27,25 @@ def exactness(value: Mapping[str, Any]) -> str:
     """The bound, or that nothing is lost."""
     if value["exact"]:
         return "exact: the same as a merge that reads everything"
-    kind = {"certificate": "guaranteed", "estimate": "estimated, not guaranteed"}[value["bound_kind"]]
     relative = value.get("relative_bound")
-    share_of_base = f", {figure(relative)} of the base's norm" if relative is not None else ""
+    share_of_base = "" if relative is None else f", {figure(relative)} of the base's norm"
+    how_sure = {"certificate": "error at most", "estimate": "error about"}[value["bound_kind"]]
+    why = "" if value["bound_kind"] == "certificate" else f" (no guarantee: {value['operator']} has none)"
     return (
-        f"{plural(value['omitted_blocks'], 'block')} left out; error at most {figure(value['bound'])}"
-        f"{share_of_base} ({kind})"
+        f"{plural(value['omitted_blocks'], 'block')} left out; {how_sure} {figure(value['bound'])}"
+        f"{share_of_base}{why}"
     )
+
+
+def settings(params: Mapping[str, Any]) -> str:
+    """ "density=0.2 normalize=true weight=1", as they would be typed."""
+    return " ".join(f"{key}={_typed(value)}" for key, value in params.items())
+
+
+def _typed(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def curve(points: list[Mapping[str, Any]], full_raw_bytes: int) -> Iterator[str]:
@@ -41,10 +54,11 @@ def curve(points: list[Mapping[str, Any]], full_raw_bytes: int) -> Iterator[str]
         (
             size(point["budget_bytes"]),
             share(point["budget_bytes"], full_raw_bytes),
-            "0" if point["bound"] == 0 else figure(point["bound"]),
+            figure(point["bound"]),
             figure(point["relative_bound"]),
-            "exact" if point["exact"] else plural(point["omitted_blocks"], "block") + " left out",
+            "" if math.isnan(point["expected_error"]) else figure(point["expected_error"]),
+            "exact" if point["exact"] else "",
         )
         for point in points
     ]
-    yield from tables.aligned(rows, "rrrrl", ("BUDGET", "OF RAW", "BOUND", "RELATIVE", ""))
+    yield from tables.aligned(rows, "rrrrrl", ("BUDGET", "OF RAW", "BOUND", "RELATIVE", "EXPECTED", ""))

@@ -64,7 +64,7 @@ def report_plan(session: Session, value: dict[str, Any]) -> None:
                     expert["commit"][:10],
                     size(expert["planned_bytes"]),
                     share(expert["planned_bytes"], expert["raw_bytes"]) if "raw_bytes" in expert else "",
-                    " ".join(f"{key}={setting}" for key, setting in expert["params"].items()),
+                    merge_report.settings(expert["params"]),
                 )
                 for expert in value["experts"]
             ],

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mpstore.cli import commits, tables
+from mpstore.cli import commits, merge_report, tables
 from mpstore.cli.options import verb
 from mpstore.cli.quantities import plural, size
 from mpstore.cli.session import Session
+
+if TYPE_CHECKING:
+    from mpstore.api import PlanSummary
 
 
 @verb("show")
@@ -22,6 +25,7 @@ def command(session: Session, revision: str) -> None:
             {"path": file.path, "kind": file.kind, "raw_bytes": file.size, "sha256": file.sha256}
             for file in shown.files
         ],
+        "lacking_tensors": shown.lacking,
         "tensors": shown.tensors,
         "blocks": shown.blocks,
         "raw_bytes": shown.raw_bytes,
@@ -36,21 +40,25 @@ def command(session: Session, revision: str) -> None:
             "lrl",
         ),
     ]
+    if shown.lacking:
+        lines.append(f"{plural(shown.lacking, 'tensor')} never fetched: mp pull completes it")
     how = shown.info.commit.how
-    figures = how.get("figures")
-    if figures:
-        lines += [
-            "",
-            "figures of the merge:",
-            *(f"  {key}: {_said(figures[key])}" for key in sorted(figures)),
-        ]
+    if shown.plan is not None:
+        lines += ["", *_plan_lines(shown.plan)]
     if how.get("recipe"):
         lines += ["", "recipe:", *(f"  {line}" for line in str(how["recipe"]).splitlines())]
     session.answer(value, lines)
 
 
-def _said(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+def _plan_lines(plan: PlanSummary) -> list[str]:
+    """What a merge's plan allowed and gave up."""
+    experts = ", ".join(f"{expert.model} {size(expert.planned_bytes)}" for expert in plan.experts)
+    return [
+        f"plan {plan.id.hex()[:10]}: {plan.operator} onto {plan.base_model}, by {plan.policy}",
+        f"  {merge_report.reading(vars(plan), plan.planned_bytes, 'planned to read')}",
+        f"  of them {experts}",
+        f"  {merge_report.exactness(vars(plan))}",
+    ]
 
 
 def _sha256(digest: bytes) -> str:
