@@ -30,7 +30,7 @@ def cosines(problem: Problem) -> Floats:
     for t in range(tensors):
         rows = slice(int(problem.grid.offsets[t]), int(problem.grid.offsets[t + 1]))
         vectors, sizes = _vectors(problem, rows)
-        flat = vectors.reshape(experts, -1)
+        flat = vectors.reshape(experts, vectors.shape[1] * vectors.shape[2])  # -1 fails on no experts
         top[t], bottom[t] = flat @ flat.T, sizes @ sizes.T
         there = (sizes > 0).astype(np.float64)
         blocks[t] = there @ there.T
