@@ -26,18 +26,10 @@ from mpstore.reachability import Marker, Roots, logged_names, mark_statistics, r
 from mpstore.repository import Repo
 from mpstore.store import packindex
 from mpstore.store.packindex import IndexTable
-from mpstore.store.packset import (
-    INDEX_SUFFIX,
-    Layout,
-    index_path,
-    pack_ids,
-    pack_path,
-    restore_objects,
-    restore_packs,
-    trash_directories,
-)
+from mpstore.store.packset import pack_ids, pack_path
 from mpstore.store.repack import repack
 from mpstore.store.sessions import SessionInfo, sweep_sessions
+from mpstore.store.trash import empty, put_aside, restore_objects, restore_packs
 
 KEEP_REFLOG_NS: Final = 30 * 24 * 3600 * 10**9
 _DEAD_SHARE: Final = 0.25  # a pack with more dead bytes than this is rewritten
@@ -301,10 +293,10 @@ def _remove_packs(repo: Repo, marker: Marker, victims: Sequence[ObjectId], cutof
     layout = repo.objects.layout
     trash = files.staging_name(layout.trash)
     try:
-        _put_aside(layout, trash, victims)
+        put_aside(layout, trash, victims)
         _bring_back_needed(repo, marker, cutoff_ns)
         _make_refs_durable(repo)
-        _empty(trash)
+        empty(trash)
     except BaseException:
         with contextlib.suppress(MpError):  # else reads and the next gc do it
             restore_packs(layout, pack_ids(trash))
@@ -331,20 +323,6 @@ def _forget_statistics(repo: Repo, names: Sequence[str]) -> None:
                 repo.refs.move(name, ref.value, None, "gc: a manifest is gone", "")
         except (ConflictError, DamagedError):
             continue
-
-
-def _put_aside(layout: Layout, trash: str, victims: Sequence[ObjectId]) -> None:
-    """Move packs to a trash directory of our own, and there too what an earlier gc left behind."""
-    files.make_directories(trash)
-    for pack_id in victims:
-        if files.rename(pack_path(layout.packs, pack_id), pack_path(trash, pack_id)):
-            files.rename(index_path(layout.packs, pack_id), index_path(trash, pack_id))
-    for directory in trash_directories(layout):
-        owner = processes.parse(os.path.basename(directory))
-        if directory != trash and (owner is None or processes.provably_dead(owner)):
-            for name in os.listdir(directory):
-                files.rename(os.path.join(directory, name), os.path.join(trash, name))
-            files.remove_directory(directory)
 
 
 def _bring_back_needed(repo: Repo, marker: Marker, cutoff_ns: int) -> None:
@@ -375,17 +353,6 @@ def _make_refs_durable(repo: Repo) -> None:
         for directory, _, _ in os.walk(os.path.join(repo.root, tree)):
             files.fsync_directory(directory)
     files.fsync_directory(repo.objects.layout.packs)
-
-
-def _empty(trash: str) -> None:
-    """Remove what lies in our own trash, packs before their indexes."""
-    for pack_id in sorted(pack_ids(trash)):
-        files.remove(pack_path(trash, pack_id))
-        files.remove(index_path(trash, pack_id))
-    for name in os.listdir(trash):
-        if name.endswith(INDEX_SUFFIX):
-            files.remove(os.path.join(trash, name))
-    files.remove_directory(trash)
 
 
 def _sweep_temporary(directory: str) -> int:

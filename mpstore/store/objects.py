@@ -23,7 +23,8 @@ from mpstore.store.frame import Frame, codec_form, object_id, record_kind
 from mpstore.store.locations import Locations, Place
 from mpstore.store.pack import PackFile, ReadMeter, coalesced
 from mpstore.store.packindex import as_ids
-from mpstore.store.packset import Layout, PackSet, pack_path, restore_objects
+from mpstore.store.packset import Layout, PackSet, pack_path
+from mpstore.store.trash import restore_objects
 from mpstore.store.writer import ObjectWriter, WriterOptions
 
 PACK_BYTES: Final = 256 << 20

@@ -288,20 +288,12 @@ def coalesced(places: Sequence[tuple[int, int]], limit_bytes: int = 8 << 20) -> 
             start = i
 
 
-def verify_content(pack: PackFile, pack_id: ObjectId) -> bool:
-    """Whether the file's bytes hash to its name."""
-    hasher = blake3()
-    size = pack.size
-    for offset in range(0, size, 8 << 20):
-        hasher.update(pack.read(offset, min(8 << 20, size - offset), "verify", None))
-    return bool(hasher.digest() == pack_id)
-
-
-def read_entries(pack: PackFile, found: Sequence[Entry], purpose: str, meter: ReadMeter) -> Iterator[Frame]:
-    """The frames at `found` (in offset order), neighbours in one read."""
-    places = [(entry.offset, entry.header.frame_bytes) for entry in found]
-    for i, j in coalesced(places):
-        start = places[i][0]
-        data = pack.read(start, places[j - 1][0] + places[j - 1][1] - start, purpose, meter)
-        for offset, length in places[i:j]:
-            yield pack.frame(data[offset - start : offset - start + length], offset, purpose)
+def read_group(pack: PackFile, group: Sequence[Entry]) -> tuple[memoryview, list[Frame]]:
+    """Frames that lie side by side in one read: their bytes together, and each of them."""
+    start = group[0].offset
+    data = pack.read(start, group[-1].offset + group[-1].header.frame_bytes - start, "verify", None)
+    frames = []
+    for entry in group:
+        place = entry.offset - start
+        frames.append(pack.frame(data[place : place + entry.header.frame_bytes], entry.offset, "verify"))
+    return data, frames

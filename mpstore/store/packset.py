@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -317,37 +317,3 @@ def _tiers(tables: Sequence[IndexTable]) -> list[list[IndexTable]]:
             rows, members = rows + larger_rows, larger + members
         groups.append((rows, members))
     return [members for _, members in groups]
-
-
-def trash_directories(layout: Layout) -> list[str]:
-    """Where packs are put aside: one directory for each gc that is at work, or died."""
-    with contextlib.suppress(FileNotFoundError):
-        return sorted(entry.path for entry in os.scandir(layout.trash) if entry.is_dir())
-    return []
-
-
-def restore_packs(layout: Layout, wanted: Iterable[ObjectId]) -> int:
-    """Move packs back from the trash; how many came. One that is not there any more is let go."""
-    count = 0
-    for directory in trash_directories(layout):
-        for pack_id in sorted(pack_ids(directory) & set(wanted)):
-            if files.rename(pack_path(directory, pack_id), pack_path(layout.packs, pack_id)):
-                count += 1
-                files.rename(index_path(directory, pack_id), index_path(layout.packs, pack_id))
-    if count:  # the old names need not be durably gone: a name too many does no harm
-        files.fsync_directory(layout.packs)
-    return count
-
-
-def restore_objects(layout: Layout, ids: Ids, warn: Warn) -> int:
-    """Move back from the trash the packs that hold any of the ids (a gc is at work, or died); how many."""
-    wanted: set[ObjectId] = set()
-    for directory in trash_directories(layout):
-        aside = PackSet(layout, warn, directory)
-        wanted |= {aside.ids[int(number)] for n in aside.tables() for number in _holding(n, ids)}
-    return restore_packs(layout, wanted)
-
-
-def _holding(numbered: Numbered, ids: Ids) -> npt.NDArray[np.int32]:
-    rows = numbered.table.search(ids)
-    return numbered.numbers[numbered.table.pack[rows[rows >= 0]]]

@@ -26,8 +26,9 @@ from mpstore.store import packindex
 from mpstore.store.frame import NO_BASE, FrameHeader
 from mpstore.store.pack import BLOCKS, RECORDS, PackWriter
 from mpstore.store.packindex import PackInfo
-from mpstore.store.packset import index_path, pack_path, restore_packs
+from mpstore.store.packset import index_path, pack_path
 from mpstore.store.sessions import Session
+from mpstore.store.trash import restore_packs
 
 if TYPE_CHECKING:
     from mpstore.store.objects import ObjectStore
@@ -286,6 +287,17 @@ class ObjectWriter:
                 claim.header, claim.segments = header, segments
                 claim.done.set()
                 self._write(BLOCKS if header.kind is None else RECORDS, claim)
+
+    def store_anew(self, own_id: ObjectId, raw: Any, form: int) -> None:
+        """Encode and store an object although a copy, which may be damaged, is there; `form` as in frames.
+
+        DamagedError: `raw` is not what the id stands for.
+        """
+        if frames.object_id(form, raw) != own_id:
+            raise DamagedError(f"object {short(own_id)}: a copy of it is not the same")
+        header, segments = frames.encode(own_id, raw, form, None, self._options.level)
+        _check(header, segments, as_bytes(raw), None)
+        self.copy(header, segments)
 
     # Packs
 

@@ -1,0 +1,108 @@
+"""Mending: refs from their logs, indexes from packs, objects from other copies, packs by salvage.
+
+Relies on checks, sources and store. Promises: a repair never makes it worse: nothing is thrown away (damaged
+packs go to objects/quarantine/), and what replaces something is durable before that moves.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+from mpstore import files
+from mpstore.errors import DamagedError, StorageError
+from mpstore.fsck.checks import Damage, read_pack
+from mpstore.fsck.sources import Source
+from mpstore.ids import ObjectId, short
+from mpstore.repository import Repo
+from mpstore.store import packindex
+from mpstore.store.frame import record_kind
+from mpstore.store.pack import PackFile, read_group
+from mpstore.store.packset import CACHE_NAME, index_path, pack_path
+
+
+def mend_names(repo: Repo) -> list[str]:
+    """Rewrite refs from their logs and the other way round."""
+    done = []
+    for name in repo.refs.names("", deleted=True):
+        try:
+            done += repo.refs.repair(name)
+        except DamagedError:
+            continue  # neither half can be read: it stays reported
+    return done
+
+
+def mend_indexes(repo: Repo, damage: Iterable[Damage]) -> list[str]:
+    """Write missing and damaged indexes anew from their packs, and remove those whose pack is gone."""
+    directory = repo.objects.layout.packs
+    done = []
+    for one in damage:
+        if one.what != "index":
+            continue
+        pack_id = bytes.fromhex(one.name)
+        path = index_path(directory, pack_id)
+        if not os.path.exists(pack_path(directory, pack_id)):
+            files.remove(path)
+            done.append(f"index {one.name}: removed, its pack is gone")
+            continue
+        table = repo.objects.packs.rebuild(pack_id)
+        files.write_whole(path, packindex.to_bytes(table), repo.objects.layout.tmp)
+        done.append(f"index {one.name}: rebuilt from its pack, {table.rows} objects")
+    cache = os.path.join(repo.objects.layout.cache, CACHE_NAME)
+    try:
+        packindex.verify(cache)
+    except FileNotFoundError:
+        pass
+    except (DamagedError, StorageError):
+        files.remove(cache)
+        done.append("the cache of indexes: removed, it was damaged")
+    return done
+
+
+def refill(repo: Repo, lost: set[ObjectId], sources: Sequence[Source]) -> list[str]:
+    """Take lost objects from other copies."""
+    done: list[str] = []
+    missing = set(lost)
+    with repo.objects.writer("fsck") as writer:
+        for source in sources:
+            for own_id, form, raw in source.find(missing):
+                if own_id in missing:
+                    writer.store_anew(own_id, raw, form)
+                    missing.discard(own_id)
+                    kind = record_kind(form) or "block"
+                    done.append(f"{kind} {short(own_id)}: taken from another copy")
+        writer.finish()
+    return done
+
+
+def salvage(repo: Repo, suspects: Iterable[ObjectId]) -> list[str]:
+    """Read suspected packs whole; of those that are damaged copy what is good into new packs, then put them
+    aside. Deltas whose base cannot be read are copied unproved: the base may come back."""
+    reads = {pack_id: read_pack(repo.objects, pack_id) for pack_id in sorted(suspects)}
+    damaged = {pack_id: read for pack_id, read in reads.items() if read.problems or read.bad_ids}
+    with repo.objects.writer("fsck") as writer:
+        for pack_id, read in damaged.items():
+            entries = [*read.good, *read.unproved]
+            pack = PackFile(pack_path(repo.objects.layout.packs, pack_id)) if entries else None
+            for entry in entries:
+                assert pack is not None
+                _, (frame,) = read_group(pack, [entry])
+                writer.copy(frame.header, frame.segments)
+        writer.finish()
+        for pack_id in damaged:
+            _quarantine(repo, pack_id)
+    repo.objects.refresh()
+    return [
+        f"pack {pack_id.hex()}: {len(read.good) + len(read.unproved)} objects salvaged, "
+        "the pack put aside in objects/quarantine"
+        for pack_id, read in damaged.items()
+    ]
+
+
+def _quarantine(repo: Repo, pack_id: ObjectId) -> None:
+    layout = repo.objects.layout
+    files.make_directories(layout.quarantine)
+    files.rename(pack_path(layout.packs, pack_id), pack_path(layout.quarantine, pack_id))
+    files.rename(index_path(layout.packs, pack_id), index_path(layout.quarantine, pack_id))
+    files.fsync_directory(layout.quarantine)
+    files.fsync_directory(layout.packs)

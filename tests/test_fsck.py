@@ -1,0 +1,260 @@
+"""fsck: all damage is found and named with what it touches; repair mends and never makes it worse."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mpstore import files, fsck, ingest
+from mpstore.errors import DamagedError, MpError, NotFoundError, UsageError
+from mpstore.ids import block_id
+from mpstore.repository import Repo
+from mpstore.store.packset import pack_ids
+from tests.families import write_family
+from tests.repository_material import commit, content_of, new_repository, some_content, tuned_content
+
+CONTENT = some_content(1, 3, 4)
+TUNED = tuned_content(CONTENT, 9)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A repository with a branch and a fine-tune of it that leans on it, in packs of many objects."""
+    repo = new_repository(tmp_path / "repo", 1 << 20)
+    commit(repo, "base", CONTENT)
+    commit(repo, "expert", TUNED, CONTENT)
+    return tmp_path / "repo"
+
+
+def check(root: Path, **options: object) -> fsck.FsckReport:
+    return fsck.check(Repo.open(root), **options)  # type: ignore[arg-type]
+
+
+def repair(root: Path, **options: object) -> fsck.FsckReport:
+    return fsck.repair(Repo.open(root), **options)  # type: ignore[arg-type]
+
+
+def pack_of(root: Path, branch: str, records: bool) -> Path:
+    """The pack that holds the branch's commit record, or its blocks."""
+    repo = Repo.open(root)
+    tip = repo.tip(branch)
+    assert tip is not None
+    wanted = tip if records else block_id((CONTENT if branch == "base" else TUNED)["layer1.weight"][2])
+    place = repo.objects.packs.place(wanted)
+    assert place is not None
+    return Path(repo.objects.layout.packs) / f"{repo.objects.packs.ids[place.pack].hex()}.pack"
+
+
+def whole(root: Path, branch: str) -> bool:
+    repo = Repo.open(root)
+    tip = repo.tip(branch)
+    if tip is None:
+        return False
+    try:
+        return content_of(repo, tip) == (CONTENT if branch == "base" else TUNED)
+    except (DamagedError, NotFoundError):
+        return False
+
+
+def test_a_whole_repository_is_found_whole(root: Path) -> None:
+    for options in ({}, {"read_data": True}, {"subset": fsck.parse_subset("50%")}):
+        report = check(root, **options)
+        assert (report.damage, report.touched, report.exit_code) == ((), (), 0)
+        assert report.packs == 4
+        assert report.objects == report.reachable_objects
+    report = check(root, read_data=True)
+    assert report.read_objects == report.objects
+    assert repair(root).repaired == ()
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "delete": lambda path: path.unlink(),
+    "truncate": lambda path: path.write_bytes(path.read_bytes()[: len(path.read_bytes()) * 2 // 3]),
+    "flip": lambda path: path.write_bytes(flipped(path.read_bytes())),
+}
+
+
+def flipped(data: bytes) -> bytes:
+    bits = bytearray(data)
+    bits[len(bits) // 2] ^= 1
+    return bytes(bits)
+
+
+VICTIMS: dict[str, Callable[[Path], Path]] = {
+    "pack": lambda root: pack_of(root, "expert", records=False),
+    "index": lambda root: pack_of(root, "expert", records=False).with_suffix(".idx"),
+    "record": lambda root: pack_of(root, "expert", records=True),
+    "record's index": lambda root: pack_of(root, "expert", records=True).with_suffix(".idx"),
+    "ref": lambda root: root / ".mp" / "refs" / "heads" / "expert",
+    "reflog": lambda root: root / ".mp" / "logs" / "heads" / "expert" / "@1",
+}
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+@pytest.mark.parametrize("way", DAMAGE)
+def test_damage_matrix(root: Path, tmp_path: Path, way: str, victim: str) -> None:
+    shutil.copytree(root, tmp_path / "copy")
+    DAMAGE[way](VICTIMS[victim](root))
+    report = check(root, read_data=True)
+    if (way, victim) == ("delete", "ref"):  # the log has it all, as after a crash between the two
+        assert report.exit_code == 0
+        assert whole(root, "expert")
+        return
+    assert report.exit_code == 4
+    assert report.damage
+    assert whole(root, "base")  # never more than what was damaged
+    lost = victim in ("pack", "record")
+    assert whole(root, "expert") != lost
+    if lost:
+        assert {ref for one in report.touched for ref in one.refs} == {"heads/expert"}
+    mended = repair(root)
+    assert mended.repaired
+    assert whole(root, "base")
+    assert (mended.exit_code == 0) == (not lost)
+    if lost:
+        mended = repair(root, sources=[str(tmp_path / "copy")])
+    assert mended.damage_left == ()
+    assert whole(root, "expert")
+    assert check(root, read_data=True).exit_code == 0
+
+
+@pytest.mark.parametrize("way", DAMAGE)
+def test_damage_matrix_of_the_config(root: Path, way: str) -> None:
+    path = root / ".mp" / "config"
+    text = path.read_text()
+    DAMAGE[way](path)
+    if way == "flip":
+        path.write_text(text.replace("format", "fprmat"))
+    if way == "truncate":
+        path.write_text(text[:50])
+    with pytest.raises(MpError) as caught:
+        Repo.open(root)
+    assert str(path) in caught.value.message
+    path.write_text(text)
+    assert whole(root, "expert")
+
+
+def test_what_is_touched_is_named_to_the_tensor(root: Path) -> None:
+    path = pack_of(root, "base", records=False)
+    repo = Repo.open(root)
+    victim = block_id(CONTENT["layer1.weight"][0])
+    place = repo.objects.packs.place(victim)
+    assert place is not None
+    bits = bytearray(path.read_bytes())
+    bits[place.offset + place.frame_bytes - 30] ^= 255
+    path.write_bytes(bits)
+    assert check(root).exit_code == 0  # connectivity alone does not read blocks
+    report = check(root, read_data=True)
+    assert {(one.refs, one.tensor) for one in report.touched} == {
+        (("heads/base",), "layer1.weight"),
+        (("heads/expert",), "layer1.weight"),  # by a delta that leans on it
+    }
+    assert any(one.name == victim.hex() and one.kind == "block" for one in report.damage)
+    assert any(one.what == "pack" and one.name == path.stem for one in report.damage)
+
+
+def test_every_good_object_is_salvaged_and_the_pack_put_aside(root: Path) -> None:
+    path = pack_of(root, "base", records=False)
+    DAMAGE["flip"](path)
+    before = check(root, read_data=True)
+    lost = {one.name for one in before.damage if one.what == "object"}
+    mended = repair(root)
+    assert any("salvaged" in line for line in mended.repaired)
+    assert not path.exists()
+    assert (root / ".mp" / "objects" / "quarantine" / path.name).exists()
+    after = check(root, read_data=True)
+    assert {one.name for one in after.damage if one.what == "object"} <= lost
+    assert {one.what for one in after.damage} <= {"object"}
+    report = repair(root)
+    assert report.repaired == ()  # what cannot be mended is left as it is
+
+
+def test_a_delta_whose_base_is_lost_waits_for_it(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "copy")
+    bases = pack_of(root, "base", records=False)
+    deltas = pack_of(root, "expert", records=False)
+    bases.unlink()
+    bits = bytearray(deltas.read_bytes())
+    bits[-10] ^= 1
+    deltas.write_bytes(bits)
+    repair(root)
+    repair(root, sources=[str(tmp_path / "copy")])
+    assert check(root, read_data=True).exit_code == 0
+    assert whole(root, "expert")
+
+
+def test_blocks_and_tensor_records_come_back_from_plain_files(tmp_path: Path) -> None:
+    family = write_family(tmp_path)
+    repo = new_repository(tmp_path / "repo", 1 << 20)
+    ingest.add(repo, str(family.base), "base")
+    ingest.add(repo, str(family.experts["math"]), "math", base=repo.tip("base"))
+    before = check(tmp_path / "repo", read_data=True)
+    assert before.exit_code == 0
+    for path in Path(repo.objects.layout.packs).glob("*.pack"):
+        fresh = Repo.open(tmp_path / "repo").objects
+        kinds = {info.id.hex(): info.kind for n in fresh.packs.tables() for info in n.table.packs}
+        if kinds[path.stem] == 0:
+            DAMAGE["truncate"](path)
+    assert check(tmp_path / "repo").exit_code == 4
+    report = repair(tmp_path / "repo", sources=[str(family.base), str(family.experts["math"])])
+    assert report.damage_left == ()
+    assert any("taken from another copy" in line for line in report.repaired)
+    assert check(tmp_path / "repo", read_data=True).exit_code == 0
+
+
+def test_a_source_that_is_not_there_is_an_error_before_anything_is_done(root: Path) -> None:
+    with pytest.raises(NotFoundError):
+        repair(root, sources=[str(root / "nothing")])
+
+
+def test_check_writes_nothing(root: Path) -> None:
+    DAMAGE["flip"](pack_of(root, "base", records=False))
+    seen: list[str] = []
+    files.set_observer(lambda operation: seen.append(operation.kind))
+    try:
+        check(root, read_data=True)
+    finally:
+        files.set_observer(None)
+    assert seen == []
+
+
+def test_indexes_and_the_cache_are_checked_against_their_checksums(root: Path) -> None:
+    cache = root / ".mp" / "cache" / "packs.idx"
+    cache.write_bytes(b"rubbish")
+    orphan = root / ".mp" / "objects" / "packs" / ("ab" * 32 + ".idx")
+    shutil.copy(pack_of(root, "base", records=True).with_suffix(".idx"), orphan)
+    report = repair(root)
+    assert not cache.exists()
+    assert not orphan.exists()
+    assert len(report.repaired) == 2
+    assert whole(root, "expert")
+
+
+def test_subsets_cover_everything_once(root: Path) -> None:
+    total = check(root, read_data=True).read_objects
+    parts = [check(root, subset=fsck.parse_subset(f"{n}/3")).read_objects for n in (1, 2, 3)]
+    assert sum(parts) == total
+    assert all(parts)
+    generator = np.random.default_rng(0)
+    prefix = generator.integers(0, 1 << 63, 10_000).astype(np.uint64)
+    sizes = np.full(10_000, 100, np.uint32)
+    assert 800 < fsck.parse_subset("10%").choose(prefix, sizes, generator).sum() < 1200
+    assert fsck.parse_subset("5000").choose(prefix, sizes, generator).sum() == 50
+    assert fsck.parse_subset("1KB") == fsck.Subset(size_bytes=1000)
+    for text in ("0/3", "4/3", "", "0%", "101%", "x", "-1", "1/0", "0"):
+        with pytest.raises(UsageError):
+            fsck.parse_subset(text)
+
+
+def test_repair_with_a_subset_loses_nothing_that_it_did_not_read(root: Path) -> None:
+    DAMAGE["flip"](pack_of(root, "base", records=False))
+    lost = {one.name for one in check(root, read_data=True).damage if one.what == "object"}
+    for n in range(1, 5):
+        repair(root, subset=fsck.parse_subset(f"{n}/4"), read_data=False)
+    after = {one.name for one in check(root, read_data=True).damage if one.what == "object"}
+    assert after <= lost
+    assert len(pack_ids(Repo.open(root).objects.layout.packs)) == 4
