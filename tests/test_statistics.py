@@ -62,15 +62,15 @@ def test_row_follows_the_definition() -> None:
     delta = expert - base
     row = observe(base, expert)
     assert not row.equal
-    assert row.delta_sq == pytest.approx(float(np.sum(delta.astype(np.float64) ** 2)), rel=1e-12)
-    assert row.delta_max == np.abs(delta).max()
-    assert row.dot_base_delta == pytest.approx(
+    assert row.seen.delta_sq == pytest.approx(float(np.sum(delta.astype(np.float64) ** 2)), rel=1e-12)
+    assert row.seen.delta_max == np.abs(delta).max()
+    assert row.seen.dot_base_delta == pytest.approx(
         float(base.astype(np.float64) @ delta.astype(np.float64)), rel=1e-9
     )
-    assert row.base_sq == pytest.approx(float(np.sum(base.astype(np.float64) ** 2)), rel=1e-12)
-    assert int(row.counts.sum()) == base.size
+    assert row.seen.base_sq == pytest.approx(float(np.sum(base.astype(np.float64) ** 2)), rel=1e-12)
+    assert int(row.seen.counts.sum()) == base.size
     wanted = np.bincount(np.abs(delta).view(np.uint32) >> 16)
-    assert np.array_equal(wanted[row.bins], row.counts)
+    assert np.array_equal(wanted[row.seen.bins], row.seen.counts)
 
 
 def test_nonfinite_elements_are_counted_and_poison_nothing() -> None:
@@ -80,11 +80,11 @@ def test_nonfinite_elements_are_counted_and_poison_nothing() -> None:
     base[4:7] = [np.nan, np.inf, -np.inf]
     expert[7:10] = base[7:10]
     row = observe(base, expert)
-    assert row.nonfinite == 7
-    assert row.delta_sq == pytest.approx(clean.delta_sq, rel=1e-12)
-    assert row.delta_max == clean.delta_max
-    assert np.isfinite([row.dot_base_delta, row.base_sq, row.sketch_scale]).all()
-    assert int(row.counts[row.bins >= 0x7F80].sum()) == 7
+    assert row.seen.nonfinite == 7
+    assert row.seen.delta_sq == pytest.approx(clean.seen.delta_sq, rel=1e-12)
+    assert row.seen.delta_max == clean.seen.delta_max
+    assert np.isfinite([row.seen.dot_base_delta, row.seen.base_sq, row.seen.sketch_scale]).all()
+    assert int(row.seen.counts[row.seen.bins >= 0x7F80].sum()) == 7
 
 
 def test_equal_means_bytes_not_values() -> None:
@@ -102,7 +102,7 @@ def test_raw_bytes_of_every_float_dtype(dtype: str) -> None:
     base, expert = (part.astype(kind.numpy) for part in family(1000, 3))
     row = observe_raw(base.tobytes(), kind, expert.tobytes(), kind)
     delta = expert.astype(np.float32) - base.astype(np.float32)
-    assert row.delta_sq == pytest.approx(float(np.sum(delta.astype(np.float64) ** 2)), rel=1e-6)
+    assert row.seen.delta_sq == pytest.approx(float(np.sum(delta.astype(np.float64) ** 2)), rel=1e-6)
     assert row.equal == (base.tobytes() == expert.tobytes())
 
 
@@ -112,8 +112,8 @@ def test_integers_say_only_whether_they_are_equal() -> None:
     assert observe_raw(raw, kind, raw, kind).equal
     row = observe_raw(raw, kind, np.arange(1, 11).tobytes(), kind)
     assert not row.equal
-    assert row.delta_sq == 0
-    assert row.counts.size == 0
+    assert row.seen.delta_sq == 0
+    assert row.seen.counts.size == 0
 
 
 def test_sketch_estimates_inner_products_without_bias() -> None:
@@ -125,9 +125,11 @@ def test_sketch_estimates_inner_products_without_bias() -> None:
         a = (base + common + rng.standard_normal(n)).astype(np.float32)
         b = (base + common + rng.standard_normal(n)).astype(np.float32)
         ra, rb = observe(base, a), observe(base, b)
-        estimate = float(ra.sketch.astype(float) @ rb.sketch) * ra.sketch_scale * rb.sketch_scale
+        estimate = (
+            float(ra.seen.sketch.astype(float) @ rb.seen.sketch) * ra.seen.sketch_scale * rb.seen.sketch_scale
+        )
         true = float((a - base).astype(float) @ (b - base).astype(float))
-        errors.append((estimate - true) / np.sqrt(ra.delta_sq * rb.delta_sq))
+        errors.append((estimate - true) / np.sqrt(ra.seen.delta_sq * rb.seen.delta_sq))
     assert abs(np.mean(errors)) < 4 / np.sqrt(32 * 60)
     assert np.std(errors) < 1.4 / np.sqrt(32)
 

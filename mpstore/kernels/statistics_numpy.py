@@ -1,17 +1,20 @@
 """One block's delta statistics in plain numpy: the reference for `statistics_numba`, same bits.
 
-Relies on numpy. Promises: sums run in float64 over 32 lanes in element order (lane = element mod 32), the
-sketch over chunks of 2 048 elements; nothing depends on the machine. Non-finite deltas enter no sum.
+Relies on numpy. Promises: sums run over tiles of 4 x 32 elements in float64, the sketch likewise over chunks
+of 2 048; nothing depends on the machine. Non-finite deltas enter no sum.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeAlias
+import functools
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 LANES: Final = 32
+TILE_ROWS: Final = 4
+TILE: Final = LANES * TILE_ROWS
 CHUNK: Final = 2048
 MAGNITUDE: Final = 0x7FFFFFFF
 INFINITY: Final = 0x7F800000
@@ -19,9 +22,22 @@ BINS: Final = 32768
 
 Float32: TypeAlias = npt.NDArray[np.float32]
 Float64: TypeAlias = npt.NDArray[np.float64]
-# sums (3, 32) of delta^2, base * delta, base^2; sketch (32,); bins; counts; non-finite elements; largest
-# finite |delta|
-Observation: TypeAlias = tuple[Float64, Float64, npt.NDArray[np.uint16], npt.NDArray[np.uint32], int, float]
+
+
+class Observation(NamedTuple):
+    """Sums over the elements whose delta is finite; `sketch` int8 (32,) times `sketch_scale`; `bins`
+    (ascending float32 patterns >> 16 of |delta|) and their `counts`; how many are not finite; the largest
+    finite |delta|."""
+
+    delta_sq: float
+    dot_base_delta: float
+    base_sq: float
+    sketch: npt.NDArray[np.int8]
+    sketch_scale: float
+    bins: npt.NDArray[np.uint16]
+    counts: npt.NDArray[np.uint32]
+    nonfinite: int
+    delta_max: float
 
 
 def mix(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -31,6 +47,7 @@ def mix(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return words ^ (words >> np.uint64(31))
 
 
+@functools.lru_cache(maxsize=8)
 def chunk_words(chunks: int) -> npt.NDArray[np.uint64]:
     """One word a chunk; bit l flips lane l of that chunk."""
     return mix(np.arange(1, chunks + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
@@ -49,33 +66,47 @@ def to_float32(items: npt.NDArray[Any]) -> Float32:
     return items
 
 
-def _lanes(values: Float32) -> Float64:
-    """(n,) float32 to (rows, 32) float64, the end filled with zeros."""
-    padded = np.zeros(-(-values.size // LANES) * LANES, dtype=np.float64)
+def _tiles(values: npt.NDArray[Any], multiple: int) -> npt.NDArray[Any]:
+    """(n,) to (tiles, 4, 32), the end filled with zeros to a multiple of so many elements."""
+    padded = np.zeros(-(-values.size // multiple) * multiple, dtype=values.dtype)
     padded[: values.size] = values
-    return padded.reshape(-1, LANES)
+    return padded.reshape(-1, TILE_ROWS, LANES)
 
 
-def _sketch(delta: Float64) -> Float64:
-    chunks = -(-delta.size // CHUNK)
-    padded = np.zeros(chunks * CHUNK)
-    padded[: delta.size] = delta.ravel()
-    signed = padded.reshape(chunks, CHUNK // LANES, LANES) * sign_table().reshape(-1, LANES)
-    parts = np.zeros((chunks, LANES))
-    for row in range(CHUNK // LANES):  # in order, as the compiled loop adds
-        parts += signed[:, row]
-    flips = (chunk_words(chunks)[:, None] >> np.arange(LANES, dtype=np.uint64)) & np.uint64(1)
-    return _in_order(np.where(flips, -parts, parts))
+def _folded(tiles: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(tiles, 4, 32) to (tiles, 32), in the order of the compiled loop."""
+    folded: npt.NDArray[Any] = (tiles[:, 0] + tiles[:, 1]) + (tiles[:, 2] + tiles[:, 3])
+    return folded
 
 
 def _in_order(rows: Float64) -> Float64:
-    """Sum of rows, strictly one after the other."""
-    total = np.zeros(LANES)
+    """Sum over the first axis, strictly one after the other."""
+    total = np.zeros(rows.shape[1:])
     return total if rows.shape[0] == 0 else np.add.accumulate(rows, axis=0)[-1] + total
 
 
+def _sum(products: Float64) -> float:
+    return float(_in_order(_in_order(_folded(products))[:, None])[0])
+
+
+def _sketch(delta: Float32) -> tuple[npt.NDArray[np.int8], float]:
+    signs = sign_table().reshape(-1, TILE_ROWS, LANES)
+    chunks = -(-delta.size // CHUNK)
+    tiles = _tiles(delta, CHUNK).reshape(chunks, *signs.shape)
+    with np.errstate(over="ignore", invalid="ignore"):
+        signed = (tiles * signs).reshape(-1, TILE_ROWS, LANES)
+        parts = _folded(signed).astype(np.float64).reshape(chunks, CHUNK // TILE, LANES)
+        parts = _in_order(parts.swapaxes(0, 1))
+        flips = (chunk_words(chunks)[:, None] >> np.arange(LANES, dtype=np.uint64)) & np.uint64(1)
+        sketch = _in_order(np.where(flips, -parts, parts))
+        scale = np.float32(np.abs(sketch).max() / 127)
+    if not np.isfinite(scale) or scale == 0:
+        return np.zeros(LANES, np.int8), 0.0
+    return np.clip(np.rint(sketch / np.float64(scale)), -127, 127).astype(np.int8), float(scale)
+
+
 def observe(base: npt.NDArray[Any], expert: npt.NDArray[Any], difference: bool) -> Observation:
-    """Statistics of one block: base and expert (n,) float32, or uint16 holding bfloat16.
+    """Statistics of one block: base and expert (n,), both float32 or both uint16 holding bfloat16.
 
     `difference`: delta is expert - base; else the expert's values are the delta.
     """
@@ -86,13 +117,15 @@ def observe(base: npt.NDArray[Any], expert: npt.NDArray[Any], difference: bool) 
     counts = np.bincount(magnitude >> np.uint32(16), minlength=BINS)
     bins = np.flatnonzero(counts)
     finite = magnitude < np.uint32(INFINITY)
-    d = _lanes(np.where(finite, delta, np.float32(0)))
-    b = _lanes(np.where(finite, origin, np.float32(0)))
-    sums = np.stack([_in_order(d * d), _in_order(d * b), _in_order(b * b)])
+    moved = np.where(finite, delta, np.float32(0))
+    d = _tiles(moved, TILE).astype(np.float64)
+    b = _tiles(np.where(finite, origin, np.float32(0)), TILE).astype(np.float64)
     largest = magnitude[finite].max(initial=np.uint32(0))
-    return (
-        sums,
-        _sketch(d),
+    return Observation(
+        _sum(d * d),
+        _sum(d * b),
+        _sum(b * b),
+        *_sketch(moved),
         bins.astype(np.uint16),
         counts[bins].astype(np.uint32),
         int(finite.size - np.count_nonzero(finite)),

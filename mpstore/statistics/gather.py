@@ -43,21 +43,22 @@ class _Tensor:
         self.histogram: Histogram | None = None
 
     def add(self, index: int, row: Row) -> None:
+        seen = row.seen
         self.rows[index] = (
             row.equal,
-            row.delta_sq,
-            row.delta_max,
-            row.dot_base_delta,
-            row.base_sq,
-            row.nonfinite,
-            row.sketch,
-            row.sketch_scale,
+            seen.delta_sq,
+            seen.delta_max,
+            seen.dot_base_delta,
+            seen.base_sq,
+            seen.nonfinite,
+            seen.sketch,
+            seen.sketch_scale,
         )
         self.lacking -= 1
-        if self.rows.size > 1 and row.bins.size:
+        if self.rows.size > 1 and seen.bins.size:
             if self.fine is None:
                 self.fine = np.zeros(_FINE_BINS, np.int64)
-            self.fine[row.bins] += row.counts
+            self.fine[seen.bins] += seen.counts
         if self.lacking == 0 and self.fine is not None:
             bins = np.flatnonzero(self.fine)
             self.histogram = merged(bins, self.fine[bins], bins_for(self.elements))

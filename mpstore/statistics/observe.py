@@ -27,22 +27,11 @@ _Kernel: TypeAlias = Callable[[npt.NDArray[Any], npt.NDArray[Any], bool], Observ
 
 @dataclass(frozen=True)
 class Row:
-    """Statistics of one block. Norms are squared; `sketch` int8 times `sketch_scale` is the sketch vector.
-
-    `bins` (ascending) and `counts` are the block's part of the tensor's histogram of |delta| by the top 16
-    bits of the float32 pattern.
-    """
+    """Statistics of one block. `equal`: its bytes are the base's (of a delta: all zero). Of a tensor that is
+    not measured (integers, flags, packed floats) that is all, and the sums are zero."""
 
     equal: bool
-    delta_sq: float
-    delta_max: float
-    dot_base_delta: float
-    base_sq: float
-    nonfinite: int
-    sketch: npt.NDArray[np.int8]
-    sketch_scale: float
-    bins: npt.NDArray[np.uint16]
-    counts: npt.NDArray[np.uint32]
+    seen: Observation
 
 
 @functools.cache
@@ -56,19 +45,8 @@ def _kernel() -> _Kernel:
     return compiled
 
 
-def _quantize(sketch: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int8], float]:
-    with np.errstate(over="ignore"):
-        scale = np.float32(np.abs(sketch).max() / 127)
-    if not np.isfinite(scale) or scale == 0:
-        return np.zeros(SKETCH_WIDTH, np.int8), 0.0
-    return np.clip(np.rint(sketch / scale), -127, 127).astype(np.int8), float(scale)
-
-
 def _row(base: npt.NDArray[Any], expert: npt.NDArray[Any], difference: bool, equal: bool) -> Row:
-    sums, sketch, bins, counts, nonfinite, largest = _kernel()(base, expert, difference)
-    delta_sq, dot, base_sq = (float(np.add.accumulate(lanes)[-1]) for lanes in sums)
-    codes, scale = _quantize(sketch)
-    return Row(equal, delta_sq, largest, dot, base_sq, nonfinite, codes, scale, bins, counts)
+    return Row(equal, _kernel()(base, expert, difference))
 
 
 def observe(base: Float32Array, expert: Float32Array, difference: bool = True) -> Row:
@@ -80,11 +58,9 @@ def observe(base: Float32Array, expert: Float32Array, difference: bool = True) -
     return _row(base, expert, difference, equal if difference else not expert.view(np.uint32).any())
 
 
-def _unmeasured(equal: bool) -> Row:
-    nothing = np.zeros(0, np.uint16)
-    return Row(
-        equal, 0.0, 0.0, 0.0, 0.0, 0, np.zeros(SKETCH_WIDTH, np.int8), 0.0, nothing, nothing.astype(np.uint32)
-    )
+_NO_SKETCH: Final = np.zeros(SKETCH_WIDTH, np.int8)
+_NO_BINS: Final = np.zeros(0, np.uint16)
+_UNMEASURED: Final = Observation(0.0, 0.0, 0.0, _NO_SKETCH, 0.0, _NO_BINS, np.zeros(0, np.uint32), 0, 0.0)
 
 
 def _operand(raw: Buffer | npt.NDArray[np.uint8], dtype: Dtype) -> npt.NDArray[Any]:
@@ -106,7 +82,7 @@ def observe_raw(
     elif not difference:
         equal = not np.frombuffer(expert, np.uint8).any()
     if not (base_dtype.is_float and expert_dtype.is_float):
-        return _unmeasured(bool(equal))
+        return Row(bool(equal), _UNMEASURED)
     pair = _operand(base, base_dtype), _operand(expert, expert_dtype)
     if pair[0].dtype != pair[1].dtype:
         pair = to_float32(base, base_dtype), to_float32(expert, expert_dtype)
