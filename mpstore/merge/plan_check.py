@@ -24,13 +24,14 @@ def check_plan_current(repo: Repo, plan: Plan, *, names: bool = True) -> None:
     models += [(expert.model, expert.commit, expert.manifest) for expert in plan.experts]
     for name, commit, manifest in models:
         called = name or short(commit)
-        try:
-            found = repo.commit(commit)
-        except NotFoundError:
+        if not repo.objects.contains(commit) and not (
+            repo.objects.refresh() and repo.objects.contains(commit)
+        ):
             raise NotFoundError(
                 f"the plan reads {called} at commit {short(commit)}, which this repository has no more",
                 hint="plan again",
-            ) from None
+            )
+        found = repo.commit(commit)
         if found.manifest != manifest:
             raise ConflictError(
                 f"commit {short(commit)} of {called} has manifest {short(found.manifest)}, the plan says "
