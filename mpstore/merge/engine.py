@@ -16,7 +16,7 @@ from mpstore.errors import NotFoundError
 from mpstore.events import Progress, silent
 from mpstore.ids import ObjectId, short, to_hex
 from mpstore.merge import budget as budgets
-from mpstore.merge import gather, planner
+from mpstore.merge import gather, modelcard, planner
 from mpstore.merge.execute import execution
 from mpstore.merge.execute.execution import Executed
 from mpstore.merge.execute.executor import Limits
@@ -148,12 +148,8 @@ def _parents(plan: Plan) -> list[Parent]:
     return [Parent("base", plan.base_commit), *(Parent("expert", one.commit) for one in plan.experts)]
 
 
-def card(repo: Repo, plan: Plan) -> str | None:
+def card(repo: Repo, plan: Plan) -> str:
     """The model card; a function of the plan alone, so that a replay gives the same file."""
-    try:
-        from mpstore.merge import modelcard
-    except ImportError:
-        return None
     return modelcard.render(repo, plan)
 
 

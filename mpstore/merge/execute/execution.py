@@ -14,7 +14,7 @@ import numpy as np
 
 from mpstore.events import Progress, silent
 from mpstore.ids import ID_BYTES, ObjectId
-from mpstore.merge.execute import output
+from mpstore.merge.execute import output, stack_output
 from mpstore.merge.execute.executor import Counters, Executor, Limits
 from mpstore.merge.execute.memo import Memo
 from mpstore.merge.execute.work import TensorWork, selected_blocks
@@ -73,20 +73,30 @@ def execute(
             blocks += record.blocks
             kept += _equal_blocks(work, ids)
         counters = executor.counters
-    made = output.manifest(
-        repo,
-        writer,
-        works.base.manifest,
-        merged,
-        None if card is None else card.encode(),
-        plan.out_dtype,
-    )
+    made = _manifest(repo, writer, works, merged, None if card is None else card.encode())
     manifest_id = writer.put_record(Manifest.KIND, encode(made))
     writer.flush()
     if memo is not None:
         memo.flush()
     read = {purpose: meter.read_bytes(purpose) - was for purpose, was in before.items()}
     return Executed(made, manifest_id, read["expert"], read["base"], blocks, kept, counters)
+
+
+def _manifest(
+    repo: Repo,
+    writer: ObjectWriter,
+    works: Works,
+    merged: dict[str, tuple[ObjectId, TensorRecord]],
+    card: bytes | None,
+) -> Manifest:
+    plan, base = works.plan, works.base.manifest
+    if not plan.outputs:
+        return output.manifest(repo, writer, base, merged, card, plan.out_dtype)
+    for key in plan.outputs:
+        if key not in merged:
+            _, _, record = works.placed(key)
+            merged[key] = output.put_tensor(writer, record), record
+    return stack_output.manifest(repo, writer, base, merged, card, plan.out_dtype)
 
 
 def _equal_blocks(work: TensorWork, ids: bytes) -> int:

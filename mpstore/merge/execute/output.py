@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from mpstore import blocks, dtypes, safetensors_file
 from mpstore.ids import ID_BYTES, ObjectId
@@ -21,6 +22,7 @@ from mpstore.store import ObjectWriter
 
 CARD_PATH = "README.md"
 CONFIG_PATH = "config.json"
+_TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 
 
 def put_tensor(writer: ObjectWriter, record: TensorRecord) -> ObjectId:
@@ -57,7 +59,7 @@ def manifest(
         elif entry.path == CARD_PATH and card is not None:
             continue
         elif entry.path == CONFIG_PATH and out_dtype:
-            entries.append(_config(repo, writer, entry, out_dtype))
+            entries.append(put_config(repo, writer, entry, {}, out_dtype))
         else:
             entries.append(entry)
     if card is not None:
@@ -99,16 +101,20 @@ def _with_new_header(
     return FileEntry(entry.path, "safetensors", header.file_bytes, b"", content, keys)
 
 
-def _config(repo: Repo, writer: ObjectWriter, entry: FileEntry, out_dtype: str) -> FileEntry:
-    """config.json that names the new dtype; left as it is where it is no JSON object or names none."""
-    names = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+def put_config(
+    repo: Repo, writer: ObjectWriter, entry: FileEntry, changes: Mapping[str, Any], out_dtype: str
+) -> FileEntry:
+    """config.json with `changes` where it has such keys, and the new dtype where it names one."""
     try:
         config = json.loads(read_content(repo, entry.content_ids))
     except ValueError:
         return entry
-    keys = [key for key in ("torch_dtype", "dtype") if isinstance(config, dict) and key in config]
-    if not keys or out_dtype not in names:
+    if not isinstance(config, dict):
         return entry
-    for key in keys:
-        config[key] = names[out_dtype]
-    return put_opaque(writer, entry.path, (json.dumps(config, indent=2) + "\n").encode())
+    wanted = dict(changes)
+    if out_dtype in _TORCH_NAMES:
+        wanted |= dict.fromkeys(("torch_dtype", "dtype"), _TORCH_NAMES[out_dtype])
+    changed = {key: wanted.get(key, value) for key, value in config.items()}
+    if changed == config:
+        return entry
+    return put_opaque(writer, entry.path, (json.dumps(changed, indent=2) + "\n").encode())

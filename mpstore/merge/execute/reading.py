@@ -75,7 +75,7 @@ class SpanRead:
         return found
 
     def _stored(self) -> Iterator[tuple[int, tuple[Stored, str]]]:
-        yield 0, (self._work.base, "base")
+        yield 0, (self._work.base, self._work.base_purpose)
         for place, expert in enumerate(self._work.experts):
             if expert.stored is not None:
                 yield place + 1, (expert.stored, "expert")

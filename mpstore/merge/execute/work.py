@@ -118,6 +118,7 @@ class TensorWork:
     unit: int
     foreign: Mapping[ObjectId, int] = field(default_factory=dict)  # delta base -> row of foreign_locations
     foreign_locations: Locations | None = None
+    base_purpose: str = "base"  # what reading `base` is counted as ("expert" in a stack of experts' layers)
 
     @property
     def same_dtype(self) -> bool:
@@ -141,7 +142,7 @@ class TensorWork:
     def sources(self) -> list[tuple[Stored, str]]:
         """Everything that is read, with the purpose it is counted under."""
         stored = [(expert.stored, "expert") for expert in self.experts if expert.stored is not None]
-        return [(self.base, "base"), *stored]
+        return [(self.base, self.base_purpose), *stored]
 
     def foreign_of(self, blocks: Rows) -> dict[ObjectId, str]:
         """Delta bases that frames of `blocks` lean on and that are not the base's own block, with the

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,11 +17,11 @@ from mpstore import dtypes
 from mpstore.dtypes import Dtype
 from mpstore.errors import DamagedError, IncompatibleError
 from mpstore.ids import short
+from mpstore.merge.execute.adapter import Adapter, FormedProduct
 from mpstore.merge.execute.contexts import content_key, tensor_context
 from mpstore.merge.execute.work import (
     Expert,
     Flags,
-    Formed,
     Rows,
     Stored,
     TensorWork,
@@ -29,6 +29,7 @@ from mpstore.merge.execute.work import (
     locate,
     selected_blocks,
 )
+from mpstore.merge.gather_adapter import adapter_targets
 from mpstore.merge.operators import table
 from mpstore.merge.operators.protocol import Operator, TensorContext
 from mpstore.records.model import Manifest, Plan, TensorRecord
@@ -38,11 +39,13 @@ from mpstore.statistics import DeltaStatistics
 
 @dataclass(frozen=True)
 class Model:
-    """A model of a plan: its manifest, its tensors by key, and (experts) its statistics."""
+    """A model of a plan: its manifest, its tensors by key, and (experts) its statistics, or what an adapter
+    has for each of the base's tensors."""
 
     manifest: Manifest
     tensors: Mapping[str, TensorRecord]
     statistics: DeltaStatistics | None = None
+    adapter: Adapter | None = None
 
 
 class Works:
@@ -63,8 +66,12 @@ class Works:
     def _model(self, index: int) -> Model:
         expert = self.plan.experts[index]
         manifest = self._repo.manifest(expert.manifest)
+        if expert.kind == "lora":
+            targets, sources = adapter_targets(self._repo, manifest, self.base.tensors, expert.model)
+            return Model(manifest, sources, None, Adapter(sources, targets))
+        tensors = self._repo.tensors(manifest)
         known = self._repo.statistics(self.plan.base_manifest, expert.manifest)
-        return Model(manifest, self._repo.tensors(manifest), known)
+        return Model(manifest, tensors, known)
 
     @cached_property
     def out_dtype(self) -> Dtype | None:
@@ -77,11 +84,41 @@ class Works:
         return found
 
     def __iter__(self) -> Iterator[TensorWork]:
+        if self.plan.outputs:
+            yield from self._stack()
+            return
         for entry in self.base.manifest.files:
             for key in entry.tensors:
                 work = self._work(key)
                 if work is not None:
                     yield work
+
+    def placed(self, key: str) -> tuple[int, str, TensorRecord]:
+        """Where a stack's output tensor comes from: model (0: the base), its key there, and its record."""
+        place = self.plan.outputs[key]
+        number, source = int(place["model"]), str(place["key"])
+        models = [self.base, *self._experts]
+        if not 0 <= number < len(models) or source not in models[number].tensors:
+            raise DamagedError(
+                f"plan: {key!r} comes from tensor {source!r} of model {number}, which is not there"
+            )
+        return number, source, models[number].tensors[source]
+
+    def _stack(self) -> Iterator[TensorWork]:
+        """The output tensors of a stack that are not a source's tensor as it is."""
+        for key in sorted(self.plan.outputs):
+            number, _, record = self.placed(key)
+            dtype = dtypes.of(record.dtype)
+            if dtype is None or not dtype.is_float or not record.blocks:
+                continue
+            context = tensor_context(self.plan, key, record.shape, self._keys)
+            out_dtype = self.out_dtype or dtype
+            if out_dtype == dtype and self._operator.keeps_base(context):
+                continue
+            experts = tuple(Expert(one.kind) for one in self.plan.experts)
+            everything = np.arange(record.blocks)
+            work = self._assemble(key, record, dtype, out_dtype, context, experts, everything, 1)
+            yield replace(work, base_purpose="expert" if number else "base")
 
     def _work(self, key: str) -> TensorWork | None:
         """None where the output tensor is the base's as it is: not computed with, or empty."""
@@ -147,8 +184,8 @@ class Works:
     def _expert(self, index: int, key: str, base: TensorRecord) -> Expert:
         plan, model = self.plan.experts[index], self._experts[index]
         bits = plan.selection.get(key)
-        if plan.kind == "lora":
-            return Expert("lora", formed=self._formed(index, key, base) if bits else None)
+        if model.adapter is not None:
+            return self._adapted(model.adapter, key, base, bits)
         record = model.tensors.get(key)
         if record is None:
             return Expert(plan.kind)
@@ -157,8 +194,14 @@ class Works:
             return Expert(plan.kind, histogram=histogram)
         return Expert(plan.kind, self._stored(key, record, base, bits), histogram=histogram)
 
-    def _formed(self, index: int, key: str, base: TensorRecord) -> Formed | None:
-        raise NotImplementedError
+    def _adapted(self, adapter: Adapter, key: str, base: TensorRecord, bits: bytes | None) -> Expert:
+        """What an adapter has for a tensor: a product, or the tensor itself in full."""
+        target = adapter.targets.get(key)
+        if target is None or not bits:
+            return Expert("lora")
+        if target.kind == "product":
+            return Expert("lora", formed=FormedProduct(self._repo, adapter, target))
+        return Expert("full", self._stored(key, adapter.tensors[target.sources[0]], base, bits))
 
     def _stored(self, key: str, record: TensorRecord, base: TensorRecord, bits: bytes) -> Stored:
         dtype = dtypes.of(record.dtype)
