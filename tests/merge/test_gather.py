@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -35,10 +36,12 @@ BF16 = ml_dtypes.bfloat16
 class Bench:
     """A repository, and checkpoints added to it by name."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, commits: Mapping[str, ObjectId] | None = None) -> None:
         self.root = root
-        self.repo = Repo.init(root / "repository", Config(block_elements=BLOCK, pack_bytes=1 << 16))
-        self.commits: dict[str, ObjectId] = {}
+        self.commits = dict(commits or {})
+        if commits is None:
+            Repo.init(root / "repository", Config(block_elements=BLOCK, pack_bytes=1 << 16))
+        self.repo = Repo.open(root / "repository")
 
     def add(
         self, name: str, tensors: Mapping[str, np.ndarray], base: str | None = None, **more: object
@@ -69,15 +72,23 @@ class Bench:
         return {k: self.repo.read_tensor(done.manifest, k).astype(np.float64) for k in done.manifest.tensors}
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    found = Bench(tmp_path)
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A base and three experts, made once."""
+    found = Bench(tmp_path_factory.mktemp("family"))
     base = families.base_tensors()
     found.add("base", base)
     for number, name in enumerate(("math", "code", "law")):
         still = [key for key in base if f"layers.{number % 2}.self_attn" in key]
         found.add(name, families.fine_tuned(base, number + 1, still), "base")
     return found
+
+
+@pytest.fixture
+def bench(family: Bench, tmp_path: Path) -> Bench:
+    """A copy of the family to do with as a test likes."""
+    shutil.copytree(family.root / "repository", tmp_path / "repository", symlinks=True)
+    return Bench(tmp_path, family.commits)
 
 
 @pytest.fixture
@@ -123,8 +134,7 @@ def test_invariant_08_a_budget_that_covers_everything_changes_nothing(bench: Ben
     assert less.omitted_blocks
 
 
-@pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
-@pytest.mark.parametrize("op", ["linear", "task_arithmetic"])
+@pytest.mark.parametrize(("dtype", "op"), [("BF16", "linear"), ("F16", "task_arithmetic"), ("F32", "linear")])
 def test_invariant_09_realized_error_stays_below_the_certificate(tmp_path: Path, dtype: str, op: str) -> None:
     bench = Bench(tmp_path)
     base = families.base_tensors(dtype)
@@ -134,13 +144,12 @@ def test_invariant_09_realized_error_stays_below_the_certificate(tmp_path: Path,
     inputs = bench.gather({name: {"weight": 0.5} for name in EQUAL}, op)
     full = plan(inputs, Limits())
     whole = bench.tensors(bench.run(full))
-    for policy in ("", "norms", "random"):
-        for share in (0.0, 0.4, 0.8):
-            made = plan(inputs, Limits(budget_bytes=int(share * full.cost_bytes), policy=policy))
-            found = bench.tensors(bench.run(made))
-            error = np.sqrt(sum(np.square(found[k] - whole[k]).sum() for k in whole))
-            assert made.bound_kind == "certificate"
-            assert 0 < error <= made.bound
+    for policy, share in (("", 0.0), ("", 0.4), ("norms", 0.7), ("random", 0.9)):
+        made = plan(inputs, Limits(budget_bytes=int(share * full.cost_bytes), policy=policy))
+        found = bench.tensors(bench.run(made))
+        error = np.sqrt(sum(np.square(found[k] - whole[k]).sum() for k in whole))
+        assert made.bound_kind == "certificate"
+        assert 0 < error <= made.bound
 
 
 def test_foreign_delta_bases_are_paid_for_once_a_block(
