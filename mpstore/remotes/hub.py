@@ -8,8 +8,10 @@ tried again a bounded number of times; nothing is cached on disk.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from io import BufferedIOBase
 from typing import Any, Final, TypeVar
 
@@ -61,6 +63,10 @@ class Hub:
         import huggingface_hub
 
         self._client: Any = huggingface_hub
+        self._tools: Any = import_module("huggingface_hub.utils")
+        with warnings.catch_warnings():  # the environment may have decided on bars already; then it has
+            warnings.simplefilter("ignore")
+            self._tools.disable_progress_bars()
         self.api = huggingface_hub.HfApi(endpoint=endpoint, token=token, library_name="mpstore")
 
     @property
@@ -83,7 +89,7 @@ class Hub:
 
     def check_online(self) -> None:
         """RemoteError where the client was told to stay offline."""
-        if self._client.constants.HF_HUB_OFFLINE:
+        if import_module("huggingface_hub.constants").HF_HUB_OFFLINE:
             raise RemoteError(
                 "HF_HUB_OFFLINE is set: the Hub is not asked", hint="unset HF_HUB_OFFLINE to reach the Hub"
             )
@@ -98,9 +104,7 @@ class Hub:
     def get(self, url: str, headers: dict[str, str]) -> Any:
         """An opened streaming GET (a context manager of the client's own session; redirects are followed,
         and the token stays with the origin it is for)."""
-        sent = self._client.utils.build_hf_headers(
-            token=self.api.token, library_name="mpstore", headers=headers
-        )
+        sent = self._tools.build_hf_headers(token=self.api.token, library_name="mpstore", headers=headers)
         sent["Accept-Encoding"] = "identity"
         session: Any = self._client.get_session()
         return session.stream("GET", url, headers=sent, follow_redirects=True, timeout=60.0)
@@ -145,7 +149,7 @@ class Hub:
         """A foreign exception as ours."""
         if isinstance(error, MpError):
             return error
-        kinds = self._client.errors
+        kinds: Any = import_module("huggingface_hub.errors")
         if isinstance(error, kinds.GatedRepoError):
             return RemoteError(
                 f"{what} is gated", hint="accept its terms on the Hub and log in: `hf auth login`"

@@ -240,7 +240,11 @@ class _Fetch:
                 self._headers[file.path] = fetch_header(self._hub, self._model, file, self._traffic, known)
 
     def base(self, branch: str) -> FoundBase | None:
-        """The nearest known checkpoint, by a few ranges of the remote weights."""
+        """The nearest known checkpoint, by a few ranges of the remote weights (where there are new ones)."""
+        if self._tip is not None and not any(file.path in self._headers for file in self._lacking):
+            parents = self._repo.commit(self._tip).parents
+            kept = next((parent.commit for parent in parents if parent.role == "base"), None)
+            return None if kept is None else FoundBase(short(kept), kept)
         sources = tuple(
             SourceFile(file.path, file.path, "safetensors", file.size, 0, 0, 0, 0)
             for file in self._plan.files

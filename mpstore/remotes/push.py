@@ -81,9 +81,7 @@ def push(
             title = message or commit.message or f"mp push {short(commit_id)}"
             text = f"{title}\n\nmp-commit: {to_hex(commit_id)}"
             additions = {path: stored[path] for path in lacking}
-            url, after = _commit(
-                hub, target, before, additions, gone, f"{text}\n\nmp-commit: {to_hex(commit_id)}"
-            )
+            url, after = _commit(hub, target, before, additions, gone, text)
         finally:
             task.finish()
     seconds = round(time.monotonic() - started, 3)

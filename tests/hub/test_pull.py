@@ -34,7 +34,7 @@ def test_a_pull_brings_every_file_byte_for_byte_and_names_its_origin(
 
 
 def test_a_pull_against_a_base_equals_an_add(
-    hub: TestHub, repository: Repository, family: dict[str, Path], tmp_path: Path
+    hub: TestHub, repository: Repository, family: dict[str, Path]
 ) -> None:
     repository.add(family["base"], "base")
     hub.put("org/math", files_of(family["math"]))

@@ -1,0 +1,174 @@
+"""mp serve: the real client downloads any branch or commit, byte for byte, in a process of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from hub.conftest import files_of
+from mpstore.api import Repository
+from mpstore.errors import StorageError, UsageError
+from mpstore.remotes.endpoint import Endpoint
+
+CLIENT = """
+import sys
+from huggingface_hub import snapshot_download
+print(snapshot_download(sys.argv[1], revision=sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def served(repository: Repository, family: dict[str, Path]) -> Iterator[Endpoint]:
+    repository.add(family["base"], "base")
+    repository.add(family["math"], "math", base="base")
+    repository.create_tag("v1", "base")
+    with repository.serve() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def download(server: Endpoint, name: str, revision: str, home: Path, token: str = "") -> Path:
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("HF_")},
+        "HF_ENDPOINT": server.url,
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
+    if token:
+        environment["HF_TOKEN"] = token
+    done = subprocess.run(
+        [sys.executable, "-c", CLIENT, name, revision],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.strip().splitlines()[-1])
+
+
+def refused(asked: str | Request) -> tuple[int, str | None]:
+    """Status and error code of a request that fails."""
+    with pytest.raises(HTTPError) as caught:
+        urlopen(asked)
+    with caught.value as answer:
+        return answer.code, answer.headers["X-Error-Code"]
+
+
+def sums(directory: Path) -> dict[str, str]:
+    return {path: hashlib.sha256(data).hexdigest() for path, data in files_of(directory).items()}
+
+
+def test_snapshot_download_brings_files_whose_sha256_equal_the_originals(
+    served: Endpoint, repository: Repository, family: dict[str, Path], tmp_path: Path
+) -> None:
+    assert sums(download(served, "math", "main", tmp_path / "hf")) == sums(family["math"])
+    assert sums(download(served, "local/math", "v1", tmp_path / "hf")) == sums(family["base"])
+    commit = repository.show("base").info.id.hex()
+    assert sums(download(served, "math", commit[:40], tmp_path / "hf2")) == sums(family["base"])
+
+
+def test_ranges_are_answered_from_the_blocks_they_touch(served: Endpoint, family: dict[str, Path]) -> None:
+    data = (family["math"] / "model-00001-of-00002.safetensors").read_bytes()
+    url = f"{served.url}/math/resolve/main/model-00001-of-00002.safetensors"
+    for start, stop in ((0, 1), (7, 5000), (len(data) - 3, len(data)), (1000, 1001)):
+        asked = Request(url, headers={"Range": f"bytes={start}-{stop - 1}"})
+        with urlopen(asked) as response:
+            assert response.status == 206
+            assert response.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{len(data)}"
+            assert response.read() == data[start:stop]
+    assert refused(Request(url, headers={"Range": f"bytes={len(data)}-"}))[0] == 416
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/api/models/nothing", "RepoNotFound"),
+        ("/api/models/base/revision/v9", "RevisionNotFound"),
+        ("/base/resolve/main/nothing.json", "EntryNotFound"),
+        ("/base/resolve/main/..%2F..%2Fetc%2Fpasswd", "EntryNotFound"),
+    ],
+)
+def test_what_is_not_there_is_said_in_the_hubs_codes(served: Endpoint, path: str, code: str) -> None:
+    assert refused(served.url + path) == (404, code)
+
+
+def test_writing_is_refused(served: Endpoint) -> None:
+    asked = Request(f"{served.url}/api/models/base/commit/main", data=b"{}", method="POST")
+    assert refused(asked)[0] == 405
+
+
+def test_another_address_needs_a_token(repository: Repository) -> None:
+    with pytest.raises(UsageError, match="token"):
+        repository.serve("0.0.0.0")
+    with pytest.raises(UsageError, match="token"):
+        repository.serve("::")
+
+
+def test_a_token_is_asked_for(repository: Repository, family: dict[str, Path], tmp_path: Path) -> None:
+    repository.add(family["base"], "base")
+    with repository.serve(token="secret") as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            assert refused(f"{server.url}/api/models/base")[0] == 401
+            assert sums(download(server, "base", "main", tmp_path / "hf", "secret")) == sums(family["base"])
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_taken_port_is_said(repository: Repository) -> None:
+    with repository.serve() as server, pytest.raises(StorageError, match="cannot listen"):
+        repository.serve(port=server.server_address[1])
+
+
+def test_pulling_from_a_served_repository(served: Endpoint, family: dict[str, Path], tmp_path: Path) -> None:
+    other = Repository.init(tmp_path / "other", block_elements=256)
+    other.pull("hf://local/math", endpoint=served.url)
+    other.checkout("math", tmp_path / "out")
+    assert files_of(tmp_path / "out") == files_of(family["math"])
+
+
+def test_the_command_serves_until_it_is_told_to_stop(repository: Repository, family: dict[str, Path]) -> None:
+    repository.add(family["base"], "base")
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "mpstore.cli.main",
+            "-C",
+            str(repository.mp_dir.parent),
+            "serve",
+            "--port",
+            "0",
+            "--json",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    answer = ""
+    while not answer.rstrip().endswith("}"):
+        line = process.stdout.readline()
+        assert line
+        answer += line
+    with urlopen(json.loads(answer)["endpoint"] + "/api/models/base") as response:
+        assert json.load(response)["id"] == "base"
+    process.terminate()
+    assert process.wait(20) == 0
+    process.stdout.close()
