@@ -6,6 +6,7 @@ DamagedError names the pack and the offset; a read costs exactly the frames aske
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -112,6 +113,20 @@ class ObjectStore:
         cuts = np.flatnonzero(np.diff(locations.pack[order])) + 1
         for group in np.split(order, cuts) if order.size else []:
             yield from self._fetch_pack(locations, group, purpose)
+
+    def prefetch(self, locations: Locations, rows: npt.ArrayLike) -> None:
+        """Have the kernel read these frames in the background: for reads that are sure to come, and that no
+        budget counts. Frames that have moved are let be."""
+        chosen = np.atleast_1d(np.asarray(rows, np.int64))
+        chosen = chosen[locations.found[chosen]]
+        for number in np.unique(locations.pack[chosen]):
+            own = chosen[locations.pack[chosen] == number]
+            start = int(locations.offset[own].min())
+            stop = int((locations.offset[own] + locations.frame_bytes[own]).max())
+            wanted = int(locations.frame_bytes[own].sum())
+            with contextlib.suppress(FileNotFoundError):
+                if stop - start <= 2 * wanted:  # else they lie apart, and what is between is not wanted
+                    self._pack(int(number)).prefetch(start, stop - start)
 
     def _fetch_pack(self, locations: Locations, rows: npt.NDArray[np.int64], purpose: str) -> Iterator[Frame]:
         offsets = locations.offset[rows].tolist()

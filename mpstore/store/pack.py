@@ -127,6 +127,12 @@ class PackFile:
         except OSError as error:
             raise DamagedError(f"pack {self.name}: reading at {offset}: {error.strerror}") from error
 
+    def prefetch(self, offset: int, length: int) -> None:
+        """Have the kernel read ahead, in the background, what is sure to be read soon."""
+        if hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_WILLNEED)
+
     def frame(self, data: memoryview, offset: int, purpose: str, row: int = -1) -> Frame:
         """The frame whose bytes are `data`, read from `offset`."""
         header = parse_header(data, f"pack {self.name}, offset {offset}")
