@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -53,7 +54,7 @@ class Point:
 def mp(repository: Path, *words: str, show: bool = True) -> str:
     """Run one `mp` command in the repository, shown as it would be typed."""
     if show:
-        print(f"\n$ mp {' '.join(words)}", flush=True)
+        print(f"\n$ mp {shlex.join(words)}", flush=True)
     ended = subprocess.run(
         [sys.executable, "-m", "mpstore.cli", "-C", str(repository), *words],
         stdout=subprocess.PIPE,
@@ -103,7 +104,7 @@ def main_job(root: Path) -> None:
     mp(repository, "replay", "merged")
     mp(repository, "checkout", "merged", "../out")
     mp(repository, "fsck", "--read-data")
-    mp(repository, "stats")
+    # mp(repository, "stats")
 
 
 def weights_of(repository: mpstore.Repository, revision: str) -> family.Weights:
@@ -124,6 +125,8 @@ def sweep(root: Path) -> list[Point]:
     full = weights_of(repository, "full")
     points = []
     for budget in BUDGETS:
+        # What an earlier merge made would be found again and not read; each budget is to stand for itself.
+        shutil.rmtree(directory / ".mp" / "cache", ignore_errors=True)
         branch = f"budget-{budget}"
         merge: dict[str, Any] = json.loads(
             mp(

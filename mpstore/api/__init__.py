@@ -10,6 +10,7 @@ from mpstore.api.repository import Repository
 from mpstore.api.values import Listing, NamedCommit, TensorInfo
 from mpstore.diff import Diff, FileDiff, TensorDiff, TensorShape
 from mpstore.explain import ExpertReach, Explanation, Reach, TensorReach
+from mpstore.fsck import Damage, FsckReport
 from mpstore.gc import GcReport
 from mpstore.history import CommitDetail, CommitInfo, PlanSummary
 from mpstore.records.model import CommitKind
@@ -18,10 +19,12 @@ __all__ = [
     "CommitDetail",
     "CommitInfo",
     "CommitKind",
+    "Damage",
     "Diff",
     "ExpertReach",
     "Explanation",
     "FileDiff",
+    "FsckReport",
     "GcReport",
     "Listing",
     "NamedCommit",

@@ -15,6 +15,7 @@ from mpstore.api import names
 from mpstore.api.hub_side import HubSide
 from mpstore.api.looking import Looking
 from mpstore.api.values import MergeWords
+from mpstore.repository import Repo
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mpstore.api.measuring import Analyzed
     from mpstore.api.merging import PlanResult, Words
     from mpstore.export import CheckoutResult
+    from mpstore.fsck import FsckReport
     from mpstore.gc import GcReport
     from mpstore.ingest import AddResult
     from mpstore.merge.engine import Replayed
@@ -170,6 +172,29 @@ class Repository(Looking, HubSide):
     def based_branches(self) -> tuple[str, ...]:
         """The branches whose commit was added with a base."""
         return names.based(self._repo)
+
+    def fsck(
+        self,
+        *,
+        read_data: bool = False,
+        subset: str | None = None,
+        repair: bool = False,
+        sources: Sequence[str] = (),
+    ) -> FsckReport:
+        """Look for damage, and mend it where asked.
+
+        `read_data`: read every object; `subset`: only a part ("2/7", "10%", "2GiB"). `sources`: checkpoints
+        or repositories that may have copies of what is lost, for `repair`.
+        """
+        from mpstore import fsck
+
+        part = None if subset is None else fsck.parse_subset(subset)
+        fresh = Repo.open(self.mp_dir, self._progress)  # what this one has in memory would not be read again
+        if not repair:
+            return fsck.check(fresh, read_data=read_data, subset=part, progress=self._progress)
+        return fsck.repair(
+            fresh, read_data=read_data or part is None, subset=part, sources=sources, progress=self._progress
+        )
 
     def gc(
         self,

@@ -45,7 +45,7 @@ def unharmed(quick: Command) -> Iterator[None]:
     before = quick.json("branch")
     yield
     assert quick.json("branch") == before
-    quick("fsck", "--read-data")
+    quick("fsck")
 
 
 def header_of(entries: dict[str, Any], data: bytes = b"", length: int | None = None) -> bytes:
@@ -284,7 +284,7 @@ def test_disk_full(quick: Command, family: Family) -> None:
         assert "No space left" in refused.err
         assert "free some space" in refused.err
         assert quick.json("branch") == before
-        quick("fsck", "--read-data")
+        quick("fsck")
     quick("add", family.base, "--branch", "new", "--base", "math")
 
 
@@ -293,7 +293,7 @@ def test_process_that_may_not_write_large_files(real: Command, quick: Command) -
     limited = Limited(real.directory)
     assert "mp: error: " in limited("checkout", "base", "out", code=1).err
     assert not (real.directory / "out").exists()
-    quick("fsck", "--read-data")
+    quick("fsck")
     quick("checkout", "base", "out")
 
 
