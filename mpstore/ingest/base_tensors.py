@@ -6,8 +6,9 @@ the same shape are paired.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ from mpstore.ids import ObjectId
 from mpstore.records.model import TensorRecord
 from mpstore.repository import Repo
 from mpstore.store import Locations, ObjectStore
+
+_AHEAD_BYTES: Final = 32 << 20
+_PIECE_BLOCKS: Final = 32
 
 
 @dataclass(frozen=True)
@@ -62,3 +66,32 @@ class BaseTensors:
 
     def has(self, key: str) -> bool:
         return key in self._records
+
+
+class BaseAhead:
+    """Keeps the disk reading the base's blocks that come next. For the thread that reads one file.
+
+    Takes (position in the file's data, base tensor or None) of the file's tensors, in file order.
+    """
+
+    def __init__(self, tensors: Iterable[tuple[int, BaseTensor | None]]) -> None:
+        self._next = _pieces(tensors)
+        self._piece = next(self._next, None)
+
+    def advance(self, position: int) -> None:
+        """The reader is at `position`."""
+        while self._piece is not None and self._piece[0] <= position + _AHEAD_BYTES:
+            _, base, rows = self._piece
+            base.store.prefetch(base.places, rows)
+            self._piece = next(self._next, None)
+
+
+def _pieces(
+    tensors: Iterable[tuple[int, BaseTensor | None]],
+) -> Iterator[tuple[int, BaseTensor, npt.NDArray[np.int64]]]:
+    for start, base in tensors:
+        if base is not None:
+            block_bytes = base.record.block_elements * base.dtype.bits // 8
+            for first in range(0, base.record.blocks, _PIECE_BLOCKS):
+                rows = np.arange(first, min(first + _PIECE_BLOCKS, base.record.blocks))
+                yield start + first * block_bytes, base, rows

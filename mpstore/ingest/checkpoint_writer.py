@@ -12,10 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
-from typing import Final, TypeAlias
-
-import numpy as np
-import numpy.typing as npt
+from typing import Final
 
 from mpstore import blocks
 from mpstore.checkpoint_dir import check_path, tensor_keys
@@ -23,19 +20,18 @@ from mpstore.codecs import Format
 from mpstore.errors import DamagedError
 from mpstore.events import Progress, Task, silent
 from mpstore.ids import ObjectId, record_id
-from mpstore.ingest.base_tensors import BaseTensors
-from mpstore.ingest.reading import BufferPool, HashedReader, Stream
+from mpstore.ingest.base_tensors import BaseAhead
+from mpstore.ingest.pairing import Pairing
+from mpstore.ingest.reading import BufferPool, Bytes, HashedReader, Stream
 from mpstore.ingest.tensor_work import TensorWork
 from mpstore.pipeline import OrderedPipeline, thread_count
 from mpstore.records.encoding import encode
 from mpstore.records.model import Commit, CommitKind, FileEntry, Json, Manifest, Parent, TensorRecord
 from mpstore.repository import Repo
 from mpstore.safetensors_file import TensorInfo, read_header
-from mpstore.statistics import Collector, Row, to_columns
-from mpstore.statistics.stored import comparable, measure_stored
+from mpstore.statistics import Row
 from mpstore.store import Hint, Prepared, WriteSummary
 
-Bytes: TypeAlias = npt.NDArray[np.uint8]
 _DEPTH_PER_THREAD: Final = 6
 
 
@@ -59,6 +55,16 @@ class _Stored:
     entry: FileEntry
     records: tuple[ObjectId, ...]
     blocks: int
+
+
+@dataclass(frozen=True)
+class _Flow:
+    """One file on its way in."""
+
+    reader: HashedReader
+    pipeline: OrderedPipeline
+    ahead: BaseAhead
+    task: Task | None
 
 
 class CheckpointWriter:
@@ -88,14 +94,12 @@ class CheckpointWriter:
         try:
             if base is not None:
                 self._writer.pin_commit(base)
-            self._base_manifest = None if base is None or kind == "lora" else repo.commit(base).manifest
-            self._base = BaseTensors(repo, self._base_manifest)
+            base_manifest = None if base is None else repo.commit(base).manifest
+            self._pairing = Pairing(repo, base_manifest, kind)
         except BaseException:
             self._writer.close()
             raise
         self._keys = None if layout is None else tensor_keys(layout)
-        self._collector = Collector(repo.config.block_elements)
-        self._measured: dict[str, str] = {}
         self._files: dict[str, _Stored] = {}
         self._lock = threading.Lock()
         self._progress = progress
@@ -128,20 +132,26 @@ class CheckpointWriter:
         than was promised. `task` hears of every byte taken.
         """
         reader = HashedReader(stream, check_path(path))
+        header = read_header(reader.read, path, size)
+        content = self._put_bytes(header.raw)
+        names = [tensor.name for tensor in header.tensors]
+        keys = self._keys[path] if self._keys is not None else tensor_keys([(path, names)])[path]
+        works = [
+            self._pairing.work(self._writer, key, tensor, path)
+            for key, tensor in zip(keys, header.tensors, strict=True)
+        ]
+        ahead = BaseAhead(
+            (tensor.start, work.base) for tensor, work in zip(header.tensors, works, strict=True)
+        )
+        records: list[ObjectId] = []
         with OrderedPipeline(self._pool, self._depth) as pipeline:
-            header = read_header(reader.read, path, size)
-            content = self._put_bytes(header.raw)
-            names = [tensor.name for tensor in header.tensors]
-            keys = self._keys[path] if self._keys is not None else tensor_keys([(path, names)])[path]
-            records: list[ObjectId] = []
-            for key, tensor in zip(keys, header.tensors, strict=True):
-                self._add_tensor(key, tensor, reader, pipeline, records, task)
+            for key, tensor, work in zip(keys, header.tensors, works, strict=True):
+                self._add_tensor(key, tensor, work, _Flow(reader, pipeline, ahead, task), records)
         entry = FileEntry(
             path, "safetensors", header.file_bytes, reader.finish(sha256), content, tuple(names)
         )
-        count = sum(
-            blocks.count(tensor.elements, self._repo.config.block_elements) for tensor in header.tensors
-        )
+        step = self._repo.config.block_elements
+        count = sum(blocks.count(tensor.elements, step) for tensor in header.tensors)
         return self._keep(_Stored(entry, tuple(records), count))
 
     def add_opaque(
@@ -196,16 +206,9 @@ class CheckpointWriter:
     # Tensors
 
     def _add_tensor(
-        self,
-        key: str,
-        tensor: TensorInfo,
-        reader: HashedReader,
-        pipeline: OrderedPipeline,
-        records: list[ObjectId],
-        task: Task | None,
+        self, key: str, tensor: TensorInfo, work: TensorWork, flow: _Flow, records: list[ObjectId]
     ) -> None:
         block_elements = self._repo.config.block_elements
-        work = self._work(key, tensor, reader.where)
         pool = BufferPool(min(tensor.data_bytes, block_elements * tensor.dtype.bits // 8))
         ids: list[ObjectId] = []
 
@@ -214,34 +217,23 @@ class CheckpointWriter:
             ids.append(self._writer.append(prepared))
             pool.give_back(buffer)
             if row is not None:
-                self._collector.add(key, index, row)
+                self._pairing.add(key, index, row)
 
-        for index, length in enumerate(
-            blocks.byte_lengths(tensor.data_bytes, tensor.dtype.bits, block_elements)
-        ):
+        lengths = blocks.byte_lengths(tensor.data_bytes, tensor.dtype.bits, block_elements)
+        for index, length in enumerate(lengths):
+            flow.ahead.advance(tensor.start + index * pool.size)
             buffer = pool.take()
             raw = buffer[:length]
-            reader.fill(raw)
-            pipeline.submit(partial(work.prepare, raw, index), partial(consume, buffer, index))
-            if task is not None:
-                task.advance(length)
+            flow.reader.fill(raw)
+            flow.pipeline.submit(partial(work.prepare, raw, index), partial(consume, buffer, index))
+            if flow.task is not None:
+                flow.task.advance(length)
 
         def conclude() -> None:
             record = TensorRecord(tensor.dtype.name, tensor.shape, block_elements, b"".join(ids))
             records.append(self._repo.put(self._writer, record))
 
-        pipeline.then(conclude)
-
-    def _work(self, key: str, tensor: TensorInfo, path: str) -> TensorWork:
-        """Pair the tensor with the base's; the first file that brings a key is the one that is measured."""
-        base = self._base.find(key, tensor.shape)
-        with self._lock:
-            measure = base is not None and key not in self._measured
-            if measure:
-                self._measured[key] = path
-                count = blocks.count(tensor.elements, self._repo.config.block_elements)
-                self._collector.expect(key, count, tensor.elements)
-        return TensorWork(self._writer, tensor.dtype, base, measure, self._kind != "delta")
+        flow.pipeline.then(conclude)
 
     # The end
 
@@ -258,9 +250,9 @@ class CheckpointWriter:
 
         A branch whose tip has this very manifest and kind gets no commit. ConflictError: the branch moved.
         """
-        manifest = self._manifest()
+        manifest, owners = self._manifest()
         manifest_id = record_id(Manifest.KIND, encode(manifest))
-        statistics = self._statistics(manifest, manifest_id)
+        statistics = self._pairing.put_statistics(self._writer, self._pool, manifest, manifest_id, owners)
         same = tip is not None and self._is(self._repo.commit(tip), manifest_id)
         if same and tip is not None:
             commit_id = tip
@@ -279,8 +271,8 @@ class CheckpointWriter:
                 how=how,
             )
         summary = self._writer.finish()
-        if statistics is not None and self._base_manifest is not None:
-            self._repo.name_statistics(self._base_manifest, manifest_id, statistics)
+        if statistics is not None and self._pairing.base_manifest is not None:
+            self._repo.name_statistics(self._pairing.base_manifest, manifest_id, statistics)
         return Committed(
             commit_id,
             manifest_id,
@@ -294,7 +286,8 @@ class CheckpointWriter:
     def _is(self, commit: Commit, manifest_id: ObjectId) -> bool:
         return commit.manifest == manifest_id and commit.kind == self._kind
 
-    def _manifest(self) -> Manifest:
+    def _manifest(self) -> tuple[Manifest, dict[str, str]]:
+        """The manifest, and the path of each tensor's file."""
         files = [self._files[path] for path in sorted(self._files)]
         keys = tensor_keys((file.entry.path, file.entry.tensors) for file in files)
         tensors: dict[str, ObjectId] = {}
@@ -302,32 +295,4 @@ class CheckpointWriter:
             tensors.update(zip(keys[file.entry.path], file.records, strict=True))
         entries = tuple(replace(file.entry, tensors=keys[file.entry.path]) for file in files)
         owners = {key: path for path, own in keys.items() for key in own}
-        for key, path in self._measured.items():
-            if owners.get(key) != path:
-                self._collector.discard(key)
-        return Manifest(entries, dict(sorted(tensors.items())))
-
-    def _statistics(self, manifest: Manifest, manifest_id: ObjectId) -> ObjectId | None:
-        """Put the record of the pair's statistics; what did not come by is read from the store."""
-        if self._base_manifest is None or self._base_manifest == manifest_id:
-            return None
-        lacking = [
-            key for key in manifest.tensors if not self._collector.complete(key) and self._base.has(key)
-        ]
-        if lacking and self._repo.statistics(self._base_manifest, manifest_id) is not None:
-            return None
-        if lacking:
-            self._writer.flush()
-        difference = self._kind != "delta"
-        with OrderedPipeline(self._pool, self._depth) as pipeline:
-            for key in lacking:
-                record = self._repo.tensor(manifest.tensors[key])
-                base = self._base.find(key, record.shape)
-                if base is not None and comparable(base.record, record):
-                    measure_stored(
-                        self._repo.objects, pipeline, self._collector, key, base.record, record, difference
-                    )
-        pair = self._collector.finish(
-            self._base_manifest, manifest_id, "delta" if self._kind == "delta" else "full"
-        )
-        return self._repo.put(self._writer, to_columns(pair)) if pair.keys else None
+        return Manifest(entries, dict(sorted(tensors.items()))), owners

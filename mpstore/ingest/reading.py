@@ -146,11 +146,11 @@ class BufferPool:
     """Buffers of one length that come back. For one thread."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
+        self.size = size
         self._free: list[Bytes] = []
 
     def take(self) -> Bytes:
-        return self._free.pop() if self._free else np.empty(self._size, np.uint8)
+        return self._free.pop() if self._free else np.empty(self.size, np.uint8)
 
     def give_back(self, buffer: Bytes) -> None:
         self._free.append(buffer)
