@@ -278,18 +278,17 @@ def _pull_symbols(
 
 
 @inlined
-def _pull_raw(active: Any, rests: Any, widths: Any, state: Any, words: Any, position: Any) -> Any:
-    """One turn of one step; the new position."""
-    if VECTORS and active == 32:
-        position += rans_vectors.pull_raw(widths, _U64(0), rests, _U64(0), state, _U64(0), words, position)
-        return position + rans_vectors.pull_raw(
-            widths, _U64(16), rests, _U64(16), state, _U64(16), words, position
-        )
+def _pull_raw(active: Any, at: Any, marks: Any, values: Any, state: Any, words: Any, position: Any) -> Any:
+    """Values (uint32) of one step's tokens, none of which has more than 16 raw bits; the new position."""
     for i in range(active):
         lane = _U64(i)
+        mark = _U32(marks[at + lane])
+        width = _U32(_U32(mark >> _U32(1)) - _U32(5)) if mark >= _U32(16) else _U32(0)
         x = state[lane]
-        rests[lane] = x & _U32(_U32(_U32(1) << widths[lane]) - _U32(1))
-        x = _U32(x >> widths[lane])
+        rest = x & _U32(_U32(_U32(1) << width) - _U32(1))
+        leading = _U32(_U32(_U32(2) | _U32(mark & _U32(1))) << width)
+        values[at + lane] = _U32(leading | rest) if mark >= _U32(16) else mark
+        x = _U32(x >> width)
         refilled = _U32(_U32(x << _U32(16)) | _U32(words[position]))
         short = x < _LOW
         position += _U64(short)
@@ -298,14 +297,104 @@ def _pull_raw(active: Any, rests: Any, widths: Any, state: Any, words: Any, posi
 
 
 @inlined
-def _leading(marks: Any, out: Any) -> None:
-    """Tokens to distances whose raw bits are still zero."""
-    kind = out.dtype.type
-    for i in range(marks.size):
-        width = kind(kind(marks[i] >> _U8(1)) - kind(5))
-        out[i] = (
-            kind(kind(kind(2) | kind(marks[i] & _U8(1))) << width) if marks[i] >= _U8(16) else kind(marks[i])
+def _pull_long(
+    marks: Any, largest: Any, widths: Any, rests: Any, target: Any, state: Any, words: Any, position: Any
+) -> Any:
+    """Distances of one step's tokens, whatever their width, in turns of 16 raw bits; the new position."""
+    active = marks.size
+    for lane in range(active):
+        mark = _U64(marks[lane])
+        width = (mark >> _U64(1)) - _U64(5)
+        target[lane] = (_U64(2) | (mark & _U64(1))) << width if mark >= _U64(16) else mark
+    for turn in range(_turns(largest)):
+        _widths(marks, turn, widths)
+        if VECTORS and active == 32:
+            position += rans_vectors.pull_bits(
+                widths, _U64(0), rests, _U64(0), state, _U64(0), words, position
+            )
+            at = _U64(16)
+            position += rans_vectors.pull_bits(widths, at, rests, at, state, at, words, position)
+        else:
+            for i in range(active):
+                x = state[i]
+                rests[i] = x & _U32(_U32(_U32(1) << widths[i]) - _U32(1))
+                x = _U32(x >> widths[i])
+                refilled = _U32(_U32(x << _U32(16)) | _U32(words[position]))
+                short = x < _LOW
+                position += _U64(short)
+                state[i] = refilled if short else x
+        for lane in range(active):
+            target[lane] |= _U64(rests[lane]) << _U64(16 * turn)
+    return position
+
+
+@inlined
+def _largest(marks: Any, at: Any, active: Any) -> Any:
+    largest = _U8(0)
+    for lane in range(active):
+        largest = max(largest, marks[at + _U64(lane)])
+    return largest
+
+
+@inlined
+def _narrow_chunk(
+    rows: Any,
+    table: Any,
+    marks: Any,
+    values: Any,
+    lanes: int,
+    state: Any,
+    words: Any,
+    position: Any,
+    piece: Any,
+) -> Any:
+    """One chunk of distances of at most 16 bits into `piece`; the new position."""
+    if VECTORS and lanes == 32 and piece.size == _CHUNK:
+        zero = _U64(0)
+        return position + rans_vectors.pull_chunk(
+            table, rows, zero, state, zero, words, position, piece, zero
         )
+    for step in range(0, piece.size, lanes):
+        active = min(lanes, piece.size - step)
+        at = _U64(step)
+        position = _pull_symbols(active, at, rows, table, marks, at, state, words, position)
+        if _largest(marks, at, active) >= _U8(16):
+            position = _pull_raw(active, at, marks, values, state, words, position)
+        else:
+            for lane in range(active):
+                values[at + _U64(lane)] = marks[at + _U64(lane)]
+    for i in range(piece.size):
+        piece[i] = values[i]
+    return position
+
+
+@inlined
+def _wide_chunk(
+    rows: Any,
+    table: Any,
+    marks: Any,
+    values: Any,
+    lanes: int,
+    state: Any,
+    words: Any,
+    position: Any,
+    piece: Any,
+) -> Any:
+    """One chunk of distances of any width into `piece`; the new position."""
+    widths = np.empty(lanes, np.uint32)
+    for step in range(0, piece.size, lanes):
+        active = min(lanes, piece.size - step)
+        at = _U64(step)
+        position = _pull_symbols(active, at, rows, table, marks, at, state, words, position)
+        largest = _largest(marks, at, active)
+        here = marks[step : step + active]
+        target = piece[step : step + active]
+        if largest >= _U8(16):
+            position = _pull_long(here, largest, widths, values, target, state, words, position)
+        else:
+            for lane in range(active):
+                target[lane] = here[lane]
+    return position
 
 
 @inlined
@@ -319,7 +408,7 @@ def _rows(reference: Any, mask: Any, shift: Any, lowest: Any, contexts: Any, out
         out[i] = _U32(kind(min(max(key, low), high) - low)) << _U32(12)
 
 
-@compiled
+@inlined
 def _add_base(piece: Any, reference: Any, sign_magnitude: bool) -> None:
     """Zigzagged distances in `piece` to the words that lie so far from `reference`."""
     kind = piece.dtype.type
@@ -353,8 +442,7 @@ def decode_tokens(
     position = _U64(2 * lanes)
     marks = np.empty(_CHUNK, np.uint8)
     rows = np.empty(_CHUNK, np.uint32)
-    widths = np.empty(_CHUNK, np.uint32)
-    rests = np.empty(_CHUNK, np.uint32)
+    values = np.empty(_CHUNK, np.uint32)
     for chunk in range(coded.size):
         piece = out[chunk * _CHUNK : (chunk + 1) * _CHUNK]
         reference = base[chunk * _CHUNK : (chunk + 1) * _CHUNK]
@@ -364,21 +452,10 @@ def decode_tokens(
         if position > _U64(used):
             return False
         _rows(reference, mask, shift, lowest, frequency.shape[0], rows)
-        for step in range(0, piece.size, lanes):
-            active = min(lanes, piece.size - step)
-            at = _U64(step)
-            position = _pull_symbols(active, at, rows, table, marks, at, state, words, position)
-            here = marks[step : step + active]
-            target = piece[step : step + active]
-            _leading(here, target)
-            largest = _U8(0)
-            for lane in range(active):
-                largest = max(largest, here[lane])
-            for turn in range(_turns(largest)):
-                _widths(here, turn, widths)
-                position = _pull_raw(active, rests, widths, state, words, position)
-                for lane in range(active):
-                    target[lane] |= _U64(rests[lane]) << _U64(16 * turn)
+        if piece.itemsize <= 2:
+            position = _narrow_chunk(rows, table, marks, values, lanes, state, words, position, piece)
+        else:
+            position = _wide_chunk(rows, table, marks, values, lanes, state, words, position, piece)
         _add_base(piece, reference, sign_magnitude)
     for lane in range(lanes):
         if state[lane] != _LOW:

@@ -38,34 +38,45 @@ _at: Any = _float32_at
 
 
 @compiled
-def _weigh(delta: Any, low: Any, high: Any, scale: Any, weight: Any, part: Any) -> None:
+def _weigh(delta: Any, low: Any, high: Any, scale: Any, weight: Any, part: Any, total: Any) -> None:
     for j in range(delta.size):
         d = delta[j]
         magnitude = abs(d)
         dropped = (magnitude < low) | (magnitude > high)
-        part[j] = (np.float32(0.0) if dropped else d) * scale * weight
+        y = (np.float32(0.0) if dropped else d) * scale * weight
+        part[j] = y
+        total[j] += y
 
 
 @compiled
-def _weigh_drawn(delta: Any, key: Any, keep: Any, first: Any, scale: Any, weight: Any, part: Any) -> None:
+def _weigh_drawn(
+    delta: Any, key: Any, keep: Any, first: Any, scale: Any, weight: Any, part: Any, total: Any
+) -> None:
     for j in range(delta.size):
         dropped = draw(key, np.uint64(first + np.uint64(j))) >= keep
-        part[j] = (np.float32(0.0) if dropped else delta[j]) * scale * weight
+        y = (np.float32(0.0) if dropped else delta[j]) * scale * weight
+        part[j] = y
+        total[j] += y
 
 
 @compiled
-def _add(part: Any, total: Any) -> None:
+def _signs(total: Any) -> None:
     for j in range(total.size):
-        total[j] += part[j]
+        total[j] = np.float32(1.0) if total[j] >= 0 else np.float32(-1.0)
 
 
 @compiled
-def _agree(part: Any, weight: Any, total: Any, mixed: Any, counted: Any) -> None:
-    for j in range(total.size):
+def _agree(part: Any, sign: Any, mixed: Any) -> None:
+    for j in range(sign.size):
         y = part[j]
-        agrees = (
-            np.float32(1.0) if (total[j] >= 0) & (y > 0) | ~(total[j] >= 0) & (y < 0) else np.float32(0.0)
-        )
+        mixed[j] += y * (np.float32(1.0) if y * sign[j] > 0 else np.float32(0.0))
+
+
+@compiled
+def _agree_counted(part: Any, weight: Any, sign: Any, mixed: Any, counted: Any) -> None:
+    for j in range(sign.size):
+        y = part[j]
+        agrees = np.float32(1.0) if y * sign[j] > 0 else np.float32(0.0)
         mixed[j] += y * agrees
         counted[j] += weight * agrees
 
@@ -75,6 +86,20 @@ def _divide(mixed: Any, counted: Any) -> None:
     for j in range(mixed.size):
         by = counted[j]
         mixed[j] /= np.float32(1.0) if by == 0 else by
+
+
+@compiled
+def _elect(parts: Any, weight: Any, normalize: bool, total: Any, merged: Any, counted: Any) -> None:
+    """The sum of those that agree with the sign of `total` (which becomes that sign), or their mean."""
+    _signs(total)
+    counted[:] = 0.0
+    for e in range(weight.size):
+        if normalize:
+            _agree_counted(parts[e], weight[e], total, merged, counted)
+        else:
+            _agree(parts[e], total, merged)
+    if normalize:
+        _divide(merged, counted)
 
 
 @compiled
@@ -115,20 +140,15 @@ def _combine(
             delta = _carray(_at(addresses[e]), (base.size,))[at : at + width]
             part = parts[e][:width]
             if random:
-                _weigh_drawn(delta, key[e], keep[e], start + np.uint64(at), scale[e], weight[e], part)
+                first = start + np.uint64(at)
+                _weigh_drawn(delta, key[e], keep[e], first, scale[e], weight[e], part, total)
             else:
-                _weigh(delta, low[e], high[e], scale[e], weight[e], part)
-            _add(part, total)
+                _weigh(delta, low[e], high[e], scale[e], weight[e], part, total)
         merged = total
         if elect:
             merged = mixes[:width]
-            counted = counts[:width]
             merged[:] = 0.0
-            counted[:] = 0.0
-            for e in range(addresses.size):
-                _agree(parts[e][:width], weight[e], total, merged, counted)
-            if normalize:
-                _divide(merged, counted)
+            _elect(parts[:, :width], weight, normalize, total, merged, counts[:width])
         elif normalize:
             for j in range(width):
                 merged[j] /= divisor

@@ -44,6 +44,23 @@ class _Vectors:
         stored = self.b.store(value, self.b.inttoptr(address, value.type.as_pointer()))
         stored.align = value.type.element.width // 8
 
+    def resize(self, value: Any, item: Any) -> Any:
+        """The lanes as integers of another width."""
+        if item.width == value.type.element.width:
+            return value
+        change = self.b.trunc if item.width < value.type.element.width else self.b.zext
+        return change(value, ir.VectorType(item, _LANES))
+
+    def behind(self, address: Any, offset: int) -> Any:
+        return self.b.add(address, ir.Constant(_LONG, offset))
+
+    def merge(self, *arms: tuple[Any, Any]) -> Any:
+        """The value of whichever block control came from."""
+        phi = self.b.phi(arms[0][0].type)
+        for value, block in arms:
+            phi.add_incoming(value, block)
+        return phi
+
     def call(self, name: str, result: Any, arguments: list[Any]) -> Any:
         kind = ir.FunctionType(result, [argument.type for argument in arguments])
         function = self.b.module.globals.get(name) or ir.Function(self.b.module, kind, name)
@@ -127,21 +144,90 @@ def pull_symbols(
     del typing
 
     def build(v: _Vectors, table: Any, rows: Any, state: Any, words: Any, marks: Any) -> Any:
-        b = v.b
-        x = v.load(state)
-        entry = v.gather(table, b.add(b.and_(x, v.splat(4095)), v.load(rows)))
-        v.store(b.trunc(entry, ir.VectorType(_BYTE, _LANES)), marks)
-        frequency = b.and_(b.lshr(entry, v.splat(8)), v.splat(4095))
-        x = b.add(b.mul(frequency, b.lshr(x, v.splat(12))), b.lshr(entry, v.splat(20)))
-        x, taken = v.refill(x, words)
+        mark, x, after = _symbol(v, table, v.load(rows), v.load(state), words)
+        v.store(v.b.trunc(mark, ir.VectorType(_BYTE, _LANES)), marks)
         v.store(x, state)
-        return taken
+        return v.b.lshr(v.b.sub(after, words), ir.Constant(_LONG, 1))
 
     return _intrinsic((table, rows, at, state, lane, words, position, marks, to), build)
 
 
 @intrinsic
-def pull_raw(
+def pull_chunk(
+    typing: Any,
+    table: Any,
+    rows: Any,
+    at: Any,
+    state: Any,
+    lane: Any,
+    words: Any,
+    position: Any,
+    out: Any,
+    to: Any,
+) -> Any:
+    """Four steps of 32 lanes: symbols and, where a step has any, their raw bits (at most 16 each); the
+    distances go to `out`, of any width. States stay in registers."""
+    del typing
+    item = ir.IntType(out.dtype.bitwidth)
+
+    def build(v: _Vectors, table: Any, rows: Any, state: Any, words: Any, out: Any) -> Any:
+        b = v.b
+        first = words
+        halves = [v.load(state), v.load(v.behind(state, 64))]
+        for step in range(4):
+            marks = []
+            for half in range(2):
+                row = v.load(v.behind(rows, 128 * step + 64 * half))
+                mark, halves[half], words = _symbol(v, table, row, halves[half], words)
+                marks.append(mark)
+            seen = b.icmp_unsigned(">=", b.or_(*marks), v.splat(16))
+            before = b.basic_block
+            some = b.icmp_unsigned("!=", b.bitcast(seen, _WORD), ir.Constant(_WORD, 0))
+            with b.if_then(some):
+                values, moved, taken = [], [], words
+                for half in range(2):
+                    value, longer, taken = _raw(v, marks[half], halves[half], taken)
+                    values.append(value)
+                    moved.append(longer)
+                inside = b.basic_block
+            words = v.merge((words, before), (taken, inside))
+            halves = [v.merge((halves[half], before), (moved[half], inside)) for half in range(2)]
+            results = [v.merge((marks[half], before), (values[half], inside)) for half in range(2)]
+            for half in range(2):
+                v.store(
+                    v.resize(results[half], item), v.behind(out, (32 * step + 16 * half) * item.width // 8)
+                )
+        v.store(halves[0], state)
+        v.store(halves[1], v.behind(state, 64))
+        return b.lshr(b.sub(words, first), ir.Constant(_LONG, 1))
+
+    return _intrinsic((table, rows, at, state, lane, words, position, out, to), build)
+
+
+def _symbol(v: _Vectors, table: Any, row: Any, x: Any, words: Any) -> tuple[Any, Any, Any]:
+    """One symbol off each state: marks, states, where the next words are."""
+    b = v.b
+    entry = v.gather(table, b.add(b.and_(x, v.splat(4095)), row))
+    frequency = b.and_(b.lshr(entry, v.splat(8)), v.splat(4095))
+    x = b.add(b.mul(frequency, b.lshr(x, v.splat(12))), b.lshr(entry, v.splat(20)))
+    x, taken = v.refill(x, words)
+    return b.and_(entry, v.splat(255)), x, b.add(words, b.shl(taken, ir.Constant(_LONG, 1)))
+
+
+def _raw(v: _Vectors, mark: Any, x: Any, words: Any) -> tuple[Any, Any, Any]:
+    """The raw bits of tokens (at most 16 each) off each state: values, states, where the next words are."""
+    b = v.b
+    direct = b.icmp_unsigned("<", mark, v.splat(16))
+    width = b.select(direct, v.splat(0), b.sub(b.lshr(mark, v.splat(1)), v.splat(5)))
+    rest = b.and_(x, b.sub(b.shl(v.splat(1), width), v.splat(1)))
+    leading = b.shl(b.or_(b.and_(mark, v.splat(1)), v.splat(2)), width)
+    x, taken = v.refill(b.lshr(x, width), words)
+    value = b.select(direct, mark, b.or_(leading, rest))
+    return value, x, b.add(words, b.shl(taken, ir.Constant(_LONG, 1)))
+
+
+@intrinsic
+def pull_bits(
     typing: Any, widths: Any, at: Any, rests: Any, to: Any, state: Any, lane: Any, words: Any, position: Any
 ) -> Any:
     """The low `width` bits (at most 16) of each state into rests, the state moved on."""
@@ -162,7 +248,7 @@ def pull_raw(
 def push_raw(
     typing: Any, widths: Any, at: Any, rests: Any, frm: Any, state: Any, lane: Any, words: Any, position: Any
 ) -> Any:
-    """Inverse of `pull_raw`; `position` is behind the words to be written."""
+    """Inverse of `pull_bits`; `position` is behind the words to be written."""
     del typing
 
     def build(v: _Vectors, widths: Any, rests: Any, state: Any, words: Any) -> Any:
