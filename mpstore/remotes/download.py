@@ -15,7 +15,6 @@ from typing import Any, Final
 from mpstore.errors import RemoteError
 from mpstore.remotes.hub import TRIES, Hub, HubFile, HubModel, Transient, transient_status
 
-_PIECE_BYTES: Final = 1 << 20
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)$")
 
 
@@ -120,8 +119,9 @@ class HubStream:
             raise Transient(f"the server announces {length} bytes where {expected} were listed")
 
     def _body(self, response: Any, skip: int) -> Iterator[bytes]:
-        """The pieces of the body, without the first `skip` bytes and what lies behind the asked range."""
-        for piece in response.iter_raw(_PIECE_BYTES):
+        """The pieces of the body as they arrive (gathering them would lose some to a cut), without the first
+        `skip` bytes and what lies behind the asked range."""
+        for piece in response.iter_raw():
             if skip >= len(piece):
                 skip -= len(piece)
                 continue

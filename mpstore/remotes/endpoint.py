@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import sys
 from collections.abc import Iterator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -217,6 +218,11 @@ class Endpoint(ThreadingHTTPServer):
 
     def log(self, address: str, line: str) -> None:
         """Silent; `serve` says more where it was asked to."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that goes away in the middle is not worth a traceback."""
+        del request
+        self.log(str(client_address), f"connection ended: {sys.exception()!r}")
 
     @property
     def url(self) -> str:

@@ -230,7 +230,8 @@ class HubHandler(EndpointHandler):
         asked = json.loads(self.read_body())
         name = "/".join(part for part in (asked.get("organization"), asked["name"]) if part)
         if name in self.server.shelf.models:
-            raise Refusal(409, "you already created this model repo")
+            self.send_json({"error": "you already created it", "url": f"{self.server.url}/{name}"}, 409)
+            return
         self.server.shelf.put(name, {".gitattributes": b"*.safetensors filter=lfs\n"})
         self.server.private[name] = bool(asked.get("private")) or asked.get("visibility") == "private"
         self.send_json({"url": f"{self.server.url}/{name}", "name": name})
