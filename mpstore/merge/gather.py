@@ -20,6 +20,7 @@ from mpstore.merge import resolve
 from mpstore.merge.execute.contexts import content_key
 from mpstore.merge.gather_base import BaseModel, base_model
 from mpstore.merge.gather_expert import Expert, read_expert
+from mpstore.merge.gather_stack import gather_stack
 from mpstore.merge.operators.protocol import Operator, TensorContext
 from mpstore.merge.plan_inputs import ExpertColumns, Grid, PlanInputs
 from mpstore.merge.recipe import Recipe
@@ -48,6 +49,9 @@ def gather(
     Raises IncompatibleError (exit 8) where an expert does not fit the base, RecipeError where the recipe does
     not fit the checkpoints, NotFoundError and DamagedError where content is not there.
     """
+    if recipe.stacked:
+        models = [(one.name, one.commit) for one in (base, *experts)]
+        return gather_stack(repo, recipe, models, seed)
     commit = repo.commit(base.commit)
     manifest = repo.manifest(commit.manifest)
     records = repo.tensors(manifest)

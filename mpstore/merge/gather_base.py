@@ -57,7 +57,7 @@ def base_model(repo: Repo, manifest: ObjectId, records: Mapping[str, TensorRecor
     grid = Grid(
         keys=keys,
         offsets=offsets,
-        elements=np.concatenate([_block_elements(record) for record in chosen] or [np.zeros(0, np.int64)]),
+        elements=np.concatenate([block_elements(record) for record in chosen] or [np.zeros(0, np.int64)]),
         base_frame_bytes=places.frame_bytes.astype(np.int64) + _leaned_bytes(repo, places, ids),
         base_sq=np.full(count, np.nan),
         roundoff=np.zeros(len(keys)),
@@ -67,7 +67,7 @@ def base_model(repo: Repo, manifest: ObjectId, records: Mapping[str, TensorRecor
     return BaseModel(manifest, records, grid, ids, tuple(record.dtype for record in chosen))
 
 
-def _block_elements(record: TensorRecord) -> Integers:
+def block_elements(record: TensorRecord) -> Integers:
     """Elements of each block of a tensor."""
     sizes = np.full(record.blocks, record.block_elements, np.int64)
     if record.blocks:

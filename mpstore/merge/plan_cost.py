@@ -25,10 +25,12 @@ def selection_cost(repo: Repo, plan: Plan) -> int:
             continue
         records = repo.tensors(repo.manifest(expert.manifest))
         for key, bits in expert.selection.items():
-            if key in records:
-                if key not in base:
+            source = str(plan.outputs[key]["key"]) if plan.outputs else key
+            if source in records:
+                if not plan.outputs and key not in base:
                     raise IncompatibleError(f"the plan selects {key!r}, which the base has not")
-                total += _tensor_cost(repo, key, records[key], base[key], bits, paid)
+                own = bytes(len(records[source].block_ids)) if plan.outputs else base[key].block_ids
+                total += _tensor_cost(repo, key, records[source], own, bits, paid)
     return total
 
 
@@ -36,16 +38,16 @@ def _tensor_cost(
     repo: Repo,
     key: str,
     record: TensorRecord,
-    base: TensorRecord,
+    base_ids: bytes,
     bits: bytes,
     paid: set[tuple[str, int, ObjectId]],
 ) -> int:
-    """Frames of the selected blocks, and the foreign delta bases that nobody has paid for yet."""
+    """Frames of the selected blocks, and the delta bases beside `base_ids` that nobody has paid for yet."""
     flags = np.unpackbits(np.frombuffer(bits, np.uint8), count=record.blocks)
     chosen = np.flatnonzero(flags)
     places = located(repo, block_ids(record.block_ids)[chosen])
     total = int(places.frame_bytes.sum(dtype=np.int64))
-    leans, ids = foreign_bases(places, block_ids(base.block_ids)[chosen])
+    leans, ids = foreign_bases(places, block_ids(base_ids)[chosen])
     costs = located(repo, ids).frame_bytes
     for block, leaned, cost in zip(chosen[leans], ids, costs, strict=True):
         place = (key, int(block), leaned.tobytes())

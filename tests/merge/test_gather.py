@@ -302,6 +302,33 @@ def test_an_adapter_is_taken_tensor_by_tensor_for_its_own_bytes(bench: Bench) ->
     assert "LoRA" in made.fallbacks["0 adapter: *"]
 
 
+STACK = """
+merge_method: passthrough
+slices:
+  - sources: [{model: math, layer_range: [0, 2]}]
+  - sources: [{model: code, layer_range: [1, 2]%s}]
+"""
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_stack_reads_what_is_scaled_and_takes_over_the_rest(bench: Bench, scaled: bool) -> None:
+    recipe = recipes.from_yaml(STACK % (", parameters: {scale: 0.5}" if scaled else ""))
+    sources = [Source(name, bench.commits[name]) for name in recipe.models]
+    inputs = gather(bench.repo, recipe, sources[0], sources[1:])
+    made = plan(inputs, Limits())
+    layer = {key for key in made.outputs if key.startswith("model.layers.2.")}
+    assert layer
+    assert made.exact
+    assert (set(made.experts[0].selection) >= layer) == scaled
+    assert (made.cost_bytes > 0) == scaled
+    assert selection_cost(bench.repo, made) == made.cost_bytes
+    done = bench.run(made)
+    assert done.expert_read_bytes <= made.cost_bytes
+    if scaled:
+        with pytest.raises(BudgetError, match="stacking"):
+            plan(inputs, Limits(budget_bytes=made.cost_bytes - 1))
+
+
 def test_remote_tensors_cost_what_the_network_takes(bench: Bench) -> None:
     commit = bench.repo.commit(bench.commits["math"])
     manifest = bench.repo.manifest(commit.manifest)
