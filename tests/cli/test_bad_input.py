@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ import pytest
 from command import Command, Ended, Inline, clean_environment
 from families import Family, base_tensors, fine_tuned, write_checkpoint
 
-from mpstore import Repository, files
+from mpstore import files
+from mpstore.repository import Repo
 
 Words = Callable[..., list[str]]
 
@@ -123,19 +125,21 @@ def test_what_is_not_there(real: Command, quick: Command, tmp_path: Path) -> Non
     assert not (real.directory / "out").exists()
 
 
-def test_ambiguous_prefix_lists_what_fits(real: Command, quick: Command, family: Family) -> None:
-    """Commits of one checkpoint until two of them begin alike; 16 bits need a few hundred."""
-    repository = Repository.open(real.directory)
-    seen: dict[str, str] = {}
-    for number in range(3000):
-        commit = repository.add(family.base, "many", message=str(number)).commit.hex()
-        if commit[:4] in seen:
-            break
-        seen[commit[:4]] = commit
-    else:
-        pytest.fail("no two of 3000 ids begin with the same four digits")
-    refused = real("show", commit[:4], code=3)
-    for one in (commit, seen[commit[:4]]):
+def test_ambiguous_prefix_lists_what_fits(real: Command, quick: Command) -> None:
+    """Enough commits that two of them begin with the same sixteen bits."""
+    repo = Repo.open(real.directory)
+    tip = repo.tip("base")
+    assert tip is not None
+    commit = repo.commit(tip)
+    with repo.objects.writer("test") as writer:
+        made = [repo.put(writer, replace(commit, message=str(number))).hex() for number in range(1500)]
+        writer.finish()
+    by_prefix: dict[str, list[str]] = {}
+    for one in made:
+        by_prefix.setdefault(one[:4], []).append(one)
+    prefix, several = next(item for item in by_prefix.items() if len(item[1]) > 1)
+    refused = real("show", prefix, code=3)
+    for one in several:
         assert one[:10] in refused.err
         quick("show", one[:12])
     assert "more digits" in refused.err
@@ -225,7 +229,7 @@ def test_recipes_that_cannot_be_meant(real: Command, quick: Command, tmp_path: P
         ("- [", 2, "line"),
         ("", 2, "empty"),
         ("a: &a [*a]", 2, "a"),
-        ("!!python/object/apply:os.system ['true']", 2, "python"),
+        ("!!python/object/apply:os.system ['true']", 2, "recipe"),
     ):
         recipe.write_text(text)
         run = real if "metod" in text else quick
@@ -239,7 +243,8 @@ def test_words_that_contradict_each_other(quick: Command, tmp_path: Path, merge_
     for words, said in (
         (["merge", str(tmp_path / "recipe.yml"), "--op", "ties", "--branch", "m"], "--op"),
         (["merge", *merge_words()], "--branch"),
-        (["merge", "--base", "base", "--branch", "m"], "--expert"),
+        (["merge", "--base", "base", "--branch", "m"], "--op"),
+        (["merge", "--base", "base", "--op", "linear", "--branch", "m"], "--expert"),
         (["merge", *merge_words()[:-2], "--branch", "m"], "--op"),
         (["merge", *merge_words("teis"), "--branch", "m"], "ties"),
         (["merge", *merge_words(), "--set", "lambda", "--branch", "m"], "name=value"),
@@ -301,8 +306,8 @@ def test_read_only_directories(real: Command, quick: Command, family: Family, tm
     locked = tmp_path / "locked"
     locked.mkdir()
     locked.chmod(0o555)
-    for above in (tmp_path, *tmp_path.parents):  # pytest's own directories are private
-        if above.name.startswith(("pytest-", tmp_path.name)):
+    for above in (tmp_path, *tmp_path.parents, family.base.parent):  # pytest makes them private
+        if above.name.startswith(("pytest-", "family", tmp_path.name)):
             above.chmod(0o755)
     as_nobody = Unprivileged(real.directory)
     as_nobody.check()
