@@ -35,6 +35,7 @@ KEEP_REFLOG_NS: Final = 30 * 24 * 3600 * 10**9
 _DEAD_SHARE: Final = 0.25  # a pack with more dead bytes than this is rewritten
 _SMALL_SHARE: Final = 1 / 8  # of pack_bytes: smaller packs are put together when there are many
 _MANY_SMALL_PACKS: Final = 16
+_ATTEMPTS: Final = 50
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,6 @@ def collect(
     cutoff_ns = time.time_ns() - keep_reflog_ns
     roots, marker, for_deltas = _marked(repo, cutoff_ns)
     dead_statistics = mark_statistics(repo, marker)
-    _refuse_if_opaque(marker)
     plan = _plan(repo, marker, roots, dead_statistics, repack_all or compression is not None, compression)
     figures = {
         **plan.figures,
@@ -130,7 +130,7 @@ def collect(
 def _marked(repo: Repo, cutoff_ns: int) -> tuple[Roots, Marker, npt.NDArray[np.int64]]:
     """Roots, what they reach, and the rows that only deltas need. What a gc that died has put aside and is
     needed comes back first."""
-    while True:
+    for _ in range(_ATTEMPTS):
         roots = read_roots(repo, cutoff_ns)
         marker = Marker(repo, whole_table(repo))
         marker.mark_packs(roots.packs)
@@ -140,27 +140,36 @@ def _marked(repo: Repo, cutoff_ns: int) -> tuple[Roots, Marker, npt.NDArray[np.i
         marker.mark_plans()
         before = marker.live.copy()
         marker.mark_bases()
-        if not _bring_back(repo, marker):
-            break
-    for one in set(marker.lost) - known:  # a writer pinned what is not there: its own trouble
-        del marker.lost[one]
-    return roots, marker, np.flatnonzero(marker.live & ~before)
+        if _bring_back(repo, marker):
+            continue
+        for one in set(marker.lost) - known:  # a writer pinned what is not there: its own trouble
+            del marker.lost[one]
+        if _is_settled(repo, marker, roots, cutoff_ns):
+            return roots, marker, np.flatnonzero(marker.live & ~before)
+    raise ConflictError("refs are being removed faster than gc can follow; nothing was removed")
+
+
+def _is_settled(repo: Repo, marker: Marker, roots: Roots, cutoff_ns: int) -> bool:
+    """False: a record is lost, but roots have gone meanwhile, and another gc may have removed it rightly.
+
+    DamagedError: it is lost for good, so that it cannot be known what it names.
+    """
+    opaque = [lost for lost in marker.lost.values() if lost.opaque]
+    if not opaque:
+        return True
+    if roots.commits - read_roots(repo, cutoff_ns).commits:
+        return False
+    raise DamagedError(
+        f"{opaque[0].kind} {short(opaque[0].id)} cannot be read ({opaque[0].reason}), so it is unknown "
+        f"what it needs; nothing was removed ({len(opaque)} such records)",
+        hint="`mp fsck` names what is damaged and what it touches, `mp fsck --repair` mends what can be",
+    )
 
 
 def _bring_back(repo: Repo, marker: Marker) -> int:
     """Bring packs that hold what was not found back from the trash; how many."""
     lost = b"".join(marker.lost)
     return restore_objects(repo.objects.layout, packindex.as_ids(lost), repo.progress.warn) if lost else 0
-
-
-def _refuse_if_opaque(marker: Marker) -> None:
-    opaque = [lost for lost in marker.lost.values() if lost.opaque]
-    if opaque:
-        raise DamagedError(
-            f"{opaque[0].kind} {short(opaque[0].id)} cannot be read ({opaque[0].reason}), so it is unknown "
-            f"what it needs; nothing was removed ({len(opaque)} such records)",
-            hint="`mp fsck` names what is damaged and what it touches, `mp fsck --repair` mends what can be",
-        )
 
 
 def _describe(sessions: Sequence[SessionInfo], foreign: bool) -> tuple[str, ...]:
@@ -333,18 +342,24 @@ def _bring_back_needed(repo: Repo, marker: Marker, cutoff_ns: int) -> None:
     we have put aside while we counted on the one that it did.
     """
     ids = marker.table.ids(np.flatnonzero(marker.live))
-    while True:
+    for _ in range(_ATTEMPTS):
         roots = read_roots(repo, cutoff_ns)
         restore_packs(repo.objects.layout, roots.packs)
-        marker.renew(whole_table(repo))
-        marker.lost.clear()
-        marker.mark_ids(ids, "block")
-        marker.mark_packs(roots.packs)
-        marker.mark_commits(roots.commits | roots.pinned_commits)
-        mark_statistics(repo, marker)
-        marker.mark_bases()
-        if not _bring_back(repo, marker):
+        now = marker.fork(whole_table(repo))
+        now.mark_ids(ids, "block")
+        now.mark_packs(roots.packs)
+        now.mark_commits(roots.commits)
+        known = set(now.lost)
+        now.mark_commits(roots.pinned_commits)
+        mark_statistics(repo, now)
+        now.mark_bases()
+        if _bring_back(repo, now):
+            continue
+        for one in set(now.lost) - known:
+            del now.lost[one]
+        if _is_settled(repo, now, roots, cutoff_ns):
             return
+    raise ConflictError("refs are being moved faster than gc can follow; nothing was removed")
 
 
 def _make_refs_durable(repo: Repo) -> None:

@@ -64,10 +64,13 @@ class Marker:
         self.manifests: set[ObjectId] = set()
         self.tensors: set[ObjectId] = set()
 
-    def renew(self, table: IndexTable) -> None:
-        """Go on over another table: what was visited stays visited, rows are those of the new table."""
-        self.table = table
-        self.live = np.zeros(table.rows, np.bool_)
+    def fork(self, table: IndexTable) -> Marker:
+        """A marker over another table that need not visit again what this one has visited."""
+        other = Marker(self.repo, table)
+        other.commits |= self.commits
+        other.manifests |= self.manifests
+        other.tensors |= self.tensors
+        return other
 
     def mark_commits(self, commits: Iterable[ObjectId]) -> None:
         """Mark what these commits reach: their history, manifests, tensors, blocks, plans and coverage."""

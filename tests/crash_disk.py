@@ -1,144 +1,138 @@
-"""What a disk may hold after a power cut: everything that was synced, and any part of what was not.
+"""A disk that forgets: replays recorded operations and says what a crash would leave.
 
-Relies on the observer of `mpstore.files`. Promises: names and contents are lost independently, as a file
-system may: a name without `fsync_dir` may be there or not, content without `fsync` may be old, whole or cut.
+Promises: what was not fsynced may be lost, file content and directory entries each on their own; what was
+fsynced stays. Content is durable by "fsync" of the file, a name by "fsync_dir" of its directory.
+
+Every name and every file keeps the list of its values since the last sync; a crash picks one value of each:
+the oldest (`strict`: nothing unsynced survives), the newest name with the oldest content (`names`: metadata
+ran ahead of data), the newest of all (`everything`), or any (a random generator).
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import shutil
 from pathlib import Path
 
-from mpstore import files
+from mpstore import processes
 from mpstore.files import Operation
 
-
-@dataclass(eq=False)
-class File:
-    """Content as processes see it, and as it is safe."""
-
-    now: bytearray = field(default_factory=bytearray)
-    safe: bytes = b""
+DIRECTORY = "directory"
+Entry = "Inode | str | None"  # a file, DIRECTORY, or nothing
 
 
-@dataclass(eq=False)
-class Directory:
-    """Entries as processes see them, and as they are safe."""
+class Inode:
+    """A file's contents since the last fsync, oldest first; names point at it."""
 
-    now: dict[str, File | Directory] = field(default_factory=dict)
-    safe: dict[str, File | Directory] = field(default_factory=dict)
+    def __init__(self, content: bytes = b"") -> None:
+        self.versions: list[bytes] = [content]
+
+    @property
+    def content(self) -> bytes:
+        return self.versions[-1]
+
+    def write(self, offset: int, data: bytes) -> None:
+        old = self.content
+        padded = old + b"\0" * max(0, offset - len(old))
+        self.versions.append(padded[:offset] + data + padded[offset + len(data) :])
+
+    def sync(self) -> None:
+        self.versions = [self.content]
 
 
 class CrashDisk:
-    """A model of the tree below `root`, fed with the operations that were recorded there."""
+    """The tree below `root`, in a durable and a current version."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
-        self.top = _load(root)
-        self.operations: list[Operation] = []
+        self.root = str(root)
+        self.names: dict[str, list[Inode | str | None]] = {}
+        for directory, directories, files in os.walk(root):
+            for name in directories:
+                self.names[os.path.join(directory, name)] = [DIRECTORY]
+            for name in files:
+                path = os.path.join(directory, name)
+                self.names[path] = [Inode(Path(path).read_bytes())]
 
-    @contextlib.contextmanager
-    def recording(self) -> Iterator[None]:
-        """Keep every operation made meanwhile. Nothing else may watch."""
+    def apply(self, operation: Operation, data: bytes) -> None:
+        """Carry out one operation as announced; what the real one would refuse changes nothing."""
+        path, target = os.path.abspath(operation.path), os.path.abspath(operation.target or "/")
+        if not path.startswith(self.root):
+            return
+        getattr(self, f"_{operation.kind}")(path, target, operation.offset, data)
 
-        def keep(operation: Operation) -> None:
-            data = None if operation.data is None else memoryview(bytes(operation.data))
-            path, target = operation.path, operation.target
-            self.operations.append(Operation(operation.kind, path, target, operation.offset, data))
+    def _now(self, path: str) -> Inode | str | None:
+        return self.names.get(path, [None])[-1]
 
-        files.set_observer(keep)
-        try:
-            yield
-        finally:
-            files.set_observer(None)
+    def _set(self, path: str, value: Inode | str | None) -> None:
+        self.names.setdefault(path, [None]).append(value)
 
-    def replay(self) -> Iterator[int]:
-        """Apply the operations one after the other; yields how many are applied, 0 first."""
-        yield 0
-        for count, operation in enumerate(self.operations, 1):
-            self._apply(operation)
-            yield count
+    def _mkdir(self, path: str, *_: object) -> None:
+        if self._now(path) is None:
+            self._set(path, DIRECTORY)
 
-    def _apply(self, operation: Operation) -> None:
-        parent, name = self._parent(operation.path)
-        match operation.kind:
-            case "mkdir":
-                parent.now.setdefault(name, Directory())
-            case "create":
-                parent.now.setdefault(name, File())
-            case "write":
-                file, data = parent.now[name], operation.data or b""
-                assert isinstance(file, File)
-                file.now[len(file.now) :] = bytes(max(0, operation.offset - len(file.now)))
-                file.now[operation.offset : operation.offset + len(data)] = data
-            case "fsync":
-                file = parent.now[name]
-                assert isinstance(file, File)
-                file.safe = bytes(file.now)
-            case "fsync_dir":
-                directory = self.top if not name else parent.now[name]
-                assert isinstance(directory, Directory)
-                directory.safe = dict(directory.now)
-            case "rename" | "link" if name in parent.now:
-                other, new_name = self._parent(operation.target)
-                if operation.kind == "rename":
-                    other.now[new_name] = parent.now.pop(name)
-                else:
-                    other.now.setdefault(new_name, parent.now[name])
-            case "unlink" if isinstance(parent.now.get(name), File):
-                del parent.now[name]
-            case "rmdir":
-                entry = parent.now.get(name)
-                if isinstance(entry, Directory) and not entry.now:
-                    del parent.now[name]
+    def _create(self, path: str, *_: object) -> None:
+        if self._now(path) is None:
+            self._set(path, Inode())
 
-    def _parent(self, path: str) -> tuple[Directory, str]:
-        parts = Path(path).relative_to(self.root).parts
-        directory = self.top
-        for part in parts[:-1]:
-            entry = directory.now[part]
-            assert isinstance(entry, Directory)
-            directory = entry
-        return directory, parts[-1] if parts else ""
+    def _write(self, path: str, _: str, offset: int, data: bytes) -> None:
+        inode = self._now(path)
+        assert isinstance(inode, Inode), path
+        inode.write(offset, data)
 
-    def write_out(self, target: Path, seed: int | None) -> None:
-        """The tree after a power cut now. seed None: all that was not synced is lost; otherwise chance
-        decides for each name and each content."""
-        chance = random.Random(seed)
-        _write(self.top, target, chance if seed is not None else None)
+    def _fsync(self, path: str, *_: object) -> None:
+        inode = self._now(path)
+        assert isinstance(inode, Inode), path
+        inode.sync()
 
+    def _fsync_dir(self, path: str, *_: object) -> None:
+        for name, values in self.names.items():
+            if os.path.dirname(name) == path:
+                del values[:-1]
 
-def _load(path: Path) -> Directory:
-    """What lies there; it is safe already."""
-    directory = Directory()
-    for entry in os.scandir(path):
-        if entry.is_dir():
-            directory.now[entry.name] = _load(Path(entry.path))
-        else:
-            content = Path(entry.path).read_bytes()
-            directory.now[entry.name] = File(bytearray(content), content)
-    directory.safe = dict(directory.now)
-    return directory
+    def _rename(self, path: str, target: str, *_: object) -> None:
+        moved = self._now(path)
+        if moved is not None:
+            self._set(target, moved)
+            self._set(path, None)
+
+    def _link(self, path: str, target: str, *_: object) -> None:
+        if self._now(target) is None:
+            self._set(target, self._now(path))
+
+    def _unlink(self, path: str, *_: object) -> None:
+        if self._now(path) is not None:
+            self._set(path, None)
+
+    def _rmdir(self, path: str, *_: object) -> None:
+        inside = any(os.path.dirname(name) == path and self._now(name) is not None for name in self.names)
+        if self._now(path) is not None and not inside:
+            self._set(path, None)
+
+    def crash(self, destination: Path, way: str, generator: random.Random) -> None:
+        """Write what is left to `destination`, as another boot would find it."""
+        shutil.rmtree(destination, ignore_errors=True)
+        destination.mkdir(parents=True)
+        contents: dict[int, bytes] = {}
+        for path in sorted(self.names):
+            value = _pick(self.names[path], "everything" if way == "names" else way, generator)
+            place = destination / _rebooted(os.path.relpath(path, self.root))
+            if value is None or not place.parent.is_dir():
+                continue
+            if isinstance(value, Inode):
+                kept = contents.setdefault(id(value), _pick(value.versions, way, generator))
+                place.write_bytes(kept)
+            else:
+                place.mkdir()
 
 
-def _write(directory: Directory, target: Path, chance: random.Random | None) -> None:
-    target.mkdir()
-    for name in sorted({*directory.now, *directory.safe}):
-        entry = directory.safe.get(name)
-        if chance is not None and chance.random() < 0.5:
-            entry = directory.now.get(name)
-        if isinstance(entry, Directory):
-            _write(entry, target / name, chance)
-        elif entry is not None:
-            (target / name).write_bytes(_content(entry, chance))
+def _pick(values: list, way: str, generator: random.Random):  # type: ignore[type-arg, no-untyped-def]
+    if way in ("strict", "names"):
+        return values[0]
+    return values[-1] if way == "everything" else generator.choice(values)
 
 
-def _content(file: File, chance: random.Random | None) -> bytes:
-    if chance is None or bytes(file.now) == file.safe:
-        return file.safe
-    whole = bytes(file.now)
-    return chance.choice([file.safe, whole, whole[: chance.randrange(len(whole) + 1)], bytes(len(whole))])
+def _rebooted(path: str) -> str:
+    """Names that carry this process's token carry that of an earlier boot after the crash."""
+    here = processes.current()
+    return path.replace(here.token, f"{here.pid:x}.{here.started}.00000000.{here.host}")

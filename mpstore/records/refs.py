@@ -161,7 +161,8 @@ class Refs(RefReader):
         path = self._ref_path(name)
         try:
             if state.value is None:
-                files.remove(path)
+                if files.remove(path):
+                    files.fsync_directory(os.path.dirname(path))
                 self._remove_empty(os.path.dirname(path))
                 return
             files.make_directories(os.path.dirname(path))
