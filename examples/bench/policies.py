@@ -6,7 +6,8 @@
 
 DIR holds a checkpoint `base` and others beside it (examples/bench/families.py, examples/digits). Each is
 added to a temporary repository, every policy plans at every budget, and the outputs of all plans are computed
-block by block with the operators themselves, in one pass: |theta_B - theta_full| / |theta_base|, as stored. `--every N` takes each N-th tensor, for families that do not fit an afternoon.
+block by block with the operators themselves, in one pass: |theta_B - theta_full| / |theta_base|, as stored.
+`--every N` takes each N-th tensor, for families that do not fit an afternoon.
 """
 
 from __future__ import annotations
