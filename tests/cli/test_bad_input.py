@@ -272,13 +272,13 @@ def test_disk_full(quick: Command, family: Family) -> None:
     """Every write from the n-th on fails as on a full disk; then there is room again."""
     before = quick.json("branch")
     for allowed in (0, 3, 8):
-        left = allowed
+        room = allowed
 
         def full(operation: files.Operation) -> None:
-            nonlocal left
+            nonlocal room
             if operation.kind in ("write", "create", "mkdir"):
-                left -= 1
-                if left < 0:
+                room -= 1
+                if room < 0:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), operation.path)
 
         files.set_observer(full)
@@ -289,8 +289,11 @@ def test_disk_full(quick: Command, family: Family) -> None:
         assert "No space left" in refused.err
         assert "free some space" in refused.err
         assert quick.json("branch") == before
-        quick("fsck")
+        left = json.loads(quick("fsck", "--read-data", "--json", code=None).out)["damage"]
+        assert {one["what"] for one in left} <= {"index"}, "a pack whose index found no room is whole"
     quick("add", family.base, "--branch", "new", "--base", "math")
+    quick("fsck", "--repair")
+    quick("fsck")
 
 
 def test_process_that_may_not_write_large_files(real: Command, quick: Command) -> None:
