@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mpstore import revisions
+from mpstore.api.remote_experts import resolver, supplier
 from mpstore.errors import AmbiguousError, NotFoundError, UsageError
 from mpstore.events import Progress
 from mpstore.ids import ObjectId, record_id, short
@@ -119,6 +120,7 @@ def merge(
             progress=progress,
             before=before,
             after=after,
+            supply=supplier(repo, author, progress),
         )
 
 
@@ -185,7 +187,13 @@ def _recipe_text(recipe: str | PathLike[str]) -> str:
 
 
 def _models(repo: Repo, words: Words, limits: Limits, progress: Progress) -> models.Models:
-    return models.Models(repo, directory=words.directory, threads=limits.threads, progress=progress)
+    return models.Models(
+        repo,
+        resolvers=(resolver(repo, progress),),
+        directory=words.directory,
+        threads=limits.threads,
+        progress=progress,
+    )
 
 
 def _curve(prepared: Prepared) -> tuple[CurvePoint, ...]:

@@ -31,6 +31,7 @@ from mpstore.records.model import Coverage, Parent, Plan
 from mpstore.repository import Repo
 
 Hook = Callable[[Mapping[str, Any]], None]
+Supply = Callable[[Plan], Plan]
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,12 @@ def merge(
     progress: Progress = silent,
     before: Hook | None = None,
     after: Hook | None = None,
+    supply: Supply | None = None,
 ) -> MergeResult:
     """Execute a plan and commit the result on `branch`.
 
-    `before` hears of the plan once it is stored (and may raise), `after` of the result. ConflictError: the
+    `before` hears of the plan once it is stored (and may raise), `after` of the result. `supply` brings what
+    the plan selected of experts that are elsewhere, and gives the plan that reads it here. ConflictError: the
     branch moved meanwhile; what was made is found again by the next try.
     """
     started = time.monotonic()
@@ -116,6 +119,11 @@ def merge(
         writer.flush()
         if before is not None:
             before({"branch": branch, **plan_json(plan, plan_id)})
+        supplied = plan if supply is None else supply(plan)
+        if supplied is not plan:
+            plan, plan_id = supplied, writer.put_record(Plan.KIND, encode(supplied))
+            for expert in plan.experts:
+                writer.pin_commit(expert.commit)
         done = execution.execute(repo, writer, plan, limits=limits, card=card(repo, plan), progress=progress)
         base_records = repo.tensors(repo.manifest(plan.base_manifest))
         coverage = execution.coverage(plan, plan_id, base_records)
