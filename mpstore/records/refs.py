@@ -196,14 +196,18 @@ class Refs(RefReader):
     def _restore_entry(self, name: str, seq: int, state: State) -> bool:
         """Write again what entry `seq` must have said, from the old of the next and the new of the last."""
         below, above = self._try_entry(name, seq - 1), self._try_entry(name, seq + 1)
-        if above is None and seq != state.seq:
-            return False
         near = above or below
+        if near is None and seq != state.seq:  # the lowest of the log, and nothing tells what it said
+            return files.remove(self._entry_path(name, seq))
+        if seq == state.seq:
+            new = state.value
+        else:  # without the next entry: as if nothing had moved
+            new = above.old if above is not None else below.new if below is not None else None
         entry = LogEntry(
             name,
             seq,
             old=below.new if below else None,
-            new=above.old if above else state.value,
+            new=new,
             time_ns=near.time_ns if near else 0,
             who="",
             why="restored by repair",
