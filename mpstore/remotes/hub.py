@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from io import BufferedIOBase
 from typing import Any, Final, TypeVar
+from urllib.parse import quote
 
 from mpstore.errors import MpError, RemoteError
 from mpstore.remotes.address import Address
@@ -95,11 +96,8 @@ class Hub:
             )
 
     def url(self, model: HubModel, path: str) -> str:
-        return str(
-            self._client.hf_hub_url(
-                model.address.repo_id, path, revision=model.commit, endpoint=self.endpoint
-            )
-        )
+        """Where a file's bytes are. Pinned to the commit: a branch that moves meanwhile changes nothing."""
+        return f"{self.endpoint}/{model.address.repo_id}/resolve/{model.commit}/{quote(path)}"
 
     def get(self, url: str, headers: dict[str, str]) -> Any:
         """An opened streaming GET (a context manager of the client's own session; redirects are followed,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command import Inline
 from families import base_tensors, fine_tuned, read_checkpoint, write_checkpoint
 
 from hub.conftest import files_of
@@ -20,27 +18,14 @@ EXPERTS = ("one", "two", "three", "four")
 
 
 class Shell:
-    """`mp` in a process of its own, the Hub being the one on loopback."""
+    """`mp --json` in this process; the client's endpoint is the Hub on loopback."""
 
-    def __init__(self, directory: Path, hub: TestHub) -> None:
-        self.directory = directory
-        self.environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("HF_")},
-            "HF_ENDPOINT": hub.url,
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-        }
+    def __init__(self, directory: Path) -> None:
+        self._command = Inline(directory)
 
     def __call__(self, *words: object, code: int = 0) -> Any:
-        done = subprocess.run(
-            [sys.executable, "-m", "mpstore.cli.main", "--json", *map(str, words)],
-            cwd=self.directory,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == code, done.stderr
-        return json.loads(done.stdout if code == 0 else done.stderr)
+        ended = self._command("--json", *words, code=code)
+        return json.loads(ended.out if code == 0 else ended.err)
 
 
 @pytest.fixture
@@ -53,11 +38,14 @@ def sources(tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.fixture
-def mp(tmp_path: Path, hub: TestHub, sources: dict[str, Path]) -> Shell:
+def mp(
+    tmp_path: Path, hub: TestHub, sources: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> Shell:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
     Repository.init(tmp_path / "work", block_elements=512).add(sources["base"], "base")
     for name in EXPERTS:
         hub.put(f"org/{name}", files_of(sources[name]))
-    return Shell(tmp_path / "work", hub)
+    return Shell(tmp_path / "work")
 
 
 def words(operator: str = "task_arithmetic") -> list[str]:
