@@ -37,12 +37,19 @@ def widen_f16(words: Any, out: Any) -> None:
         out[i] = _half_to_float(words[i])
 
 
+@inlined
+def _minus(value: Any, base: Any) -> Any:
+    """value - base, 0 where they are equal as numbers or as bits (infinities, NaN)."""
+    equal = (value == base) | (value.view(np.uint32) == base.view(np.uint32))
+    return np.float32(np.float32(0.0) if equal else value - base)
+
+
 @compiled
 def difference(values: Any, base: Any, out: Any) -> Any:
     nonfinite: Any = 0
     for i in range(values.size):
-        value = values[i]
-        delta = np.float32(np.float32(0.0) if value == base[i] else value - base[i])
+        value = np.float32(values[i])
+        delta = _minus(value, np.float32(base[i]))
         out[i] = delta
         nonfinite += np.uint32(delta.view(np.uint32) & _MAGNITUDE) >= _INFINITY
     return nonfinite
@@ -53,7 +60,7 @@ def difference_bf16(words: Any, base: Any, out: Any) -> Any:
     nonfinite: Any = 0
     for i in range(words.size):
         value = np.uint32(np.uint32(words[i]) << np.uint32(16)).view(np.float32)
-        delta = np.float32(np.float32(0.0) if value == base[i] else value - base[i])
+        delta = _minus(value, np.float32(base[i]))
         out[i] = delta
         nonfinite += np.uint32(delta.view(np.uint32) & _MAGNITUDE) >= _INFINITY
     return nonfinite
@@ -64,7 +71,7 @@ def difference_f16(words: Any, base: Any, out: Any) -> Any:
     nonfinite: Any = 0
     for i in range(words.size):
         value = _half_to_float(words[i])
-        delta = np.float32(np.float32(0.0) if value == base[i] else value - base[i])
+        delta = _minus(value, np.float32(base[i]))
         out[i] = delta
         nonfinite += np.uint32(delta.view(np.uint32) & _MAGNITUDE) >= _INFINITY
     return nonfinite

@@ -40,10 +40,10 @@ def widen_f16(words: U16, out: F32) -> None:
 
 
 def difference(values: F32, base: F32, out: F32) -> int:
-    """out = values - base, 0 where they are equal (infinities too); how many results are NaN or infinite."""
+    """out = values - base, 0 where they are equal (as bits too: infinities, NaN); how many are not finite."""
     with np.errstate(invalid="ignore", over="ignore"):
         np.subtract(values, base, out=out)
-    out[values == base] = 0.0
+    out[(values == base) | (values.view(np.uint32) == base.view(np.uint32))] = 0.0
     return int(np.count_nonzero((out.view(np.uint32) & _MAGNITUDE) >= _INFINITY))
 
 

@@ -26,10 +26,20 @@ Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Raws:
-    """One block decoded: the base's bytes, and per expert its bytes or None (not stored, or not read)."""
+class BaseRaw:
+    """The base's block decoded, and what outputs are encoded against: the block itself, or the one that its
+    own frame leans on (deltas are one deep)."""
 
-    base: Bytes
+    raw: Bytes
+    leans_on: ObjectId
+    leans_on_raw: Bytes
+
+
+@dataclass(frozen=True)
+class Raws:
+    """One block decoded: the base's, and per expert its bytes or None (not stored, or not read)."""
+
+    base: BaseRaw
     experts: tuple[Bytes | None, ...]
 
 
@@ -65,24 +75,25 @@ class Arena:
         cls._local.__dict__.pop("arrays", None)
 
 
-def decode_base(store: ObjectStore, frames: BlockFrames[Frame]) -> Bytes:
+def decode_base(store: ObjectStore, frames: BlockFrames[Frame]) -> BaseRaw:
     """The base's decoded block."""
     base = frames.base
-    return store.decode(base, _leaned(store, frames, base, {}) if base.needs_base else None)
+    leaned = _leaned(store, frames, base, {})
+    raw = store.decode(base, leaned)
+    return BaseRaw(raw, base.id, raw) if leaned is None else BaseRaw(raw, base.base, leaned)
 
 
-def decode_experts(
-    store: ObjectStore, frames: BlockFrames[Frame], base_id: ObjectId, base_raw: Bytes
-) -> Iterator[Bytes | None]:
+def decode_experts(store: ObjectStore, frames: BlockFrames[Frame], base: BaseRaw) -> Iterator[Bytes | None]:
     """Each expert's decoded block in turn; a delta base that several lean on is decoded once."""
-    known: dict[ObjectId, Bytes] = {base_id: base_raw}
+    base_id = frames.base.id
+    known: dict[ObjectId, Bytes] = {base_id: base.raw, base.leans_on: base.leans_on_raw}
     for frame in frames.experts:
         if frame is None:
             yield None
         elif frame.id == base_id:  # a delta checkpoint may hold the very bytes of the base
-            yield base_raw
+            yield base.raw
         else:
-            yield store.decode(frame, _leaned(store, frames, frame, known) if frame.needs_base else None)
+            yield store.decode(frame, _leaned(store, frames, frame, known))
 
 
 def _leaned(
@@ -96,10 +107,10 @@ def _leaned(
     return raw
 
 
-def decode(store: ObjectStore, work: TensorWork, block: int, frames: BlockFrames[Frame]) -> Raws:
+def decode(store: ObjectStore, frames: BlockFrames[Frame]) -> Raws:
     """All of a block, decoded and verified."""
     base = decode_base(store, frames)
-    return Raws(base, tuple(decode_experts(store, frames, work.base_record.block(block), base)))
+    return Raws(base, tuple(decode_experts(store, frames, base)))
 
 
 def widen_base(work: TensorWork, raw: Bytes, elements: int) -> tuple[F32, int]:
@@ -144,23 +155,22 @@ def merge_block(
     store: ObjectStore, writer: ObjectWriter, work: TensorWork, block: int, raws: Any, facts: Facts
 ) -> Made:
     """The operator on one block. `raws` is `Raws`, or `BlockFrames` that are decoded one after the other."""
-    base_id = work.base_record.block(block)
     if isinstance(raws, BlockFrames):
-        base_raw = decode_base(store, raws)
-        experts: Any = decode_experts(store, raws, base_id, base_raw)
+        decoded = decode_base(store, raws)
+        experts: Any = decode_experts(store, raws, decoded)
     else:
-        base_raw, experts = raws.base, raws.experts
+        decoded, experts = raws.base, raws.experts
     start, stop = work.span(block)
-    base, odd_base = widen_base(work, base_raw, stop - start)
+    base, odd_base = widen_base(work, decoded.raw, stop - start)
     found, odd = deltas(work, block, base, experts)
     out = Arena.take("out", stop - start)
     merged = work.operator.apply(Block(start, base, found, out), facts, work.context)
-    raw = convert.narrow(merged, base, base_raw if work.same_dtype else None, work.out_dtype)
-    return Made(writer.prepare(raw, hint(work, base_id, base_raw)), Nonfinite(odd_base, odd))
+    raw = convert.narrow(merged, base, decoded.raw if work.same_dtype else None, work.out_dtype)
+    return Made(writer.prepare(raw, hint(work, decoded)), Nonfinite(odd_base, odd))
 
 
-def hint(work: TensorWork, base_id: ObjectId, base_raw: Bytes) -> Hint:
-    """Encode against the base's block, unless the dtype changes."""
+def hint(work: TensorWork, base: BaseRaw) -> Hint:
+    """Encode against the base's block or what it leans on, unless the dtype changes."""
     if not work.same_dtype:
         return Hint(work.out_dtype.form)
-    return Hint(work.out_dtype.form, base_id, base_raw)
+    return Hint(work.out_dtype.form, base.leans_on, base.leans_on_raw)

@@ -35,17 +35,18 @@ from mpstore.merge.operators.protocol import Facts
 from mpstore.store import Frame, ObjectStore, ObjectWriter
 
 SPAN_BYTES: Final = 24 << 20  # decoded bytes of all sources that are read and queued together
-FLUSH_SECONDS: Final = 8.0
 
 
 @dataclass(frozen=True)
 class Limits:
     """How much of the machine a merge may use: `threads` that compute, `readers` that read, `memory_bytes`
-    for everything in flight (encoded and decoded blocks; the interpreter and its libraries come on top)."""
+    for everything in flight (encoded and decoded blocks; the interpreter and its libraries come on top).
+    `flush_seconds`: how much work a killed merge loses at most."""
 
     threads: int = 2
     readers: int = 4
     memory_bytes: int = 384 << 20
+    flush_seconds: float = 8.0
 
 
 @dataclass
@@ -267,7 +268,7 @@ class Executor:
             self._take(oldest.run, result)
         self._in_flight_bytes -= oldest.release
         self._tell()
-        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+        if time.monotonic() - self._flushed > self._limits.flush_seconds:
             self._flush()
 
     def _take(self, run: TensorRun, result: Result) -> None:
@@ -371,8 +372,8 @@ class _TwoSteps:
 
     def _look(self, block: int, frames: BlockFrames[Frame], seen: Latch) -> None:
         if self._decoded is not None:
-            self._decoded[block] = raws = apply.decode(self._owner._store, self._run.work, block, frames)
-            self._observe(block, raws.base, raws.experts)
+            self._decoded[block] = raws = apply.decode(self._owner._store, frames)
+            self._observe(block, raws.base.raw, raws.experts)
         else:
             assert self._hold is not None
             if self._finder is not None:
@@ -382,10 +383,9 @@ class _TwoSteps:
         self._latch.done()
 
     def _observe_frames(self, block: int, frames: BlockFrames[Frame]) -> None:
-        store, work = self._owner._store, self._run.work
+        store = self._owner._store
         base = apply.decode_base(store, frames)
-        experts = apply.decode_experts(store, frames, work.base_record.block(block), base)
-        self._observe(block, base, experts)
+        self._observe(block, base.raw, apply.decode_experts(store, frames, base))
 
     def _observe(self, block: int, base_raw: Any, experts: Any) -> None:
         if self._finder is None:
@@ -399,7 +399,7 @@ class _TwoSteps:
     def _look_again(self, block: int) -> None:
         if self._decoded is not None:
             raws = self._decoded[block]
-            self._observe(block, raws.base, raws.experts)
+            self._observe(block, raws.base.raw, raws.experts)
         else:
             assert self._hold is not None
             self._observe_frames(block, self._hold.get(block))
@@ -454,4 +454,4 @@ class _TwoSteps:
         if self._decoded is not None:
             return self._decoded[block]
         assert self._hold is not None
-        return apply.decode(self._owner._store, self._run.work, block, self._hold.get(block))
+        return apply.decode(self._owner._store, self._hold.get(block))

@@ -67,12 +67,15 @@ def merge_run(
     made = []
     for block in range(run.first, run.last):
         first, last = work.span(block)
-        raw = raws[block].base
+        decoded = raws[block].base
         values = np.ascontiguousarray(merged[first - start : last - start])
         narrowed = convert.narrow(
-            values, base[first - offset : last - offset], raw if work.same_dtype else None, work.out_dtype
+            values,
+            base[first - offset : last - offset],
+            decoded.raw if work.same_dtype else None,
+            work.out_dtype,
         )
-        hint = apply.hint(work, work.base_record.block(block), raw)
+        hint = apply.hint(work, decoded)
         made.append((block, Made(writer.prepare(narrowed, hint), odd[block])))
     return made
 
@@ -89,7 +92,7 @@ def _gather(
     for block, raw in raws.items():
         start, stop = work.span(block)
         part = slice(start - offset, stop - offset)
-        bad = convert.widen(raw.base, work.base.dtype, base[part])
+        bad = convert.widen(raw.base.raw, work.base.dtype, base[part])
         found, bad_experts = apply.deltas(work, block, base[part], raw.experts)
         odd[block] = Nonfinite(bad, bad_experts)
         for place, delta in enumerate(found):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpstore.merge.execute.facts import GramSum, RankSearch
@@ -39,6 +39,7 @@ def found(search: RankSearch, parts: list[np.ndarray]) -> tuple[float, int]:
     raise AssertionError("no end to the passes")
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     elements=st.integers(1, 3000),
@@ -88,6 +89,7 @@ def test_zeros_that_are_not_read_count() -> None:
             assert value == expected
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.sampled_from([64, 128, 1024]), st.integers(1, 2000))
 def test_invariant_08_inner_products_do_not_show_blocks_or_order(
     seed: int, block: int, elements: int
