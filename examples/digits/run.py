@@ -104,7 +104,7 @@ def main_job(root: Path) -> None:
     mp(repository, "replay", "merged")
     mp(repository, "checkout", "merged", "../out")
     mp(repository, "fsck", "--read-data")
-    # mp(repository, "stats")
+    mp(repository, "stats")
 
 
 def weights_of(repository: mpstore.Repository, revision: str) -> family.Weights:

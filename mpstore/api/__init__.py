@@ -6,33 +6,82 @@ public; errors are `mpstore.errors`; nothing here prints, reads the environment 
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from mpstore.api.repository import Repository
-from mpstore.api.values import Listing, NamedCommit, TensorInfo
-from mpstore.diff import Diff, FileDiff, TensorDiff, TensorShape
-from mpstore.explain import ExpertReach, Explanation, Reach, TensorReach
-from mpstore.fsck import Damage, FsckReport
-from mpstore.gc import GcReport
+from mpstore.api.values import Listing, MergeWords, NamedCommit, TensorInfo
 from mpstore.history import CommitDetail, CommitInfo, PlanSummary
 from mpstore.records.model import CommitKind
+from mpstore.records.reflog import LogEntry
+
+if TYPE_CHECKING:
+    from mpstore.api.measuring import Analyzed
+    from mpstore.api.merging import CurvePoint, PlanResult
+    from mpstore.api.standing import FileStatus, Status
+    from mpstore.diff import Diff, FileDiff, TensorDiff, TensorShape
+    from mpstore.explain import ExpertReach, Explanation, Reach, TensorReach
+    from mpstore.export import CheckoutResult
+    from mpstore.fsck import Damage, FsckReport
+    from mpstore.gc import GcReport
+    from mpstore.ingest import AddResult
+    from mpstore.merge.engine import Replayed
+    from mpstore.merge.results import MergeResult
+    from mpstore.usage import Usage
 
 __all__ = [
+    "AddResult",
+    "Analyzed",
+    "CheckoutResult",
     "CommitDetail",
     "CommitInfo",
     "CommitKind",
+    "CurvePoint",
     "Damage",
     "Diff",
     "ExpertReach",
     "Explanation",
     "FileDiff",
+    "FileStatus",
     "FsckReport",
     "GcReport",
     "Listing",
+    "LogEntry",
+    "MergeResult",
+    "MergeWords",
     "NamedCommit",
+    "PlanResult",
     "PlanSummary",
     "Reach",
+    "Replayed",
     "Repository",
+    "Status",
     "TensorDiff",
     "TensorInfo",
     "TensorReach",
     "TensorShape",
+    "Usage",
 ]
+
+_ROOMS: Final = {
+    "mpstore.api.measuring": ("Analyzed",),
+    "mpstore.api.merging": ("CurvePoint", "PlanResult"),
+    "mpstore.api.standing": ("FileStatus", "Status"),
+    "mpstore.diff": ("Diff", "FileDiff", "TensorDiff", "TensorShape"),
+    "mpstore.explain": ("ExpertReach", "Explanation", "Reach", "TensorReach"),
+    "mpstore.export": ("CheckoutResult",),
+    "mpstore.fsck": ("Damage", "FsckReport"),
+    "mpstore.gc": ("GcReport",),
+    "mpstore.ingest": ("AddResult",),
+    "mpstore.merge.engine": ("Replayed",),
+    "mpstore.merge.results": ("MergeResult",),
+    "mpstore.usage": ("Usage",),
+}
+"""What the methods return, by the room that has it: imported when somebody asks for the type."""
+
+
+def __getattr__(name: str) -> Any:
+    for room, names in _ROOMS.items():
+        if name in names:
+            return getattr(import_module(room), name)
+    raise AttributeError(f"module 'mpstore.api' has no attribute {name!r}")

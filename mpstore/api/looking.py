@@ -21,6 +21,7 @@ from mpstore.records.reflog import LogEntry
 if TYPE_CHECKING:
     from os import PathLike
 
+    from mpstore.api.standing import Status
     from mpstore.diff import Diff
     from mpstore.explain import Explanation
 
@@ -85,6 +86,12 @@ class Looking(Opened):
         from mpstore.api import comparing
 
         return comparing.diff(self._repo, old, new, tuple(tensors), self._progress)
+
+    def status(self, directory: str | PathLike[str], revision: str | None = None) -> Status:
+        """Which files of a directory are a revision's (None: of the branch that is nearest)."""
+        from mpstore.api import standing
+
+        return standing.status(self._repo, Path(directory), revision, self._progress)
 
     def explain(self, revision: str, tensors: Sequence[str] = ()) -> Explanation:
         """Which experts reached which tensor of a merge; `tensors`: globs that narrow it and add bytes."""

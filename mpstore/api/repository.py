@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mpstore.merge.execute.executor import Limits
     from mpstore.merge.results import MergeResult
     from mpstore.records.model import CommitKind
+    from mpstore.usage import Usage
 
 
 class Repository(Looking, HubSide):
@@ -74,7 +75,8 @@ class Repository(Looking, HubSide):
             progress=self._progress,
             threads=threads,
         )
-        self._committed("add", added.as_json())
+        if added.committed.created:
+            self._committed("add", added.as_json())
         return added
 
     def checkout(
@@ -172,6 +174,12 @@ class Repository(Looking, HubSide):
     def based_branches(self) -> tuple[str, ...]:
         """The branches whose commit was added with a base."""
         return names.based(self._repo)
+
+    def stats(self) -> Usage:
+        """What the repository holds and what it costs on disk, by branch and by codec."""
+        from mpstore import usage
+
+        return usage.usage(self._repo)
 
     def fsck(
         self,

@@ -46,7 +46,7 @@ def command(
     """
     repository = session.repository()
     session.kept = f"{branch} is where it was; blocks already stored are found again by the next try"
-    added = repository.add(
+    result = repository.add(
         session.path(path),
         branch=branch,
         base=base,
@@ -54,8 +54,10 @@ def command(
         message=message,
         author=session.author(),
         threads=threads,
-    ).as_json()
-    session.report(added, _lines(added))
+    )
+    added = result.as_json()
+    unchanged = [f"{branch} has this very checkpoint already ({added['commit'][:10]}); nothing to commit"]
+    session.report(added, _lines(added) if result.committed.created else unchanged)
 
 
 def _lines(added: dict[str, object]) -> list[str]:
