@@ -48,8 +48,8 @@ class Reach:
 
 @dataclass(frozen=True)
 class TensorReach:
-    """One tensor of the output. changed_blocks: how many of its blocks are not the base's. `experts` in the
-    plan's order. params: the operator's parameters for it, where they differ from the plan's."""
+    """One tensor of the output. changed_blocks: how many of its blocks are not the base's (of a stack of
+    layers: all). `experts` in the plan's order. params: the operator's parameters for it, where they differ from the plan's."""
 
     key: str
     dtype: str
@@ -116,7 +116,7 @@ def explain(repo: Repo, revision: str, patterns: Sequence[str] = ()) -> Explanat
         params=plan.params,
         figures=commit.how.get("figures") or coverage.figures,
         experts=tuple(view.expert(number) for number in range(len(plan.experts))),
-        tensors=tuple(view.tensor(key) for key in keys),
+        tensors=tuple(view.tensor(key) for key in keys if view.has(key)),
     )
 
 
@@ -169,8 +169,14 @@ class _View:
             planned_bytes=expert.cost_bytes,
         )
 
+    def has(self, key: str) -> bool:
+        """Whether the output's tensor is in the store (a partial manifest may lack it)."""
+        return key in self._output
+
     def tensor(self, key: str) -> TensorReach:
-        record, base = self._output[key], self._base.get(key)
+        record = self._output[key]
+        stacked = bool(self._plan.outputs)  # layers put together anew have no base to differ from
+        base = None if stacked else self._base.get(key)
         changed = record.blocks if base is None else int((~_equal(record, base)).sum())
         overrides = self._plan.tensor_params.get(key) or {}
         own = overrides.get("experts") or [{}] * len(self._plan.experts)
@@ -180,15 +186,22 @@ class _View:
             shape=record.shape,
             blocks=record.blocks,
             changed_blocks=changed,
-            experts=tuple(self._reach(number, key, base, own) for number in range(len(self._plan.experts))),
+            experts=tuple(
+                self._reach(number, key, record.blocks, base, own)
+                for number in range(len(self._plan.experts))
+            ),
             params=overrides.get("global") or {},
         )
 
     def _reach(
-        self, number: int, key: str, base: TensorRecord | None, own: Sequence[Mapping[str, Json]]
+        self,
+        number: int,
+        key: str,
+        blocks: int,
+        base: TensorRecord | None,
+        own: Sequence[Mapping[str, Json]],
     ) -> Reach:
         expert = self._plan.experts[number]
-        blocks = base.blocks if base is not None else 8 * len(expert.selection.get(key, b""))
         planned = _bits(expert.selection.get(key, b""), blocks)
         realized = _bits(self._coverage.touched[number].get(key, b""), blocks)
         equal = self._equal_blocks(number, key, base)
@@ -216,7 +229,8 @@ class _View:
 
     def _stored_bytes(self, number: int, key: str, planned: Flags) -> int | None:
         records = self._experts[number]
-        record = None if records is None else records.get(key)
+        source = self._plan.outputs.get(key, {}).get("key", key)
+        record = None if records is None else records.get(source)
         if record is None or record.blocks != len(planned):
             return None
         places = self._repo.objects.locate(record.block_ids)

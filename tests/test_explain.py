@@ -158,3 +158,27 @@ def test_a_coverage_of_another_plan_is_damage(repo: Repo) -> None:
     for branch in ("odd", "worse"):
         with pytest.raises(DamagedError):
             explain(repo, branch)
+
+
+def test_a_stack_of_layers_is_told_by_its_sources(repo: Repo) -> None:
+    own = merged(repo)
+    plan = repo.plan(bytes.fromhex(repo.commit(own).how["plan"]))
+    stacked = replace(
+        plan,
+        operator="passthrough",
+        outputs={"w": {"model": 1, "key": "w"}, "v": {"model": 0, "key": "v"}},
+        experts=(
+            replace(plan.experts[0], selection={"w": b"\xff\xc0"}),
+            replace(plan.experts[1], selection={}),
+        ),
+    )
+    with repo.objects.writer("test") as writer:
+        plan_id = repo.put(writer, stacked)
+        coverage = repo.put(writer, Coverage(plan_id, tuple(one.selection for one in stacked.experts), {}))
+        how = {"verb": "merge", "plan": plan_id.hex(), "coverage": coverage.hex()}
+        repo.advance(writer, "stack", None, manifest=repo.commit(own).manifest, how=how)
+    (w,) = explain(repo, "stack", ["w"]).tensors
+    assert (w.blocks, w.changed_blocks) == (10, 10)
+    assert [reach.planned_blocks for reach in w.experts] == [10, 0]
+    assert (w.experts[0].equal_blocks, w.experts[0].omitted_blocks) == (None, None)
+    assert w.experts[0].stored_bytes > w.experts[1].stored_bytes == 0
