@@ -32,7 +32,8 @@ from mpstore.safetensors_file import TensorInfo, read_header
 from mpstore.statistics import Row
 from mpstore.store import Hint, Prepared, WriteSummary
 
-_DEPTH_PER_THREAD: Final = 6
+_DEPTH_PER_THREAD: Final = 4
+_BATCH_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -209,25 +210,27 @@ class CheckpointWriter:
         self, key: str, tensor: TensorInfo, work: TensorWork, flow: _Flow, records: list[ObjectId]
     ) -> None:
         block_elements = self._repo.config.block_elements
-        pool = BufferPool(min(tensor.data_bytes, block_elements * tensor.dtype.bits // 8))
+        block_bytes = block_elements * tensor.dtype.bits // 8
+        batch_blocks = max(1, _BATCH_BYTES // block_bytes)
+        pool = BufferPool(min(tensor.data_bytes, batch_blocks * block_bytes))
         ids: list[ObjectId] = []
 
-        def consume(buffer: Bytes, index: int, done: tuple[Prepared, Row | None]) -> None:
-            prepared, row = done
-            ids.append(self._writer.append(prepared))
+        def consume(buffer: Bytes, done: list[tuple[Prepared, Row | None]]) -> None:
+            for prepared, row in done:
+                if row is not None:
+                    self._pairing.add(key, len(ids), row)
+                ids.append(self._writer.append(prepared))
             pool.give_back(buffer)
-            if row is not None:
-                self._pairing.add(key, index, row)
 
-        lengths = blocks.byte_lengths(tensor.data_bytes, tensor.dtype.bits, block_elements)
-        for index, length in enumerate(lengths):
-            flow.ahead.advance(tensor.start + index * pool.size)
+        for batch, start in enumerate(range(0, tensor.data_bytes, batch_blocks * block_bytes)):
+            flow.ahead.advance(tensor.start + start)
             buffer = pool.take()
-            raw = buffer[:length]
-            flow.reader.fill(raw)
-            flow.pipeline.submit(partial(work.prepare, raw, index), partial(consume, buffer, index))
+            data = buffer[: min(buffer.size, tensor.data_bytes - start)]
+            flow.reader.fill(data)
+            raws = [data[at : at + block_bytes] for at in range(0, data.size, block_bytes)]
+            flow.pipeline.submit(partial(work.prepare, raws, batch * batch_blocks), partial(consume, buffer))
             if flow.task is not None:
-                flow.task.advance(length)
+                flow.task.advance(data.size)
 
         def conclude() -> None:
             record = TensorRecord(tensor.dtype.name, tensor.shape, block_elements, b"".join(ids))

@@ -6,6 +6,7 @@ decoded at most once for both purposes, and not at all where the ids say that it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpstore.dtypes import Dtype
-from mpstore.ids import block_id
+from mpstore.ids import ObjectId, block_id
 from mpstore.ingest.base_tensors import BaseTensor
 from mpstore.statistics import Row, observe_raw
 from mpstore.store import Hint, ObjectWriter, Prepared
@@ -32,17 +33,37 @@ class TensorWork:
     measure: bool
     difference: bool
 
-    def prepare(self, raw: Bytes, index: int) -> tuple[Prepared, Row | None]:
-        """The block, ready to be appended, and its row where one is wanted."""
-        own_id = block_id(raw.data)
+    def prepare(self, raws: Sequence[Bytes], first: int) -> list[tuple[Prepared, Row | None]]:
+        """Consecutive blocks, the first of them being block `first`: ready to be appended, each with its row
+        where one is wanted."""
+        ids = [block_id(raw.data) for raw in raws]
         base, form = self.base, self.dtype.form
-        leans = base is not None and self.difference and base.dtype == self.dtype
-        if base is None or not (leans or self.measure):
-            return self.writer.prepare(raw, Hint(form), own_id), None
-        equal = leans and own_id == base.block(index)
-        base_raw = raw if equal else base.read(index)
-        hint = Hint(form, base.block(index), base_raw) if leans and not equal else Hint(form)
+        if base is None or not (self._leans or self.measure):
+            return [
+                (self.writer.prepare(raw, Hint(form), own_id), None)
+                for raw, own_id in zip(raws, ids, strict=True)
+            ]
+        equal = [self._leans and own_id == base.block(first + k) for k, own_id in enumerate(ids)]
+        base_raws = base.read([first + k for k, same in enumerate(equal) if not same])
+        return [
+            self._with_base(raw, ids[k], first + k, base_raws.get(first + k), base)
+            for k, raw in enumerate(raws)
+        ]
+
+    @property
+    def _leans(self) -> bool:
+        return self.base is not None and self.difference and self.base.dtype == self.dtype
+
+    def _with_base(
+        self, raw: Bytes, own_id: ObjectId, index: int, base_raw: Bytes | None, base: BaseTensor
+    ) -> tuple[Prepared, Row | None]:
+        """`base_raw` None: the block is the base's."""
+        leans = self._leans and base_raw is not None
+        hint = Hint(self.dtype.form, base.block(index), base_raw) if leans else Hint(self.dtype.form)
         prepared = self.writer.prepare(raw, hint, own_id)
         if not self.measure:
             return prepared, None
-        return prepared, observe_raw(base_raw, base.dtype, raw, self.dtype, self.difference, equal)
+        other = raw if base_raw is None else base_raw
+        return prepared, observe_raw(
+            other, base.dtype, raw, self.dtype, self.difference, equal=base_raw is None
+        )

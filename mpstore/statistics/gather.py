@@ -7,7 +7,7 @@ row is lacking is left out whole; safe to call from several threads.
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,19 +17,9 @@ from mpstore.statistics.columns import DeltaStatistics, ExpertKind
 from mpstore.statistics.histogram import Histogram, bins_for, merged
 from mpstore.statistics.observe import SKETCH_WIDTH, Row
 
-_FINE_BINS = 32768
-_SCALARS = np.dtype(
-    [
-        ("equal", np.bool_),
-        ("delta_sq", np.float64),
-        ("delta_max", np.float32),
-        ("dot_base_delta", np.float64),
-        ("base_sq", np.float64),
-        ("nonfinite", np.int64),
-        ("sketch", np.int8, (SKETCH_WIDTH,)),
-        ("sketch_scale", np.float32),
-    ]
-)
+_FINE_BINS: Final = 32768
+_NO_BINS: Final = np.zeros(0, np.uint16)
+_NO_COUNTS: Final = np.zeros(0, np.uint32)
 
 
 class _Tensor:
@@ -37,25 +27,16 @@ class _Tensor:
 
     def __init__(self, blocks: int, elements: int) -> None:
         self.elements = elements
-        self.rows = np.zeros(blocks, _SCALARS)
+        self.rows: list[Row | None] = [None] * blocks
         self.lacking = blocks
         self.fine: npt.NDArray[np.int64] | None = None
         self.histogram: Histogram | None = None
 
     def add(self, index: int, row: Row) -> None:
         seen = row.seen
-        self.rows[index] = (
-            row.equal,
-            seen.delta_sq,
-            seen.delta_max,
-            seen.dot_base_delta,
-            seen.base_sq,
-            seen.nonfinite,
-            seen.sketch,
-            seen.sketch_scale,
-        )
+        self.rows[index] = Row(row.equal, seen._replace(bins=_NO_BINS, counts=_NO_COUNTS))  # they are large
         self.lacking -= 1
-        if self.rows.size > 1 and seen.bins.size:
+        if len(self.rows) > 1 and seen.bins.size:
             if self.fine is None:
                 self.fine = np.zeros(_FINE_BINS, np.int64)
             self.fine[seen.bins] += seen.counts
@@ -96,12 +77,14 @@ class Collector:
     def finish(self, base_manifest: ObjectId, expert_manifest: ObjectId, kind: ExpertKind) -> DeltaStatistics:
         """The statistics of every tensor that is complete."""
         keys = sorted(key for key, tensor in self._tensors.items() if tensor.lacking == 0)
-        parts = [self._tensors[key].rows for key in keys]
-        rows: Any = np.concatenate(parts) if parts else np.zeros(0, _SCALARS)
+        tensors = [self._tensors[key] for key in keys]
         offsets = np.zeros(len(keys) + 1, np.int64)
-        np.cumsum([part.size for part in parts], out=offsets[1:])
-        histograms = {key: h for key in keys if (h := self._tensors[key].histogram) is not None}
-        columns = {name: np.ascontiguousarray(rows[name]) for name in _SCALARS.names or ()}
+        np.cumsum([len(tensor.rows) for tensor in tensors], out=offsets[1:])
+        rows = [row for tensor in tensors for row in tensor.rows if row is not None]
+        seen = [row.seen for row in rows]
+        sketch = np.zeros((len(rows), SKETCH_WIDTH), np.int8)
+        for at, one in enumerate(seen):
+            sketch[at] = one.sketch
         return DeltaStatistics(
             base_manifest,
             expert_manifest,
@@ -109,6 +92,13 @@ class Collector:
             self._block_elements,
             tuple(keys),
             offsets,
-            **columns,
-            histograms=histograms,
+            equal=np.array([row.equal for row in rows], np.bool_),
+            delta_sq=np.array([one.delta_sq for one in seen], np.float64),
+            delta_max=np.array([one.delta_max for one in seen], np.float32),
+            dot_base_delta=np.array([one.dot_base_delta for one in seen], np.float64),
+            base_sq=np.array([one.base_sq for one in seen], np.float64),
+            nonfinite=np.array([one.nonfinite for one in seen], np.int64),
+            sketch=sketch,
+            sketch_scale=np.array([one.sketch_scale for one in seen], np.float32),
+            histograms={key: t.histogram for key, t in zip(keys, tensors, strict=True) if t.histogram},
         )
