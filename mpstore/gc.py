@@ -150,14 +150,15 @@ def _marked(repo: Repo, cutoff_ns: int) -> tuple[Roots, Marker, npt.NDArray[np.i
 
 
 def _is_settled(repo: Repo, marker: Marker, roots: Roots, cutoff_ns: int) -> bool:
-    """False: a record is lost, but roots have gone meanwhile, and another gc may have removed it rightly.
+    """False: a record was not found, but packs have moved or roots gone meanwhile: another gc is at work.
 
     DamagedError: it is lost for good, so that it cannot be known what it names.
     """
     opaque = [lost for lost in marker.lost.values() if lost.opaque]
     if not opaque:
         return True
-    if roots.commits - read_roots(repo, cutoff_ns).commits:
+    known, found = ({info.id for info in table.packs} for table in (marker.table, whole_table(repo)))
+    if known != found or roots.commits - read_roots(repo, cutoff_ns).commits:
         return False
     raise DamagedError(
         f"{opaque[0].kind} {short(opaque[0].id)} cannot be read ({opaque[0].reason}), so it is unknown "

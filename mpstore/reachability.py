@@ -7,6 +7,7 @@ what cannot be found or read is reported, never passed over; delta bases of what
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -211,7 +212,12 @@ def read_roots(repo: Repo, cutoff_ns: int) -> Roots:
         ref = repo.refs.read(name)
         if ref is not None:
             commits.add(ref.value)
-        commits |= _kept_by_log(repo.refs.log(name)[::-1], cutoff_ns)
+        entries = repo.refs.log(name)[::-1]
+        commits |= _kept_by_log(entries, cutoff_ns)
+        old = entries[0].old if entries and entries[0].time_ns >= cutoff_ns else None
+        # What the first superseded stays too where the entry before it is damaged, not where it was pruned.
+        if old and os.path.exists(os.path.join(repo.root, "logs", name, f"@{entries[0].seq - 1}")):
+            commits.add(old)
     return Roots(
         frozenset(commits),
         frozenset(one for session in sessions for one in session.commits),
@@ -231,7 +237,6 @@ def _kept_by_log(entries: Sequence[LogEntry], cutoff_ns: int) -> set[ObjectId]:
     while first + 1 < len(entries) and entries[first + 1].time_ns < cutoff_ns:
         first += 1
     kept = {entry.new for entry in entries[first:]} | {entry.old for entry in entries[first + 1 :]}
-    kept |= {entry.old for entry in entries[first : first + 1] if entry.time_ns >= cutoff_ns}
     return {one for one in kept if one is not None}
 
 

@@ -46,6 +46,8 @@ def mend_indexes(repo: Repo, damage: Iterable[Damage]) -> list[str]:
             done.append(f"index {one.name}: removed, its pack is gone")
             continue
         table = repo.objects.packs.rebuild(pack_id)
+        if table is None:
+            continue
         files.write_whole(path, packindex.to_bytes(table), repo.objects.layout.tmp)
         done.append(f"index {one.name}: rebuilt from its pack, {table.rows} objects")
     cache = os.path.join(repo.objects.layout.cache, CACHE_NAME)

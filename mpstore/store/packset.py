@@ -131,19 +131,34 @@ class PackSet:
     def refresh(self) -> bool:
         """Look what packs came and went. True: something did."""
         with self._lock:
-            there = frozenset(pack_ids(self.directory))
-            if self._tables is not None and there == self._present:
-                return False
-            tables = [numbered.table for numbered in self._tables or ()]
-            if self._tables is None and (cached := self._open_cache()) is not None:
-                tables.append(cached)
-                self._cached = frozenset(info.id for info in cached.packs)
-            covered = {info.id for table in tables for info in table.packs}
-            if covered - there:
-                tables = [packindex.merge(tables, dropped=covered - there)] if covered & there else []
-            tables += [self._load(pack_id) for pack_id in sorted(there - covered)]
-            self._set(tables, there)
-            return True
+            changed = False
+            while True:
+                there = frozenset(pack_ids(self.directory))
+                if self._tables is not None and there == self._present:
+                    return changed
+                changed = True
+                if self._take_in(there):
+                    return True
+
+    def _take_in(self, there: frozenset[ObjectId]) -> bool:
+        """Load what is new and drop what has gone. False: a pack went away meanwhile (gc moved its objects to
+        another one, which may not be among these): look again."""
+        tables = [numbered.table for numbered in self._tables or ()]
+        if self._tables is None and (cached := self._open_cache()) is not None:
+            tables.append(cached)
+            self._cached = frozenset(info.id for info in cached.packs)
+        covered = {info.id for table in tables for info in table.packs}
+        if covered - there:
+            tables = [packindex.merge(tables, dropped=covered - there)] if covered & there else []
+        whole = True
+        for pack_id in sorted(there - covered):
+            table = self._load(pack_id)
+            if table is None:
+                there, whole = there - {pack_id}, False
+            else:
+                tables.append(table)
+        self._set(tables, there)
+        return whole
 
     def add(self, table: IndexTable) -> None:
         """Take in a pack that was just published, without looking at the disk."""
@@ -167,7 +182,7 @@ class PackSet:
 
     def _load(
         self, pack_id: ObjectId, opener: Callable[[str], IndexTable] = packindex.open_index
-    ) -> IndexTable:
+    ) -> IndexTable | None:
         try:
             table = opener(index_path(self.directory, pack_id))
             _check_single(table, pack_id)
@@ -178,8 +193,8 @@ class PackSet:
             self._warn(f"{error.message}: rebuilt in memory; `mp fsck --repair` writes it again")
         return self.rebuild(pack_id)
 
-    def rebuild(self, pack_id: ObjectId) -> IndexTable:
-        """The table of a pack from the pack itself. Empty when the pack has gone or cannot be read."""
+    def rebuild(self, pack_id: ObjectId) -> IndexTable | None:
+        """The table of a pack from the pack itself; empty when it cannot be read, None when it has gone."""
         path = pack_path(self.directory, pack_id)
         entries: tuple[Entry, ...] = ()
         info = PackInfo(pack_id, 0, BLOCKS)
@@ -191,7 +206,7 @@ class PackSet:
             if found.damaged:
                 self._warn(f"pack {path}: damaged at {found.damaged[0][0]}; `mp fsck` says what it touches")
         except FileNotFoundError:
-            pass
+            return None
         except (DamagedError, StorageError) as error:
             self._warn(error.message)
         return packindex.build(info, entries)
@@ -225,7 +240,9 @@ class PackSet:
             there = frozenset(pack_ids(self.directory))
             if self._proved == there:
                 return False
-            self._set([self._load(pack_id, packindex.verify) for pack_id in sorted(there)], there)
+            loaded = [self._load(pack_id, packindex.verify) for pack_id in sorted(there)]
+            tables = [table for table in loaded if table is not None]
+            self._set(tables, frozenset(info.id for table in tables for info in table.packs))
             self._cached = frozenset()
             self._proved = there
             return True
