@@ -55,6 +55,15 @@ class HubStream:
         self._left = self._left[len(part) :]
         return bytes(part)
 
+    def fill(self, view: memoryview) -> None:
+        """Fill the whole view; what is asked must lie in the range."""
+        at = 0
+        while at < len(view):
+            got = self.readinto(view[at:])
+            if not got:
+                raise RemoteError(f"{self._where}: no bytes behind {self._stop}")
+            at += got
+
     def readinto(self, view: memoryview) -> int:
         while not self._left and self._position < self._stop:
             self._receive()

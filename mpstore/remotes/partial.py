@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
+from typing import Final
 
 import numpy as np
 
@@ -33,7 +34,10 @@ from mpstore.remotes.origin import Origin, origin_of
 from mpstore.remotes.resuming import fetch_header
 from mpstore.repository import Repo
 from mpstore.safetensors_file import Header, TensorInfo, parse_header
-from mpstore.store import Hint, ObjectWriter
+from mpstore.statistics import Row
+from mpstore.store import Hint, ObjectWriter, Prepared
+
+_BATCH_BYTES: Final = 1 << 20
 
 
 def branch_of(address: Address) -> str:
@@ -241,14 +245,17 @@ class _TensorFetch:
         base = self._base.find(piece.key, tensor.shape)
         work = TensorWork(self._writer, tensor.dtype, base, measure=False, difference=True)
         ids: list[ObjectId] = []
-        for index, length in enumerate(blocks.byte_lengths(tensor.data_bytes, tensor.dtype.bits, elements)):
-            raw = np.empty(length, np.uint8)
-            view, at = memoryview(raw.data).cast("B"), 0
-            while at < length:
-                at += stream.readinto(view[at:])
-            pipeline.submit(
-                partial(work.prepare, raw, index), lambda done: ids.append(self._writer.append(done[0]))
-            )
+
+        def consume(done: list[tuple[Prepared, Row | None]]) -> None:
+            ids.extend(self._writer.append(prepared) for prepared, _ in done)
+
+        block_bytes = elements * tensor.dtype.bits // 8
+        batch = max(1, _BATCH_BYTES // block_bytes)
+        for start in range(0, tensor.data_bytes, batch * block_bytes):
+            data = np.empty(min(batch * block_bytes, tensor.data_bytes - start), np.uint8)
+            stream.fill(memoryview(data.data).cast("B"))
+            raws = [data[at : at + block_bytes] for at in range(0, data.size, block_bytes)]
+            pipeline.submit(partial(work.prepare, raws, start // block_bytes), consume)
 
         def conclude() -> None:
             record = TensorRecord(tensor.dtype.name, tensor.shape, elements, b"".join(ids))

@@ -258,12 +258,9 @@ class _Fetch:
         if file is None:
             raise NotFoundError(f"{source.path} is not in {self._model.address}")
         buffer = bytearray(size)
-        view = memoryview(buffer)
-        at = 0
         with HubStream(self._hub, self._model, file, offset, offset + size, self._traffic.add) as stream:
-            while at < size and (got := stream.readinto(view[at:])):
-                at += got
-        return bytes(buffer[:at])
+            stream.fill(memoryview(buffer))
+        return bytes(buffer)
 
     def _kind(self) -> Any:
         return kind_of({file.path for file in self._plan.files}, self._headers)
