@@ -40,8 +40,9 @@ def widen_f16(words: Any, out: Any) -> None:
 @inlined
 def _minus(value: Any, base: Any) -> Any:
     """value - base, 0 where they are equal as numbers or as bits (infinities, NaN)."""
-    equal = (value == base) | (value.view(np.uint32) == base.view(np.uint32))
-    return np.float32(np.float32(0.0) if equal else value - base)
+    left, right = np.float32(value), np.float32(base)
+    equal = (left == right) | (left.view(np.uint32) == right.view(np.uint32))
+    return np.float32(np.float32(0.0) if equal else left - right)
 
 
 @compiled
