@@ -182,6 +182,25 @@ def stored_header(repo: Repo, entry: FileEntry) -> Header:
     return parse_header(raw, entry.path, entry.size)
 
 
+def fetched_blocks(repo: Repo, model: HubModel) -> dict[str, dict[int, ObjectId]]:
+    """File path -> number of a block in the file -> its id, of what merges have fetched of this commit."""
+    tip = repo.tip(branch_of(model.address))
+    origin = None if tip is None else origin_of(repo.commit(tip))
+    if tip is None or origin is None or origin.commit != model.commit:
+        return {}
+    manifest = repo.manifest(repo.commit(tip).manifest)
+    found: dict[str, dict[int, ObjectId]] = {}
+    for entry in manifest.files:
+        own = found.setdefault(entry.path, {})
+        number = 0
+        for key, tensor in zip(entry.tensors, stored_header(repo, entry).tensors, strict=True):
+            if manifest.tensors[key]:
+                ids = repo.tensor(manifest.tensors[key]).block_ids
+                own.update((number + at // 32, ids[at : at + 32]) for at in range(0, len(ids), 32))
+            number += blocks.count(tensor.elements, repo.config.block_elements)
+    return found
+
+
 def _origin(model: HubModel) -> Origin:
     return Origin(model.address.repo_id, model.address.revision, model.commit, partial=True)
 

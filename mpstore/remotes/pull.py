@@ -35,6 +35,7 @@ from mpstore.remotes.download import HubStream
 from mpstore.remotes.hub import Hub, HubFile, HubModel
 from mpstore.remotes.network import Traffic
 from mpstore.remotes.origin import Origin, origin_of
+from mpstore.remotes.partial import fetched_blocks
 from mpstore.remotes.resuming import ResumingStream, fetch_header
 from mpstore.remotes.stored_file import StoredFile
 from mpstore.repository import Repo
@@ -227,6 +228,7 @@ class _Fetch:
         self._tip = tip
         self._known = _Known(repo, tip)
         self._lacking = set(plan.lacking)
+        self._fetched = fetched_blocks(repo, plan.model)
         self._traffic = traffic
         self._headers: dict[str, Header] = {}
         self.resumed_bytes = 0
@@ -305,7 +307,15 @@ class _Fetch:
                 writer.add_opaque(file.path, stream, file.size, file.sha256)
 
     def _safetensors(self, writer: CheckpointWriter, file: HubFile, header: Header) -> None:
-        with ResumingStream(self._repo, self._hub, self._model, file, header, self._traffic) as stream:
+        with ResumingStream(
+            self._repo,
+            self._hub,
+            self._model,
+            file,
+            header,
+            self._traffic,
+            self._fetched.get(file.path),
+        ) as stream:
             self.resumed_bytes += stream.resumed_bytes
             try:
                 writer.add_safetensors(file.path, stream, file.size, file.sha256)

@@ -6,13 +6,13 @@ lacks is requested; memory is a block.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Mapping
+from functools import partial
+from itertools import groupby
 from types import TracebackType
 
-from blake3 import blake3
-
 from mpstore import blocks
-from mpstore.ids import ObjectId
+from mpstore.ids import ObjectId, block_id
 from mpstore.remotes.download import HubStream
 from mpstore.remotes.hub import Hub, HubFile, HubModel
 from mpstore.remotes.journal import Journal
@@ -37,27 +37,31 @@ def fetch_header(hub: Hub, model: HubModel, file: HubFile, traffic: Traffic, kno
 
 
 class ResumingStream:
-    """`readinto` and `read` over a whole safetensors file whose header is known. Context manager."""
+    """`readinto` and `read` over a whole safetensors file whose header is known. Context manager.
+
+    `fetched`: ids of blocks that an earlier merge fetched, by number in the file.
+    """
 
     def __init__(
-        self, repo: Repo, hub: Hub, model: HubModel, file: HubFile, header: Header, traffic: Traffic
+        self,
+        repo: Repo,
+        hub: Hub,
+        model: HubModel,
+        file: HubFile,
+        header: Header,
+        traffic: Traffic,
+        fetched: Mapping[int, ObjectId] | None = None,
     ) -> None:
         self._objects = repo.objects
+        self._open = partial(HubStream, hub, model, file, taken=traffic.add)
         self._lengths = _block_lengths(header, repo.config.block_elements)
         self._journal = Journal(repo.root, model.address.repo_id, model.commit, file.path)
-        known = self._known(header)
-        self.resumed_bytes = sum(self._lengths[: len(known)])
-        self._journal.begin(header.raw)
-        for block in known:
-            self._journal.append(block)
-        self._network = HubStream(
-            hub, model, file, len(header.raw) + self.resumed_bytes, file.size, traffic.add
-        )
-        self._local = self._local_pieces(header.raw, known)
+        known = {**self._journaled(header), **(fetched or {})}
+        self._known = {index: block for index, block in known.items() if self._objects.contains(block)}
+        self.resumed_bytes = sum(self._lengths[index] for index in self._known)
+        self._pieces = self._all(header.raw)
         self._left = memoryview(b"")
-        self._index = len(known)
-        self._hash = blake3()
-        self._lacking = self._lengths[self._index] if self._index < len(self._lengths) else 0
+        self._journal.begin(header.raw)
 
     def __enter__(self) -> ResumingStream:
         return self
@@ -65,7 +69,7 @@ class ResumingStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._network.__exit__()
+        self._pieces.close()
 
     def finished(self) -> None:
         """The file is complete and right: nothing is to be resumed."""
@@ -79,20 +83,30 @@ class ResumingStream:
         """The download ended early: the next try goes on here."""
         self._journal.save()
 
-    def _known(self, header: Header) -> list[ObjectId]:
+    def _journaled(self, header: Header) -> dict[int, ObjectId]:
         if self._journal.header() != header.raw:
-            return []
-        known: list[ObjectId] = []
-        for block in self._journal.ids()[: len(self._lengths)]:
-            if not self._objects.contains(block):
-                break
-            known.append(block)
-        return known
+            return {}
+        return dict(enumerate(self._journal.ids()[: len(self._lengths)]))
 
-    def _local_pieces(self, header: bytes, known: list[ObjectId]) -> Iterator[memoryview]:
+    def _all(self, header: bytes) -> Generator[memoryview, None, None]:
+        """The file block by block: runs that the store has, and one request for each run between them."""
         yield memoryview(header)
-        for block in known:
-            yield memoryview(self._objects.read(block))
+        position = len(header)
+        for here, run in groupby(range(len(self._lengths)), key=self._known.__contains__):
+            indices = list(run)
+            stop = position + sum(self._lengths[index] for index in indices)
+            if here:
+                for index in indices:
+                    self._journal.append(self._known[index])
+                    yield memoryview(self._objects.read(self._known[index]))
+            else:
+                with self._open(position, stop) as stream:
+                    for index in indices:
+                        data = bytearray(self._lengths[index])
+                        stream.fill(memoryview(data))
+                        self._journal.append(block_id(data))
+                        yield memoryview(data)
+            position = stop
 
     def read(self, size: int) -> bytes:
         buffer = bytearray(size)
@@ -100,31 +114,14 @@ class ResumingStream:
 
     def readinto(self, view: memoryview) -> int:
         while not self._left:
-            piece = next(self._local, None)
+            piece = next(self._pieces, None)
             if piece is None:
-                got = self._network.readinto(view)
-                self._count(view[:got])
-                return got
+                return 0
             self._left = piece
         count = min(len(view), len(self._left))
         view[:count] = self._left[:count]
         self._left = self._left[count:]
         return count
-
-    def _count(self, data: memoryview) -> None:
-        """Note the ids of the blocks that pass by."""
-        while data:
-            part = data[: self._lacking]
-            self._hash.update(part)
-            self._lacking -= len(part)
-            data = data[len(part) :]
-            if not self._lacking:
-                self._journal.append(self._hash.digest())
-                self._hash = blake3()
-                self._index += 1
-                if self._index == len(self._lengths):
-                    return
-                self._lacking = self._lengths[self._index]
 
 
 def _block_lengths(header: Header, block_elements: int) -> list[int]:

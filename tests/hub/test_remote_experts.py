@@ -98,7 +98,10 @@ def test_what_was_fetched_is_not_fetched_again_and_a_pull_completes_it(
     refused = mp("checkout", "hub/org/one", tmp_path / "partial", code=3)
     assert "fetched" in refused["message"]
     assert "mp pull" in refused["hint"]
-    mp("pull", "hf://org/one", "--branch", "one")
+    pulled = mp("pull", "hf://org/one", "--branch", "one")
+    assert pulled["resumed_bytes"] > 0
+    size = sum(path.stat().st_size for path in sources["one"].glob("*.safetensors"))
+    assert pulled["received_bytes"] < size
     mp("checkout", "one", tmp_path / "out")
     assert files_of(tmp_path / "out") == files_of(sources["one"])
 
