@@ -1,6 +1,6 @@
 """Which policy leaves the least error: planned, executed in memory and measured on families at hand.
 
-    python examples/bench/policies.py DIR [--out F.json] [--plot F.png] [--block-elements N] [--every N]
+    python examples/bench/policies.py DIR [--out F.json] [--plot F.png] [--block-elements N] [--pairs]
     python examples/bench/policies.py --scale [--experts 20]     how long planning 8B parameters takes
     python examples/bench/policies.py --smoke                    both, tiny
 
@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ import numpy as np
 import simulate
 
 from mpstore import dtypes
+from mpstore.analyze import analyze
 from mpstore.ingest.add import add
 from mpstore.merge import recipe as recipes
 from mpstore.merge import resolve
@@ -85,6 +87,11 @@ class Family:
         self.base = add(self.repo, folder / "base", "base").commit
         names = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != "base")
         self.experts = {name: add(self.repo, folder / name, name, base=self.base).commit for name in names}
+
+    def analyze_pairs(self) -> None:
+        """Measure every two experts against each other: the certificate is tight then."""
+        for one, other in combinations(self.experts.values(), 2):
+            analyze(self.repo, one, other)
 
     def manifests(self) -> list[Manifest]:
         commits = [self.repo.commit(one) for one in (self.base, *self.experts.values())]
@@ -232,11 +239,15 @@ def bits_of(made: Plan, expert: int, key: str, elements: int, block: int) -> np.
     return np.unpackbits(np.frombuffer(bits, np.uint8), count=count)
 
 
-def compare(folder: Path, shares: Sequence[float], block_elements: int, every: int) -> list[dict[str, Any]]:
+def compare(
+    folder: Path, shares: Sequence[float], block_elements: int, every: int, pairs: bool
+) -> list[dict[str, Any]]:
     """One row a case, budget and policy."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="policies-") as root:
         family = Family(folder, Path(root), block_elements)
+        if pairs:
+            family.analyze_pairs()
         for case in CASES:
             inputs, contexts = family.inputs(case)
             inputs = only(inputs, every)
@@ -354,6 +365,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--block-elements", type=int, default=131072)
     parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--pairs", action="store_true", help="measure the experts against each other first")
     parser.add_argument("--scale", action="store_true")
     parser.add_argument("--experts", type=int, default=20)
     parser.add_argument("--smoke", action="store_true")
@@ -363,9 +375,9 @@ def main() -> None:
         found["planning"] = time_planning(words.experts, words.smoke)
     if words.smoke:
         with tempfile.TemporaryDirectory() as root:
-            found["rows"] = compare(smoke_family(Path(root)), SMOKE_SHARES, 512, 1)
+            found["rows"] = compare(smoke_family(Path(root)), SMOKE_SHARES, 512, 1, words.pairs)
     elif words.family:
-        found["rows"] = compare(words.family, SHARES, words.block_elements, words.every)
+        found["rows"] = compare(words.family, SHARES, words.block_elements, words.every, words.pairs)
     if "rows" in found:
         found["error_over_best"] = summary(found["rows"])
         print(

@@ -2,7 +2,8 @@
 
 Relies on numpy and plan_inputs. Promises: for operators with fixed coefficients, |theta_B - theta_full| of
 the outputs *as stored* is at most `Certificate.bound`, for every selection, over the elements that are
-finite in both. What enters, per block with anything omitted (S = sum over omitted i of |lambda_i| |delta_i|):
+finite in both. What enters, per block with anything omitted, S being at least |sum over omitted i of
+lambda_i delta_i|: the sum of the norms, or less where inner products are known:
 
   nothing omitted     0
   everything omitted  the output is the base's block itself, b. The full merge computes y in float32 with an
@@ -26,19 +27,21 @@ from mpstore.merge.plan_inputs import Flags, Floats, Grid
 
 _STEP = 2.0**-24
 _SLACK = 1.0 + 1e-9  # float64 sums over up to 2^30 terms, and the statistics' own
-_BASE_SLACK = 1.0 + 2.0**-22  # |base|^2 is kept in float32
+_BASE_SLACK = 1.0 + 2.0**-22  # for float32 columns
 
 
 @dataclass(frozen=True)
 class Certificate:
     """Per-block terms for one merge: `error` (K, N) is |lambda_i| |delta_ib|, 0 where no candidate;
-    `candidate` (K, N); `known` (K, N): error is a fact and not an estimate; `base_scale` (N,)."""
+    `candidate` (K, N); `known` (K, N): error is a fact and not an estimate; `base_scale` (N,); `gram`
+    (K, K, N) or None: bounds of <lambda_i delta_ib, lambda_j delta_jb>, where any are known better."""
 
     grid: Grid
     candidate: Flags
     known: Flags
     error: Floats
     base_scale: Floats
+    gram: Floats | None = None
 
     @cached_property
     def base_norm(self) -> Floats:
@@ -48,9 +51,17 @@ class Certificate:
 
     @cached_property
     def total(self) -> Floats:
-        """D: the sum over all candidates of a block."""
+        """D: the sum of norms over all candidates of a block."""
         total: Floats = self.error.sum(axis=0)
         return total
+
+    def omitted_norm(self, omitted: Flags) -> Floats:
+        """S per block (N,) for a set of omitted candidates (K, N)."""
+        norm: Floats = np.where(omitted, self.error, 0.0).sum(axis=0)
+        if self.gram is not None:
+            flags = omitted.astype(np.float64)
+            norm = np.sqrt(np.maximum(np.einsum("in,ijn,jn->n", flags, self.gram, flags), 0.0))
+        return norm
 
     @cached_property
     def _terms(self) -> tuple[Floats, Floats]:
@@ -60,7 +71,8 @@ class Certificate:
         rounding = self.grid.roundoff[tensor] * (norm + step)
         rounding += self.grid.underflow[tensor] * np.sqrt(self.grid.elements)
         partial = 2.0 * (step + rounding)
-        untouched = step + np.minimum(self.total + step, rounding)
+        together = self.omitted_norm(self.candidate)
+        untouched = step + np.minimum(together + step, rounding)
         return np.where(self.grid.keeps_base[tensor], untouched, partial), partial
 
     @property
@@ -88,7 +100,7 @@ class Certificate:
         omitted = self.candidate & ~selected
         if bool((omitted & ~self.known).any()):
             return float("inf")
-        sums = np.where(omitted, self.error, 0.0).sum(axis=0)
+        sums = self.omitted_norm(omitted)
         if bool((np.isnan(self.grid.base_sq) & (sums > 0)).any()):
             return float("inf")
         touched: Flags = np.any(selected, axis=0)

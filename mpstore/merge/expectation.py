@@ -10,7 +10,7 @@ import numpy as np
 
 from mpstore.merge.ordering import Ordering
 from mpstore.merge.plan_inputs import Flags, Floats
-from mpstore.merge.policies.sketch import cosines
+from mpstore.merge.policies.sketch import angles_of
 from mpstore.merge.problem import Problem
 
 
@@ -18,16 +18,20 @@ def expected_squares(problem: Problem, ordering: Ordering) -> Floats:
     """Expected squared error after the first p units, p = 0 .. U: (U + 1,) float64; NaN without sketches."""
     if not any(problem.sketches):
         return np.full(ordering.units + 1, np.nan)
-    similarity = cosines(problem)
+    angles = angles_of(problem)
     blocks = np.arange(problem.grid.blocks)
     unit = np.where(problem.candidate, ordering.unit, -1)
     omitted = np.zeros_like(problem.error)
     gains = np.zeros(ordering.units)
     for row in np.argsort(unit, axis=0, kind="stable")[::-1]:  # what is read last is omitted first
         size, number = problem.error[row, blocks], unit[row, blocks]
-        beside = (similarity[problem.tensor, row] * omitted.T).sum(axis=1)
+        if angles.gram is not None:
+            beside = (angles.gram[row, :, blocks].T * (omitted > 0)).sum(axis=0)
+        else:
+            assert angles.similarity is not None
+            beside = size * (angles.similarity[problem.tensor, row] * omitted.T).sum(axis=1)
         there = number >= 0
-        gains += np.bincount(number[there], (size * (size + 2.0 * beside))[there], ordering.units)
+        gains += np.bincount(number[there], (size * size + 2.0 * beside)[there], ordering.units)
         omitted[row[there], blocks[there]] = size[there]
     squares: Floats = np.maximum(np.concatenate([np.cumsum(gains[::-1])[::-1], [0.0]]), 0.0)
     return squares
@@ -39,8 +43,13 @@ def expected_error(problem: Problem, selected: Flags) -> float:
     if not any(problem.sketches) or norm == 0.0:
         return float("nan")
     omitted = np.where(problem.candidate & ~selected, problem.error, 0.0)
-    square = 0.0
-    for t, similarity in enumerate(cosines(problem)):
+    angles, square = angles_of(problem), 0.0
+    if angles.gram is not None:
+        flags = (omitted > 0).astype(np.float64)
+        square = float(np.einsum("in,ijn,jn->", flags, angles.gram, flags))
+        return float(np.sqrt(max(square, 0.0))) / norm
+    assert angles.similarity is not None
+    for t, similarity in enumerate(angles.similarity):
         part = omitted[:, int(problem.grid.offsets[t]) : int(problem.grid.offsets[t + 1])]
         square += float(np.einsum("ij,in,jn->", similarity, part, part, optimize=True))
     return float(np.sqrt(max(square, 0.0))) / norm

@@ -20,6 +20,7 @@ from mpstore.merge import resolve
 from mpstore.merge.execute.contexts import content_key
 from mpstore.merge.gather_base import BaseModel, base_model
 from mpstore.merge.gather_expert import Expert, read_expert
+from mpstore.merge.gather_pairs import overlaps
 from mpstore.merge.gather_stack import gather_stack
 from mpstore.merge.operators.protocol import Operator, TensorContext
 from mpstore.merge.plan_inputs import ExpertColumns, Grid, PlanInputs
@@ -85,6 +86,7 @@ def gather(
         out_dtype=recipe.out_dtype or "",
         seed=seed,
         recipe=recipe.text,
+        overlaps=overlaps(repo, model, found) if _is_linear(recipe.method, ordered) else {},
         notes=recipe.notes + tuple(note for one in found for note in one.notes),
     )
 
@@ -139,6 +141,11 @@ def _with_terms(
         sign=np.array([-1.0 if c.experts[number].weight < 0 else 1.0 for c in contexts]),
         ranked=np.array([bool(op.ranks(c)[number]) for c in contexts], np.bool_),
     )
+
+
+def _is_linear(op: Operator, contexts: Sequence[TensorContext]) -> bool:
+    """Whether the output is base + sum of lambda_i delta_i, element for element: no masks, no clamps."""
+    return not op.random and all(op.is_additive(context) for context in contexts)
 
 
 def _base_scale(op: Operator, context: TensorContext) -> float:

@@ -41,11 +41,13 @@ _NAMED = 3
 @dataclass(frozen=True)
 class Expert:
     """What was read of an expert: `columns` (the operator's terms and foreign delta bases' numbers still
-    open), |base|^2 per block as its statistics have it (NaN elsewhere), the blocks whose frames lean on
+    open), |base|^2 per block as its statistics have it (NaN elsewhere), the blocks that are measured and have
+    no NaN or infinity, the blocks whose frames lean on
     foreign bases (m,) and these bases' ids (m, 32), and remarks for the user."""
 
     columns: ExpertColumns
     base_sq: Floats
+    finite: Flags
     foreign_rows: Integers
     foreign_ids: Ids
     notes: tuple[str, ...]
@@ -64,6 +66,7 @@ class _Draft:
     frame_bytes: Integers
     delta_sq: Floats
     base_sq: Floats
+    finite: Flags
     whole: Flags
     sketch: npt.NDArray[np.int8]
     sketch_scale: npt.NDArray[np.float32]
@@ -96,7 +99,9 @@ def read_expert(
     foreign_bytes, rows, ids = _costs(repo, draft)
     columns = _columns(draft, commit_id, commit.manifest, foreign_bytes)
     raw_bytes = 0 if itself else weight_bytes(manifest)
-    return Expert(replace(columns, raw_bytes=raw_bytes), draft.base_sq, rows, ids, tuple(draft.notes))
+    return Expert(
+        replace(columns, raw_bytes=raw_bytes), draft.base_sq, draft.finite, rows, ids, tuple(draft.notes)
+    )
 
 
 def _draft(name: str, kind: CommitKind, base: BaseModel) -> _Draft:
@@ -111,6 +116,7 @@ def _draft(name: str, kind: CommitKind, base: BaseModel) -> _Draft:
         frame_bytes=np.zeros(n, np.int64),
         delta_sq=np.full(n, np.nan),
         base_sq=np.full(n, np.nan),
+        finite=np.zeros(n, np.bool_),
         whole=np.zeros(len(base.grid.keys), np.bool_),
         sketch=np.zeros((n, SKETCH_WIDTH), np.int8),
         sketch_scale=np.zeros(n, np.float32),
@@ -167,6 +173,7 @@ def _fill(draft: _Draft, t: int, key: str, record: TensorRecord) -> None:
         moved &= (known.delta_max[measured] != 0) | (odd > 0)
         draft.delta_sq[rows] = known.delta_sq[measured]
         draft.base_sq[rows] = known.base_sq[measured]
+        draft.finite[rows] = odd == 0
         draft.sketch[rows], draft.sketch_scale[rows] = known.sketch[measured], known.sketch_scale[measured]
         if odd.any():
             draft.nonfinite[key] = int(odd.sum())

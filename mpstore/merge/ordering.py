@@ -101,9 +101,7 @@ def trajectory(problem: Problem, ordering: Ordering) -> Floats:
     unit = np.where(problem.candidate, ordering.unit, -1)
     by = np.argsort(unit, axis=0, kind="stable")
     sorted_unit = np.take_along_axis(unit, by, axis=0)
-    sizes = np.take_along_axis(problem.error, by, axis=0)
-    left = np.cumsum(sizes[::-1], axis=0)[::-1]  # omitted when everything sorted before is read
-    left = np.concatenate([left, np.zeros((1, left.shape[1]))])
+    left = _left(problem, by)
     touched = np.concatenate([np.zeros((1, left.shape[1]), bool), sorted_unit >= 0])
     errors = np.stack([problem.certificate.block_errors(s, t) for s, t in zip(left, touched, strict=True)])
     drops = np.square(errors[:-1]) - np.square(errors[1:])
@@ -116,6 +114,24 @@ def trajectory(problem: Problem, ordering: Ordering) -> Floats:
     squares[: last + 1] = np.inf
     rising: Floats = np.maximum(squares, 0.0)
     return rising
+
+
+def _left(problem: Problem, by: npt.NDArray[np.int64]) -> Floats:
+    """(K + 1, N): |what is omitted| when everything sorted before is read. by: (K, N) rows in order."""
+    sizes = np.take_along_axis(problem.error, by, axis=0)
+    gram = problem.certificate.gram
+    none = np.zeros((1, by.shape[1]))
+    if gram is None:
+        return np.concatenate([np.cumsum(sizes[::-1], axis=0)[::-1], none])
+    blocks = np.arange(by.shape[1])
+    omitted = np.zeros_like(sizes)
+    squares = [none[0]]
+    for row in by[::-1]:
+        beside = np.einsum("nj,jn->n", gram[row, :, blocks], omitted)
+        squares.append(squares[-1] + gram[row, row, blocks] + 2.0 * beside)
+        omitted[row, blocks] = 1.0
+    left: Floats = np.sqrt(np.maximum(np.stack(squares[::-1]), 0.0))
+    return left
 
 
 def _keep(flags: Flags, *arrays: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:

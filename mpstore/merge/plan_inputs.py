@@ -102,7 +102,9 @@ class PlanInputs:
     `additive`: the bound is a certificate. `base_scale` (T,): the most by which the operator multiplies the
     base. `gram` (T,): the operator asks for inner products over the whole tensor first. `scratch_bytes`
     (T,): memory one application needs at most. `mandatory`: nothing may be omitted (layers are stacked:
-    there is no base to fall back to). `notes`: remarks for the user. The rest goes into the plan as it is.
+    there is no base to fall back to). `overlaps`: (i, j) with i < j -> <delta_i, delta_j> of two experts per
+    block (N,), NaN where unknown; only for operators whose output is base + sum of lambda_i delta_i, element
+    for element. `notes`: remarks for the user. The rest goes into the plan as it is.
     """
 
     operator: str
@@ -122,6 +124,7 @@ class PlanInputs:
     seed: int = 0
     recipe: str = ""
     mandatory: bool = False
+    overlaps: Mapping[tuple[int, int], Floats] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 

@@ -25,7 +25,8 @@ class Problem:
 
     Rows are experts in canonical order: row r is expert `rows[r]` of the inputs. (K, N): `candidate`, `known`
     (its size is a fact), `error` = |lambda| |delta| (estimated where not known), `frame_bytes`, `foreign`,
-    `foreign_bytes` as in `ExpertColumns`. (K, T): `whole`, `sign`.
+    `foreign_bytes` as in `ExpertColumns`. (K, T): `whole`, `sign`. `overlaps` (K, K, N), where any are known:
+    <lambda_i delta_i, lambda_j delta_j> and a margin for float32, NaN where unknown.
     """
 
     grid: Grid
@@ -40,6 +41,7 @@ class Problem:
     whole: Flags
     sign: Floats
     sketches: tuple[Sketches | None, ...]
+    overlaps: Floats | None
     certificate: Certificate
     seed: int
 
@@ -79,6 +81,8 @@ def build(inputs: PlanInputs) -> Problem:
     known = candidate & (np.isfinite(delta_sq) | (coefficient[:, tensor] == 0.0))
     size = np.where(np.isfinite(delta_sq), delta_sq, _estimated(grid, tensor, candidate, delta_sq))
     error = np.where(candidate, coefficient[:, tensor] * np.sqrt(size), 0.0)
+    signs = _stack([e.sign for e in experts], (len(rows), len(grid.keys)), np.float64)
+    overlaps = _overlaps(inputs, rows, (coefficient * signs)[:, tensor], error)
     return Problem(
         grid=grid,
         rows=rows,
@@ -90,11 +94,46 @@ def build(inputs: PlanInputs) -> Problem:
         foreign=foreign,
         foreign_bytes=foreign_bytes,
         whole=_stack([e.whole for e in experts], (len(rows), len(grid.keys)), np.bool_),
-        sign=_stack([e.sign for e in experts], (len(rows), len(grid.keys)), np.float64),
+        sign=signs,
         sketches=tuple(e.sketches for e in experts),
-        certificate=Certificate(grid, candidate, known, error, inputs.base_scale[tensor]),
+        overlaps=overlaps,
+        certificate=Certificate(
+            grid, candidate, known, error, inputs.base_scale[tensor], filled(overlaps, error, None)
+        ),
         seed=inputs.seed,
     )
+
+
+def filled(overlaps: Floats | None, error: Floats, similarity: Floats | None) -> Floats | None:
+    """Inner products (K, K, N) with the unknown ones as if at the angles `similarity` (K, K, N) says, or
+    (None) parallel, which they cannot exceed. None where none is known."""
+    if overlaps is None:
+        return None
+    product = error[:, None, :] * error[None, :, :]
+    assumed = product if similarity is None else product * similarity
+    return np.clip(np.where(np.isnan(overlaps), assumed, overlaps), -product, product)
+
+
+def _overlaps(inputs: PlanInputs, rows: tuple[int, ...], signed: Floats, error: Floats) -> Floats | None:
+    """The pairs' inner products in row order, times their factors. They come from |x_j - x_i|^2, a float32
+    difference, and so with a margin: at most 2^-23 (|delta_i| + |delta_j|)^2, doubled here."""
+    if not inputs.overlaps:
+        return None
+    found = np.full((len(rows), len(rows), error.shape[1]), np.nan)
+    for i, first in enumerate(rows):
+        found[i, i] = np.square(error[i])
+        for j, second in enumerate(rows[:i]):
+            known = inputs.overlaps.get((min(first, second), max(first, second)))
+            if known is not None:
+                factors = signed[i] * signed[j]
+                scale = np.abs(factors)
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    sizes = [np.where(error[k] > 0, error[k] / np.abs(signed[k]), 0.0) for k in (i, j)]
+                margin = 2.0**-22 * scale * np.square(sizes[0] + sizes[1])
+                found[i, j] = found[j, i] = factors * known + margin
+    there = error > 0
+    found[~(there[:, None, :] & there[None, :, :])] = 0.0
+    return found
 
 
 def _rank(inputs: PlanInputs, index: int) -> tuple[bytes, str, int]:

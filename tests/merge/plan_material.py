@@ -77,9 +77,10 @@ def make(
     foreign: bool = False,
     whole: Sequence[int] = (),
     unmeasured: Sequence[int] = (),
+    pairs: Sequence[tuple[int, int]] = (),
 ) -> Made:
     """Inputs as `gather` would make them; frame costs drawn from `costs`; experts in `whole` are chosen by
-    whole tensors, those in `unmeasured` have no statistics."""
+    whole tensors, those in `unmeasured` have no statistics; of `pairs` the inner products are known."""
     costs = costs or np.random.default_rng(0)
     keys = tuple(sorted(base))
     counts = [-(-base[k].size // BLOCK) for k in keys]
@@ -105,7 +106,7 @@ def make(
         offsets=offsets,
         elements=np.array([min(BLOCK, base[k].size - at) for k, at in spans], np.int64),
         base_frame_bytes=np.full(n, 100, np.int64),
-        base_sq=np.array([row.base_sq for row in rows[0]]) if rows else np.full(n, np.nan),
+        base_sq=np.array([row.seen.base_sq for row in rows[0]]) if rows else np.full(n, np.nan),
         roundoff=np.full(len(keys), float(info.eps) / 2),
         underflow=np.full(len(keys), float(info.smallest_subnormal) / 2),
         keeps_base=np.array([op.keeps_base(contexts[k]) for k in keys], bool),
@@ -132,7 +133,7 @@ def make(
                 frame_bytes=np.where(candidate, costs.integers(20, 200, n), 0),
                 foreign=np.where(leans, costs.integers(0, 2, n), -1),
                 foreign_bytes=np.where(leans, bases, 0),
-                delta_sq=np.array([row.delta_sq if measured else np.nan for row in rows[i]]),
+                delta_sq=np.array([row.seen.delta_sq if measured else np.nan for row in rows[i]]),
                 coefficient=np.array(factors),
                 sign=np.array([np.sign(contexts[k].experts[i].weight) or 1.0 for k in keys]),
                 whole=np.full(len(keys), i in whole or not measured),
@@ -154,12 +155,22 @@ def make(
         scratch_bytes=np.zeros(len(keys), np.int64),
         params=defaults,
         seed=seed,
+        overlaps={
+            (i, j): np.array([_dot(experts[i][k] - base[k], experts[j][k] - base[k], at) for k, at in spans])
+            for i, j in pairs
+        },
     )
     return Made(dtype, base, tuple(experts), contexts, op, inputs)
 
 
+def _dot(one: np.ndarray, other: np.ndarray, at: int) -> float:
+    return float(one[at : at + BLOCK].astype(np.float64) @ other[at : at + BLOCK].astype(np.float64))
+
+
 def _sketches(rows: Sequence[statistics.Row]) -> Sketches:
-    return Sketches(np.stack([r.sketch for r in rows]), np.array([r.sketch_scale for r in rows], np.float32))
+    return Sketches(
+        np.stack([r.seen.sketch for r in rows]), np.array([r.seen.sketch_scale for r in rows], np.float32)
+    )
 
 
 def chosen(plan: Plan, expert: int, name: str, blocks: int) -> np.ndarray:

@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from mpstore.analyze import analyze
 from mpstore.errors import BudgetError, ConflictError, IncompatibleError, NotFoundError
 from mpstore.ids import ObjectId
 from mpstore.ingest.add import add
@@ -189,6 +190,24 @@ def test_without_statistics_whole_tensors_are_read_and_the_plan_says_why(bench: 
             flags = np.unpackbits(np.frombuffer(bits, np.uint8), count=rows.stop - rows.start).astype(bool)
             assert not flags.any() or (flags == inputs.experts[number].candidate[rows]).all()
     assert bench.run(made).expert_read_bytes <= made.cost_bytes
+
+
+def test_pairs_that_were_analyzed_make_the_certificate_tight(bench: Bench) -> None:
+    loose = bench.gather(EQUAL)
+    assert not loose.overlaps
+    for one, other in (("math", "code"), ("law", "math"), ("code", "law")):
+        analyze(bench.repo, bench.commits[one], bench.commits[other])
+    tight = bench.gather(EQUAL)
+    assert sorted(tight.overlaps) == [(0, 1), (0, 2), (1, 2)]
+    assert not bench.gather({name: {"density": 0.5} for name in EQUAL}, "dare_linear").overlaps
+    whole = bench.tensors(bench.run(plan(tight, Limits())))
+    for share in (0.0, 0.1):
+        limits = Limits(budget_bytes=int(share * sum(e.raw_bytes for e in tight.experts)))
+        made = plan(tight, limits)
+        found = bench.tensors(bench.run(made))
+        error = np.sqrt(sum(np.square(found[k] - whole[k]).sum() for k in whole))
+        assert error <= made.bound < 1.25 * error
+        assert plan(loose, limits).bound > 1.4 * error
 
 
 def test_a_base_that_is_an_expert_too_costs_nothing(bench: Bench) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -81,7 +81,9 @@ def test_invariant_09_the_bound_is_never_broken(
     params = [{"weight": float(rng.uniform(-0.3, 1.2)) + 0.4} for _ in experts]
     if op == "dare_linear":
         params = [{**one, "density": 0.6} for one in params]
-    made = make(find(op), base, experts, params, dtype=dtype, seed=seed, costs=rng)
+    pairs = list(combinations(range(len(experts)), 2)) if op != "dare_linear" else []
+    pairs = [pair for pair in pairs if rng.random() < 0.7]
+    made = make(find(op), base, experts, params, dtype=dtype, seed=seed, costs=rng, pairs=pairs)
     everything = np.array([expert.candidate for expert in made.inputs.experts])
     full = merge(made, everything)
     for share in (0.0, 0.2, 0.5, 0.8, 1.0):
@@ -101,7 +103,7 @@ def test_invariant_09_the_bound_is_never_broken(
     foreign=st.booleans(),
 )
 def test_more_budget_never_means_a_larger_bound(seed: int, dtype: str, scale: float, foreign: bool) -> None:
-    made = a_merge(seed, 4, dtype, scale, foreign=foreign)
+    made = a_merge(seed, 4, dtype, scale, foreign=foreign, pairs=[(0, 1), (1, 3)] if seed % 2 else [])
     full = full_cost(made)
     bounds = [
         plan(made.inputs, Limits(budget_bytes=budget, policy="norms")).bound
@@ -116,7 +118,7 @@ def test_more_budget_never_means_a_larger_bound(seed: int, dtype: str, scale: fl
     seed=st.integers(0, 2**32 - 1), policy=st.sampled_from(POLICIES), dtype=st.sampled_from(["F32", "BF16"])
 )
 def test_trajectory_is_the_bound_after_every_unit(seed: int, policy: str, dtype: str) -> None:
-    problem = build(a_merge(seed, foreign=True, dtype=dtype).inputs)
+    problem = build(a_merge(seed, foreign=True, dtype=dtype, pairs=[(0, 2)] if seed % 2 else []).inputs)
     ordering = orders.price(problem, table.find(policy).order(problem), False)
     squares = orders.trajectory(problem, ordering)
     assert sorted(set(ordering.unit[problem.candidate].tolist())) == list(range(ordering.units))
@@ -282,6 +284,27 @@ def test_sketches_tell_overlap_from_none() -> None:
     assert found[rows[0], rows[3]] < -0.9
     flipped = make(find("task_arithmetic"), base, experts, [{"weight": w} for w in (1.0, 2.0, 1.0, -1.0)])
     assert cosines(build(flipped.inputs))[0][rows[0], rows[3]] > 0.9
+
+
+def test_known_pairs_make_the_bound_tight() -> None:
+    rng = np.random.default_rng(3)
+    base, experts = random_family(rng, 4, "F32", 0.05, sizes=(640, 640))
+    params = [{"weight": w} for w in (0.5, -0.7, 1.0, 0.3)]
+    found = {}
+    for pairs in ([], list(combinations(range(4), 2))):
+        made = make(
+            find("task_arithmetic"), base, experts, params, pairs=pairs, costs=np.random.default_rng(1)
+        )
+        everything = np.array([expert.candidate for expert in made.inputs.experts])
+        full = merge(made, everything)
+        for policy in ("norms", "sketch"):
+            for share in (0.0, 0.3, 0.7):
+                got = plan(made.inputs, Limits(budget_bytes=int(share * full_cost(made)), policy=policy))
+                error = distance(merge(made, selected(made, got)), full)
+                found[bool(pairs), policy, share] = got.bound / error
+                assert error <= got.bound
+    assert all(ratio < 1.001 for (known, *_), ratio in found.items() if known)
+    assert found[False, "norms", 0.0] > 1.2
 
 
 def test_weights_matter() -> None:

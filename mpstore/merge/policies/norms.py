@@ -20,9 +20,10 @@ def _order(problem: Problem) -> npt.NDArray[np.int64]:
         errors = problem.certificate.block_errors(omitted, touched, columns.blocks)
         return np.square(errors)
 
+    angles = paths.Angles(gram=problem.certificate.gram)
     families = [paths.single_blocks(problem), paths.whole_tensors(problem, problem.grouped)]
     return paths.number_units(
-        problem, [(columns, paths.walk(problem, columns, None, residual)) for columns in families]
+        problem, [(columns, paths.walk(problem, columns, angles, residual)) for columns in families]
     )
 
 

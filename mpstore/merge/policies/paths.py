@@ -5,8 +5,7 @@ byte); within a block (or a tensor that is all or nothing) a unit's worth counts
 a later read would be denser than an earlier one (a shared delta base, a block that rounds only while it is
 incomplete) the two become one unit, so densities fall along every path: the upper hull of (bytes, worth).
 
-The pieces of one block interact: its error is |sum of omitted lambda_i Delta_i|. `similarity` says how: None
-takes all as parallel (the certificate's view); a (T, K, K) array of cosines takes them as measured.
+The pieces of one block interact: its error is |sum of omitted lambda_i Delta_i|. `Angles` say how.
 """
 
 from __future__ import annotations
@@ -84,11 +83,20 @@ class Paths:
     segments: npt.NDArray[np.int64]
 
 
-def walk(problem: Problem, columns: Columns, similarity: Floats | None, residual: Residual) -> Paths:
+@dataclass(frozen=True)
+class Angles:
+    """How the experts' deltas lie in a block: `gram` (K, K, N) their inner products, or else `similarity`
+    (T, K, K) the cosines of a tensor; neither: all parallel, which is the worst."""
+
+    similarity: Floats | None = None
+    gram: Floats | None = None
+
+
+def walk(problem: Problem, columns: Columns, angles: Angles, residual: Residual) -> Paths:
     """The greedy path of every column."""
     count = columns.member.shape[1]
     steps = int(columns.member.sum(axis=0).max(initial=0))
-    omitted = _Omitted(problem, columns, similarity)
+    omitted = _Omitted(problem, columns, angles)
     toll = _Toll(problem, columns)
     left = columns.member.copy()
     touched = np.zeros(len(columns.blocks), bool)
@@ -114,47 +122,55 @@ def walk(problem: Problem, columns: Columns, similarity: Floats | None, residual
 
 
 class _Omitted:
-    """Running state: what is still omitted in each block, by similarity."""
+    """Running state: what is still omitted in each block. `_towards` (K, M) are the inner products of each
+    expert's term with the sum of the omitted ones."""
 
-    def __init__(self, problem: Problem, columns: Columns, similarity: Floats | None) -> None:
-        self._columns = columns
-        self._left = columns.error.copy()
-        self._similar: Floats | None = None
-        if similarity is None:
-            self._sum: Floats = columns.error.sum(axis=0)
-        else:
-            self._similar = similarity
-            self._tensor = problem.tensor[columns.blocks]
-            self._weighted = np.zeros_like(columns.error)
-            for j, error in enumerate(columns.error):
-                self._weighted += similarity[:, :, j].T[:, self._tensor] * error
+    def __init__(self, problem: Problem, columns: Columns, angles: Angles) -> None:
+        self._columns, self._angles = columns, angles
+        self._every = np.arange(len(columns.blocks))
+        self._left = columns.error > 0
+        self._tensor = problem.tensor[columns.blocks]
+        error = columns.error
+        self._squares: Floats = np.square(error)
+        if angles.gram is not None:
+            self._gram = angles.gram[:, :, columns.blocks]
+            self._towards: Floats = np.einsum("ijm,jm->im", self._gram, self._left.astype(np.float64))
+        elif angles.similarity is not None:
+            self._towards = np.zeros_like(error)
+            for j, other in enumerate(error):
+                self._towards += angles.similarity[:, :, j].T[:, self._tensor] * (error * other)
 
     def worth(self) -> Floats:
         """(K, M): drop of |omitted|^2 when that expert is read next."""
-        error = self._columns.error
-        towards = self._sum if self._similar is None else self._weighted
-        drop: Floats = error * (2.0 * towards - error)
+        if self._parallel:
+            return self._columns.error * (2.0 * self.norm() - self._columns.error)
+        drop: Floats = 2.0 * self._towards - self._squares
         return drop
 
     def norm(self) -> Floats:
-        """(M,): |omitted| as the similarity has it."""
-        if self._similar is None:
-            return self._sum
-        norm: Floats = np.sqrt(np.maximum((self._left * self._weighted).sum(axis=0), 0.0))
+        """(M,): |omitted|."""
+        if self._parallel:  # summed anew each time: the last must leave exactly 0
+            total: Floats = np.where(self._left, self._columns.error, 0.0).sum(axis=0)
+            return total
+        norm: Floats = np.sqrt(np.maximum(np.where(self._left, self._towards, 0.0).sum(axis=0), 0.0))
         return norm
+
+    @property
+    def _parallel(self) -> bool:
+        return self._angles.gram is None and self._angles.similarity is None
 
     def read(self, pick: npt.NDArray[np.int64], active: Flags) -> None:
         """Take the picked expert of each active column out."""
         columns = self._columns
-        every = np.arange(len(columns.blocks))
         if not columns.single:
             pick, active = pick[columns.column_of_block], active[columns.column_of_block]
-        size = np.where(active, columns.error[pick, every], 0.0)
-        self._left[pick[active], every[active]] = 0.0
-        if self._similar is None:
-            self._sum = self._left.sum(axis=0)  # not by subtraction: the last must leave exactly 0
-        else:
-            self._weighted -= self._similar[self._tensor, :, pick].T * size
+        active = active & self._left[pick, self._every]
+        self._left[pick[active], self._every[active]] = False
+        if self._angles.gram is not None:
+            self._towards -= self._gram[:, pick, self._every] * active
+        elif self._angles.similarity is not None:
+            size = np.where(active, columns.error[pick, self._every], 0.0)
+            self._towards -= self._angles.similarity[self._tensor, :, pick].T * (columns.error * size)
 
 
 class _Toll:

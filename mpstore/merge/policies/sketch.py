@@ -14,7 +14,7 @@ import numpy.typing as npt
 from mpstore.merge.plan_inputs import Flags, Floats
 from mpstore.merge.policies import expected, paths
 from mpstore.merge.policies.protocol import Policy
-from mpstore.merge.problem import Problem
+from mpstore.merge.problem import Problem, filled
 
 _PRIOR_BLOCKS = 4.0
 """How many blocks' sketches the mean over all tensors weighs in a tensor's own."""
@@ -61,15 +61,24 @@ def _vectors(problem: Problem, rows: slice) -> tuple[Floats, Floats]:
     return vectors, sizes
 
 
-def _order(problem: Problem) -> npt.NDArray[np.int64]:
+def angles_of(problem: Problem) -> paths.Angles:
+    """Inner products where they are known, the sketches' cosines elsewhere."""
     similarity = cosines(problem)
+    if problem.overlaps is None:
+        return paths.Angles(similarity=similarity)
+    spread = similarity[problem.tensor].transpose(1, 2, 0)
+    return paths.Angles(gram=filled(problem.overlaps, problem.error, spread))
+
+
+def _order(problem: Problem) -> npt.NDArray[np.int64]:
+    angles = angles_of(problem)
 
     def residual(columns: paths.Columns, omitted: Floats, touched: Flags) -> Floats:
         return expected.squared_error(omitted, touched, expected.spacing(problem, columns.blocks))
 
     families = [paths.single_blocks(problem), paths.whole_tensors(problem, problem.grouped)]
     return paths.number_units(
-        problem, [(columns, paths.walk(problem, columns, similarity, residual)) for columns in families]
+        problem, [(columns, paths.walk(problem, columns, angles, residual)) for columns in families]
     )
 
 

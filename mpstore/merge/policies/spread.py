@@ -107,8 +107,9 @@ def _whole_tensor(problem: Problem) -> npt.NDArray[np.int64]:
     def residual(columns: paths.Columns, omitted: Floats, touched: Flags) -> Floats:
         return np.square(problem.certificate.block_errors(omitted, touched, columns.blocks))
 
+    angles = paths.Angles(gram=problem.certificate.gram)
     columns = paths.whole_tensors(problem, problem.candidate)
-    return paths.number_units(problem, [(columns, paths.walk(problem, columns, None, residual))])
+    return paths.number_units(problem, [(columns, paths.walk(problem, columns, angles, residual))])
 
 
 UNIFORM = Policy("uniform", "the same share of every tensor of every expert", _uniform)
