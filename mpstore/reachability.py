@@ -226,6 +226,24 @@ def read_roots(repo: Repo, cutoff_ns: int) -> Roots:
     )
 
 
+@contextlib.contextmanager
+def hold(repo: Repo, commit_id: ObjectId) -> Iterator[None]:
+    """Keep what a commit reaches while the body runs, so that it can be given a name that gc respects.
+
+    DamagedError: some of it is not there (any more). Only a commit that no ref names must be looked through.
+    """
+    with repo.objects.writer("hold") as writer:
+        writer.pin_commit(commit_id)
+        named = {**repo.refs.values("heads/"), **repo.refs.values("tags/")}
+        if all(ref.value != commit_id for ref in named.values()):
+            marker = Marker(repo, whole_table(repo))
+            marker.mark_commits([commit_id])
+            marker.mark_bases()
+            for lost in marker.lost.values():
+                repo.objects.find(lost.id)  # it may lie in the trash still, and comes back
+        yield
+
+
 def logged_names(repo: Repo) -> list[str]:
     """Branches and tags, deleted ones that have a history too."""
     return [name for prefix in ("heads/", "tags/") for name in repo.refs.names(prefix, deleted=True)]

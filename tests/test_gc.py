@@ -14,6 +14,7 @@ from mpstore import files, gc
 from mpstore.codecs import Format, Level
 from mpstore.errors import DamagedError, StorageError
 from mpstore.ids import block_id
+from mpstore.reachability import hold
 from mpstore.records.model import Parent
 from mpstore.repository import Repo
 from mpstore.store import Hint, ObjectStore
@@ -302,3 +303,23 @@ def test_invariant_06_a_damaged_pack_that_would_be_rewritten_stays(tmp_path: Pat
     fresh = Repo.open(tmp_path)
     manifest = fresh.manifest(fresh.commit(kept).manifest)
     assert fresh.read_tensor(manifest, "layer0.weight").size == 192
+
+
+def test_a_name_can_be_given_to_what_only_the_trash_has_but_not_to_what_is_gone(tmp_path: Path) -> None:
+    repo = new_repository(tmp_path)
+    content = some_content(1)
+    lost = commit(repo, "lost", content)
+    remove_branch(repo, "lost")
+    layout = repo.objects.layout
+    trash = Path(files.staging_name(layout.trash))
+    trash.mkdir()
+    for path in Path(layout.packs).iterdir():
+        path.rename(trash / path.name)
+    late = Repo.open(tmp_path)
+    with hold(late, lost):
+        late.refs.move("heads/again", None, lost, "found again", "")
+    assert content_of(Repo.open(tmp_path), lost) == content
+    remove_branch(late, "again")
+    collect(repo)
+    with pytest.raises(DamagedError), hold(Repo.open(tmp_path), lost):
+        pytest.fail("it held what is gone")

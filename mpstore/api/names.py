@@ -6,7 +6,7 @@ never moves; names are checked before anything is touched.
 
 from __future__ import annotations
 
-from mpstore import revisions
+from mpstore import reachability, revisions
 from mpstore.api.values import NamedCommit
 from mpstore.errors import ConflictError, NotFoundError
 from mpstore.ids import ObjectId, short
@@ -54,7 +54,8 @@ def create(repo: Repo, kind: str, name: str, revision: str, who: str, *, force: 
             else "a tag never moves; delete it first"
         )
         raise ConflictError(f"{KINDS[kind]} {name} exists already, at {short(old)}", hint=hint)
-    repo.refs.move(full, old, commit, f"{KINDS[kind]}: set to {revision}", who)
+    with reachability.hold(repo, commit):
+        repo.refs.move(full, old, commit, f"{KINDS[kind]}: set to {revision}", who)
     return commit
 
 

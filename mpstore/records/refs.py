@@ -115,8 +115,8 @@ class Refs(RefReader):
             stored = reflog.read_ref(self._ref_path(name), name)
         except DamagedError:
             stored = None
-        if stored is not None:
-            numbers.append(stored.seq)
+        if stored is not None and (not numbers or stored.seq > numbers[-1]):
+            numbers.append(stored.seq)  # one that lags behind a pruned log (after a crash) is no gap
         span = range(min(numbers), max(numbers) + 1) if numbers else range(0)
         return span if len(span) <= len(numbers) + _MAX_GAP else sorted(set(numbers))
 
