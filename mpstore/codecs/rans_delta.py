@@ -26,8 +26,6 @@ _HEADER: Final = struct.Struct(
 )  # lanes, key shift, lowest key, contexts - 1, chunks a map bit (0: no map)
 _KEYS: Final = 32  # octaves of the base's magnitude that are told apart, counted from the largest
 _LONGEST_RUN: Final = 65535
-_TABLE_BITS: Final = 18  # estimates of what a context's table costs: its head, and each symbol
-_SYMBOL_BITS: Final = 5.5
 
 
 @dataclass(frozen=True)
@@ -60,67 +58,30 @@ def encode(raw: Bytes, form: Format, base: Bytes) -> tuple[Buffer, ...] | None:
     distance = np.empty_like(words)
     coded = np.empty(-(-words.size // CHUNK), np.uint8)
     loops.distances(words, reference, layout.sign_magnitude, distance, coded)
-    run, bitmap = _change_map(coded)
-    if run:
-        coded[:] = np.repeat(np.unpackbits(bitmap, bitorder="little"), run)[: coded.size]
+    run, bitmap = _change_map(coded, loops)
     tokens, rows = np.empty(words.size, np.uint8), np.empty(words.size, np.uint8)
     counts = np.zeros((_KEYS if keys.mask else 1, _symbols(layout)), np.uint32)
     largest = int((reference & keys.mask).max()) >> keys.shift
     lowest = max(0, largest - counts.shape[0] + 1)
     loops.count_tokens(distance, reference, keys.mask, keys.shift, lowest, coded, tokens, rows, counts)
-    low, kept = _merge_contexts(counts)
-    tables, frequency = rans_stream.tables_of(kept, loops)
+    kept = np.empty(counts.shape, np.int64)
+    low, contexts = loops.plan_contexts(counts, kept)
+    tables, frequency = rans_stream.tables_of(kept[:contexts], loops)
     lanes = rans_stream.lanes_for(words.size)
     space = np.empty(raw.size // 2 + 2048, np.uint16)
     start = loops.encode_tokens(distance, tokens, rows, coded, low, frequency, lanes, space)
     if start < 0:
         return None
-    head = _HEADER.pack(lanes, keys.shift, lowest + low, kept.shape[0] - 1, run)
+    head = _HEADER.pack(lanes, keys.shift, lowest + low, contexts - 1, run)
     return (join((head, bitmap, tables, space[start:])),)
 
 
-def _change_map(coded: npt.NDArray[np.uint8]) -> tuple[int, Bytes]:
+def _change_map(coded: npt.NDArray[np.uint8], loops: Any) -> tuple[int, Bytes]:
     """One bit for each run of chunks: whether it holds a change. The run is the longest that fits every
     change of state, so rows of a matrix that were not touched take a bit each. (0, nothing): all changed."""
-    edges = np.flatnonzero(np.diff(coded)) + 1
-    if not edges.size and (not coded.size or coded[0]):
-        return 0, np.empty(0, np.uint8)
-    run = int(np.gcd.reduce(edges)) if edges.size else coded.size
+    run = int(loops.change_run(coded))
     run = run if run <= _LONGEST_RUN else 1
-    return run, np.packbits(coded[::run], bitorder="little")
-
-
-def _entropy_bits(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Bits that coding each row takes, its table included."""
-    totals = counts.sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = np.where(counts > 0, counts * np.log2(counts), 0).sum(axis=1)
-        whole = np.where(totals > 0, totals * np.log2(totals), 0)
-    present = (counts > 0).sum(axis=1)
-    bits: npt.NDArray[np.float64] = (
-        whole - terms + np.where(present, _TABLE_BITS + _SYMBOL_BITS * present, _TABLE_BITS)
-    )
-    return bits
-
-
-def _merge_contexts(counts: npt.NDArray[np.uint32]) -> tuple[int, npt.NDArray[np.int64]]:
-    """Which rows (keys) get a context of their own: the first row kept, and the counts of the kept rows
-    with everything below added to the first and everything above to the last."""
-    used = np.flatnonzero(counts.any(axis=1))
-    if not used.size:
-        return 0, np.zeros((1, counts.shape[1]), np.int64)
-    first, last = int(used[0]), int(used[-1])
-    rows = counts[first : last + 1].astype(np.float64)
-    below, above = np.cumsum(rows, axis=0), np.cumsum(rows[::-1], axis=0)[::-1]
-    alone = np.concatenate([[0.0], np.cumsum(_entropy_bits(rows))])
-    up, down = _entropy_bits(below) - alone[1:], _entropy_bits(above) + alone[:-1]
-    low = int(up.argmin())
-    if low == rows.shape[0] - 1 or up[low] + down[low + 1 :].min() >= up[-1] + alone[-1]:
-        return first, below[-1:].astype(np.int64)
-    high = low + 1 + int(down[low + 1 :].argmin())
-    kept = rows[low : high + 1].astype(np.int64)
-    kept[0], kept[-1] = below[low], above[high]
-    return first + low, kept
+    return run, np.packbits(coded[::run], bitorder="little") if run else np.empty(0, np.uint8)
 
 
 def decode(form: Format, segments: Sequence[Buffer], raw_bytes: int, base: Bytes) -> Bytes:

@@ -62,7 +62,7 @@ def _encode_plane(plane: Bytes, zstd_level: int, loops: Any) -> Buffer:
 
 
 def _encode_rans(plane: Bytes, counts: Any, loops: Any) -> bytes | None:
-    tables, frequency = rans_stream.tables_of(counts.reshape(1, 256), loops)
+    tables, frequency = rans_stream.tables_of(counts.astype(np.int64).reshape(1, 256), loops)
     lanes = rans_stream.lanes_for(plane.size)
     space = np.empty(plane.size // 2 + 256, np.uint16)
     start = loops.encode_symbols(plane, frequency, lanes, space)

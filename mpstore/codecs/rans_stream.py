@@ -15,7 +15,7 @@ from mpstore import kernels
 from mpstore.codecs.segments import Bytes
 from mpstore.errors import DamagedError
 from mpstore.kernels.codec_rans_numpy import SLACK
-from mpstore.kernels.rans_tables import TABLE_BYTES, choose_codes
+from mpstore.kernels.rans_tables import TABLE_BYTES
 
 _LANES: Final = (4, 32)
 _MANY_FROM_ELEMENTS: Final = 8192  # from here on, 28 more states of 4 bytes do not show
@@ -33,8 +33,9 @@ def lanes_for(elements: int) -> int:
 
 def tables_of(counts: npt.NDArray[Any], loops: Any) -> tuple[Bytes, npt.NDArray[np.uint32]]:
     """Counts (contexts, symbols) to the bytes of their tables, and the frequencies these bytes stand for."""
-    codes = choose_codes(counts)
-    written = np.zeros(TABLE_BYTES * codes.shape[0], np.uint8)
+    codes = np.empty(counts.shape, np.uint8)
+    loops.choose_codes(counts, codes)
+    written = np.zeros(TABLE_BYTES * len(codes), np.uint8)
     bits = loops.write_tables(codes, written)
     frequency = np.zeros(codes.shape, np.uint32)
     loops.frequencies(codes, frequency)

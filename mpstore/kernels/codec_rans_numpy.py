@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from mpstore.kernels import planes_numpy
-from mpstore.kernels.rans_tables import frequencies, read_tables, write_tables
+from mpstore.kernels import planes_numpy, rans_tables
+from mpstore.kernels.rans_tables import SYMBOL_COST, TABLE_COST, frequencies, read_tables, write_tables
 
 CHUNK: Final = 128  # elements; a chunk whose distances are all zero need not be coded
 DIRECT: Final = 16  # tokens below are distances; above, two tokens for each power of two, then raw bits
@@ -24,14 +24,10 @@ _LOW: Final = np.uint64(1 << 16)
 _ONE: Final = np.uint64(1)
 
 __all__ = [
-    "count_tokens",
-    "decode_tokens",
-    "distances",
-    "encode_tokens",
-    "frequencies",
-    "read_tables",
-    "write_tables",
-]
+    "change_run", "choose_codes", "count_bytes", "count_tokens", "decode_symbols", "decode_tokens",
+    "distances", "encode_symbols", "encode_tokens", "frequencies", "join_planes", "plan_contexts",
+    "read_tables", "split_planes", "write_tables",
+]  # fmt: skip
 
 
 def distances(words: Any, base: Any, sign_magnitude: bool, out: Any, nonzero: Any) -> None:
@@ -81,6 +77,59 @@ def count_tokens(
     keys[chosen] = np.clip(rows, 0, counts.shape[0] - 1)
     flat = keys[chosen].astype(np.int64) * counts.shape[1] + tokens[chosen]
     counts += np.bincount(flat, minlength=counts.size).reshape(counts.shape).astype(counts.dtype)
+
+
+def _log_sum(counts: Any) -> Any:
+    """Sum over the last axis of count * log2(count), in 1/65536 bit."""
+    exponent = np.maximum(np.frexp(counts.astype(np.float64))[1].astype(np.int64) - 1, 0)
+    lead = (counts << 8) >> exponent
+    logs = np.where(counts > 0, (exponent << 16) + rans_tables.LOGS[np.maximum(lead - 256, 0)], 0)
+    return (counts * logs).sum(axis=-1)
+
+
+def _costs(counts: Any) -> Any:
+    """What coding each row (keys, symbols) under a table of its own takes, in 1/65536 bit."""
+    used = (counts > 0).sum(axis=1)
+    return _log_sum(counts.sum(axis=1)[:, None]) - _log_sum(counts) + TABLE_COST + SYMBOL_COST * used
+
+
+def plan_contexts(counts: Any, kept: Any) -> tuple[int, int]:
+    """Which rows of `counts` (keys, symbols) get a context of their own, so that coding takes fewest bits:
+    all up to a first one taken together, single rows, all from a last one on taken together.
+
+    Fills int64 `kept`, as large as `counts`, with the counts of the contexts; (the first row, contexts).
+    """
+    rows = counts.astype(np.int64)
+    below, above = np.cumsum(rows, axis=0), np.cumsum(rows[::-1], axis=0)[::-1]
+    alone = np.concatenate([[0], np.cumsum(_costs(rows))])
+    low_costs, high_costs = _costs(below) - alone[1:], _costs(above) + alone[:-1]
+    kept[0] = below[-1]
+    if len(rows) < 2:
+        return 0, 1
+    low = int(low_costs[:-1].argmin())
+    high = low + 1 + int(high_costs[low + 1 :].argmin())
+    if low_costs[low] + high_costs[high] >= _costs(below[-1:])[0]:
+        return 0, 1
+    kept[: high - low + 1] = rows[low : high + 1]
+    kept[0], kept[high - low] = below[low], above[high]
+    return low, high - low + 1
+
+
+def choose_codes(counts: Any, codes: Any) -> None:
+    """Fill uint8 `codes` with the weight codes nearest to `counts`, both (contexts, symbols); a context that
+    does not occur gets its symbol 0."""
+    totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    nearest = np.searchsorted(rans_tables.EDGES, (counts << 22) // totals, side="right")
+    codes[:] = np.where(counts > 0, 1 + nearest, 0)
+    codes[codes.max(axis=1) == 0, 0] = 1
+
+
+def change_run(coded: Any) -> int:
+    """The longest run of chunks that fits every change of state in `coded`; 0: all chunks are coded."""
+    edges = np.flatnonzero(coded[1:] != coded[:-1]) + 1
+    if edges.size:
+        return int(np.gcd.reduce(edges))
+    return 0 if coded.size == 0 or coded[0] else int(coded.size)
 
 
 def _steps(coded: Any, size: int, lanes: int) -> Any:

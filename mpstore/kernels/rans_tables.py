@@ -1,8 +1,8 @@
 """Probability tables of the rANS coders: from counts to 12-bit frequencies that cost a few bits a symbol.
 
-Relies on numpy. Promises: from codes to frequencies it is integer arithmetic, so every machine that reads the
-same codes builds the same table; each row sums to 4096 with every frequency below 4096. The loops are plain
-Python that codec_rans_numba compiles as they stand. docs/codecs.md has the bytes.
+Relies on numpy. Promises: integer arithmetic, so every machine that reads the same codes builds the same
+table; each row sums to 4096 with every frequency below 4096. The loops are plain Python that
+codec_rans_numba compiles as they stand. docs/codecs.md has the bytes.
 
 A symbol's weight is a code: 0 is absent, else (4 + (code - 1) % 4) << ((code - 1) // 4): four an octave.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 SCALE: Final = 4096
 LAST_CODE: Final = 51  # 1..51 span the octaves that frequencies can take
@@ -20,16 +19,13 @@ FIRST_PREDICTION: Final = 36
 ESCAPE: Final = 12  # ones in a row that announce a code written out in 6 bits
 TABLE_BYTES: Final = 3 + 18 * 256 // 8  # the most that one context's table can take
 
-_WEIGHTS = np.array([(4 + (code - 1) % 4) << ((code - 1) // 4) for code in range(1, LAST_CODE + 1)], np.int64)
-_EDGES = np.sqrt(_WEIGHTS[:-1] * _WEIGHTS[1:].astype(np.float64))
-
-
-def choose_codes(counts: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """(contexts, symbols) counts to weight codes of the same shape; a row of zeros gets its symbol 0."""
-    targets = counts * (4.0 * SCALE / np.maximum(counts.sum(axis=1, keepdims=True), 1))
-    codes = np.where(counts > 0, 1 + np.searchsorted(_EDGES, targets), 0).astype(np.uint8)
-    codes[codes.max(axis=1) == 0, 0] = 1
-    return codes
+_WEIGHTS = [(4 + (code - 1) % 4) << ((code - 1) // 4) for code in range(1, LAST_CODE + 1)]
+# In fixed point, so that a plan is the same whatever machine or compiler makes it: log2(1 + i / 256), and
+# where the next weight code begins to be the nearer one (geometric means, 8 bits of fraction).
+LOGS: Final = np.round(np.log2(1 + np.arange(256) / 256) * 65536).astype(np.int64)
+EDGES: Final = np.round(256 * np.sqrt(np.array(_WEIGHTS[:-1], np.float64) * _WEIGHTS[1:])).astype(np.int64)
+TABLE_COST: Final = 18 << 16  # what a context's table costs, and each symbol in it, in 1/65536 bit
+SYMBOL_COST: Final = 11 << 15
 
 
 def frequencies(codes: Any, out: Any) -> None:

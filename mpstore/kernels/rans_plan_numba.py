@@ -1,0 +1,182 @@
+"""The encoder's planning, compiled: distances, tokens, counts, and which contexts they are worth.
+
+Relies on numba; the functions without a word of their own are described in codec_rans_numpy, their reference.
+Promises: the same bits as the reference.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mpstore.kernels import rans_tables
+from mpstore.kernels.jit import compiled, inlined
+
+_U8 = np.uint8
+_U32 = np.uint32
+_U64 = np.uint64
+_CHUNK = 128
+_LOGS = rans_tables.LOGS
+_EDGES = rans_tables.EDGES
+
+
+@compiled
+def distances(words: Any, base: Any, sign_magnitude: bool, out: Any, nonzero: Any) -> None:
+    """Zigzagged distance of `words` from `base` into `out`; `nonzero` (uint8 per chunk) says where any is."""
+    kind = words.dtype.type
+    last = kind(words.itemsize * 8 - 1)
+    one = kind(1)
+    top = kind(one << last)
+    for chunk in range(nonzero.size):
+        start = chunk * _CHUNK
+        piece = words[start : start + _CHUNK]
+        reference = base[start : start + _CHUNK]
+        target = out[start : start + _CHUNK]
+        seen = kind(0)
+        for i in range(piece.size):
+            a = piece[i]
+            b = reference[i]
+            # to monotone order: negative -> all bits flipped, positive -> the sign flipped
+            if sign_magnitude:
+                a = a ^ (top | (kind(0) - (a >> last)))
+                b = b ^ (top | (kind(0) - (b >> last)))
+            d = kind(a - b)
+            z = kind(d << one) ^ kind(kind(0) - (d >> last))
+            target[i] = z
+            seen |= z
+        nonzero[chunk] = seen != 0
+
+
+@compiled
+def count_tokens(
+    distance: Any,
+    base: Any,
+    mask: Any,
+    shift: int,
+    lowest: int,
+    coded: Any,
+    tokens: Any,
+    keys: Any,
+    counts: Any,
+) -> None:
+    """Token of each distance and context key of each base word, where the chunk is `coded`; counts of both.
+
+    A key is (base & mask) >> shift, less `lowest`, clipped to the rows of `counts` (keys, tokens), which
+    is added to.
+    """
+    highest = _U64(counts.shape[0] - 1)
+    bits = distance.itemsize * 8
+    for chunk in range(coded.size):
+        if not coded[chunk]:
+            continue
+        start = chunk * _CHUNK
+        piece = distance[start : start + _CHUNK]
+        reference = base[start : start + _CHUNK]
+        marks = tokens[start : start + _CHUNK]
+        rows = keys[start : start + _CHUNK]
+        largest = _U64(0)
+        for i in range(piece.size):
+            largest = max(largest, _U64(piece[i]))
+            marks[i] = _U8(piece[i])
+            key = _U64(reference[i] & mask) >> _U64(shift)
+            rows[i] = _U8(min(max(key, _U64(lowest)) - _U64(lowest), highest))
+        if largest >= _U64(16):
+            for i in range(piece.size):
+                marks[i] = _U8(min(_U64(piece[i]), _U64(15)))
+            for power in range(4, bits):
+                if largest < (_U64(1) << _U64(power)):
+                    break
+                edge = distance.dtype.type(_U64(1) << _U64(power))
+                middle = distance.dtype.type(_U64(3) << _U64(power - 1))
+                for i in range(piece.size):
+                    marks[i] += _U8(piece[i] >= edge) + _U8(piece[i] >= middle)
+        for i in range(piece.size):
+            counts[rows[i], marks[i]] += _U32(1)
+
+
+@inlined
+def _log_sum(count: Any) -> Any:
+    """count * log2(count) in 1/65536 bit."""
+    if count <= 0:
+        return np.int64(0)
+    exponent = (np.float64(count).view(np.int64) >> 52) - 1023
+    return count * ((exponent << 16) + _LOGS[((count << 8) >> exponent) - 256])
+
+
+@compiled
+def _cost(row: Any) -> Any:
+    """What coding a row of counts under a table of its own takes, in 1/65536 bit."""
+    total = np.int64(0)
+    bits = np.int64(rans_tables.TABLE_COST)
+    for symbol in range(row.size):
+        count = np.int64(row[symbol])
+        if count:
+            total += count
+            bits += rans_tables.SYMBOL_COST - _log_sum(count)
+    return bits + _log_sum(total)
+
+
+@compiled
+def plan_contexts(counts: Any, kept: Any) -> Any:
+    """As the reference."""
+    keys = counts.shape[0]
+    low_costs, high_costs = np.zeros(keys, np.int64), np.zeros(keys, np.int64)
+    together = np.zeros(counts.shape[1], np.int64)
+    alone = np.int64(0)
+    for key in range(keys):
+        together += counts[key]
+        alone += _cost(counts[key])
+        low_costs[key] = _cost(together) - alone
+    single = low_costs[keys - 1] + alone
+    kept[0] = together
+    if keys < 2:
+        return 0, 1
+    together[:] = 0
+    for key in range(keys - 1, -1, -1):
+        together += counts[key]
+        alone -= _cost(counts[key])
+        high_costs[key] = _cost(together) + alone
+    low = np.argmin(low_costs[:-1])
+    high = low + 1 + np.argmin(high_costs[low + 1 :])
+    if low_costs[low] + high_costs[high] >= single:
+        return 0, 1
+    kept[: high - low + 1] = counts[low : high + 1]
+    for key in range(low):
+        kept[0] += counts[key]
+    for key in range(high + 1, keys):
+        kept[high - low] += counts[key]
+    return low, high - low + 1
+
+
+@compiled
+def choose_codes(counts: Any, codes: Any) -> None:
+    """As the reference."""
+    for context in range(counts.shape[0]):
+        total = counts[context].sum()
+        for symbol in range(counts.shape[1]):
+            count = counts[context, symbol]
+            code = 0
+            if count > 0:
+                target = (count << 22) // total
+                while code < _EDGES.size and target >= _EDGES[code]:
+                    code += 1
+                code += 1
+            codes[context, symbol] = code
+        if total == 0:
+            codes[context, 0] = 1
+
+
+@compiled
+def change_run(coded: Any) -> Any:
+    """As the reference."""
+    run = 0
+    for chunk in range(1, coded.size):
+        if coded[chunk] != coded[chunk - 1]:
+            a, b = chunk, run
+            while b:
+                a, b = b, a % b
+            run = a
+    if run or coded.size == 0 or coded[0]:
+        return run
+    return coded.size

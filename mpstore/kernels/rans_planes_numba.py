@@ -1,0 +1,62 @@
+"""Byte planes of words, compiled.
+
+Relies on numba; codec_rans_numpy has the reference. Promises: the same bytes as the reference.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mpstore.kernels.jit import compiled
+
+_U8 = np.uint8
+_U32 = np.uint32
+
+
+@compiled
+def split_planes(words: Any, rotate: bool, planes: Any) -> None:
+    """Words to (word bytes, n) planes, least significant first; a float's sign first moves to the low bit."""
+    kind = words.dtype.type
+    last = kind(words.itemsize * 8 - 1)
+    for index in range(planes.shape[0]):
+        plane = planes[index]
+        for i in range(words.size):
+            word = words[i]
+            if rotate:
+                word = kind(kind(word << kind(1)) | kind(word >> last))
+            plane[i] = _U8(word >> kind(8 * index))
+
+
+@compiled
+def join_planes(planes: Any, rotated: bool, out: Any) -> None:
+    """Inverse of `split_planes`."""
+    kind = out.dtype.type
+    last = kind(out.itemsize * 8 - 1)
+    for start in range(0, out.size, 4096):
+        piece = out[start : start + 4096]
+        for index in range(planes.shape[0]):
+            plane = planes[index, start : start + 4096]
+            for i in range(piece.size):
+                byte = kind(kind(plane[i]) << kind(8 * index))
+                piece[i] = byte if index == 0 else kind(piece[i] | byte)
+        if rotated:
+            for i in range(piece.size):
+                piece[i] = kind(kind(piece[i] >> kind(1)) | kind(piece[i] << last))
+
+
+@compiled
+def count_bytes(values: Any, counts: Any) -> None:
+    """Add how often each byte value occurs to uint32 `counts` of shape (256,)."""
+    other = np.zeros((3, 256), np.uint32)
+    whole = values.size // 4 * 4
+    for i in range(0, whole, 4):
+        counts[values[i]] += _U32(1)
+        other[0, values[i + 1]] += _U32(1)
+        other[1, values[i + 2]] += _U32(1)
+        other[2, values[i + 3]] += _U32(1)
+    for i in range(whole, values.size):
+        counts[values[i]] += _U32(1)
+    for value in range(256):
+        counts[value] += other[0, value] + other[1, value] + other[2, value]
