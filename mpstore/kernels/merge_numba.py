@@ -91,13 +91,14 @@ def _divide(mixed: Any, counted: Any) -> None:
 @compiled
 def _elect(parts: Any, weight: Any, normalize: bool, total: Any, merged: Any, counted: Any) -> None:
     """The sum of those that agree with the sign of `total` (which becomes that sign), or their mean."""
+    width = total.size
     _signs(total)
     counted[:] = 0.0
     for e in range(weight.size):
         if normalize:
-            _agree_counted(parts[e], weight[e], total, merged, counted)
+            _agree_counted(parts[e][:width], weight[e], total, merged, counted)
         else:
-            _agree(parts[e], total, merged)
+            _agree(parts[e][:width], total, merged)
     if normalize:
         _divide(merged, counted)
 
@@ -148,7 +149,7 @@ def _combine(
         if elect:
             merged = mixes[:width]
             merged[:] = 0.0
-            _elect(parts[:, :width], weight, normalize, total, merged, counts[:width])
+            _elect(parts, weight, normalize, total, merged, counts[:width])
         elif normalize:
             for j in range(width):
                 merged[j] /= divisor

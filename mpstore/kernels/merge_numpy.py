@@ -16,6 +16,7 @@ import numpy.typing as npt
 from mpstore.kernels import random_numpy
 
 Floats: TypeAlias = npt.NDArray[np.float32]
+_CHUNK = 1 << 13
 
 
 @dataclass(frozen=True)
@@ -57,19 +58,24 @@ def _weighed(delta: Floats, terms: Terms, e: int, start: int) -> Floats:
 def combine(base: Floats, deltas: Sequence[Floats], terms: Terms, start: int, out: Floats) -> None:
     """Fill `out` with base * base_scale + factor * (sum of the terms); all arrays are of shape (n,)."""
     with np.errstate(all="ignore"):
-        parts = [_weighed(delta, terms, e, start) for e, delta in enumerate(deltas)]
-        total = np.zeros(base.size, np.float32)
-        for part in parts:
-            total += part
-        if terms.elect:
-            total = _elected(parts, total, terms)
-        elif terms.normalize:
-            total /= terms.divisor
-        total *= terms.factor
-        scaled = base * terms.base_scale
-        np.add(scaled, total, out=out)
-        if terms.base_scale == 1:
-            np.copyto(out, base, where=total == 0)
+        for at in range(0, base.size, _CHUNK):  # temporaries that fit the second-level cache
+            window = slice(at, at + _CHUNK)
+            _combine(base[window], [delta[window] for delta in deltas], terms, start + at, out[window])
+
+
+def _combine(base: Floats, deltas: Sequence[Floats], terms: Terms, start: int, out: Floats) -> None:
+    parts = [_weighed(delta, terms, e, start) for e, delta in enumerate(deltas)]
+    total = np.zeros(base.size, np.float32)
+    for part in parts:
+        total += part
+    if terms.elect:
+        total = _elected(parts, total, terms)
+    elif terms.normalize:
+        total /= terms.divisor
+    total *= terms.factor
+    np.add(base * terms.base_scale, total, out=out)
+    if terms.base_scale == 1:
+        np.copyto(out, base, where=total == 0)
 
 
 def _elected(parts: list[Floats], total: Floats, terms: Terms) -> Floats:
