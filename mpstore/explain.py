@@ -49,7 +49,7 @@ class Reach:
 @dataclass(frozen=True)
 class TensorReach:
     """One tensor of the output. changed_blocks: how many of its blocks are not the base's (of a stack of
-    layers: all). `experts` in the plan's order. params: the operator's parameters for it, where they differ from the plan's."""
+    layers: all). `experts` in the plan's order. params: the operator's for this tensor, where they differ."""
 
     key: str
     dtype: str

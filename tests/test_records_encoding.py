@@ -116,7 +116,7 @@ FILES = (
 MANIFEST = model.Manifest(FILES, {"b": b"1" * 32, "w": b"2" * 32})
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(records)
 def test_what_is_encoded_comes_back_equal(record: model.Record) -> None:
     data = encode(record)
@@ -124,7 +124,7 @@ def test_what_is_encoded_comes_back_equal(record: model.Record) -> None:
     assert encode(decode(type(record), data)) == data
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(records, st.data())
 def test_what_decodes_has_one_spelling_and_the_rest_is_damage(
     record: model.Record, data: st.DataObject
@@ -148,7 +148,7 @@ def test_what_decodes_has_one_spelling_and_the_rest_is_damage(
     assert encode(back) == bytes(whole)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.binary(max_size=80), st.sampled_from([model.Commit, model.Manifest, model.TensorRecord, model.Plan])
 )
@@ -309,3 +309,65 @@ def test_invariant_11_decoding_a_lie_allocates_little() -> None:
 def test_kinds_are_distinct() -> None:
     kinds = [cls.KIND for cls in encoding._SHAPES]
     assert len(set(kinds)) == len(kinds) == 6
+
+
+nodes = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.binary(max_size=40)
+    | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=3) | st.binary(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+def grafted(tree: object, data: st.DataObject) -> object:
+    """The tree with one node replaced by another, anywhere."""
+    if isinstance(tree, list) and tree and data.draw(st.integers(0, 3)):
+        at = data.draw(st.integers(0, len(tree) - 1))
+        return [*tree[:at], grafted(tree[at], data), *tree[at + 1 :]]
+    if isinstance(tree, dict) and tree and data.draw(st.integers(0, 3)):
+        key = data.draw(st.sampled_from(list(tree)))
+        return {**tree, key: grafted(tree[key], data)}
+    return data.draw(nodes)
+
+
+def check_graft(record: model.Record, data: st.DataObject) -> None:
+    """Well-formed msgpack of the wrong content: refused, or it has exactly this spelling."""
+    odd = msgpack.packb(grafted(plain_of(record), data))
+    try:
+        back = decode(type(record), odd)
+    except DamagedError:
+        return
+    assert encode(back) == odd
+
+
+@settings(max_examples=100, deadline=None)
+@given(records, st.data())
+def test_well_formed_nonsense_is_damage(record: model.Record, data: st.DataObject) -> None:
+    check_graft(record, data)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@settings(max_examples=20_000, deadline=None)
+@given(records, st.data())
+def test_well_formed_nonsense_is_damage_for_minutes(record: model.Record, data: st.DataObject) -> None:
+    check_graft(record, data)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@settings(max_examples=20_000, deadline=None)
+@given(st.binary(max_size=400), st.sampled_from(list(encoding._SHAPES)))
+def test_noise_behind_a_good_beginning_is_damage_for_minutes(noise: bytes, cls: type) -> None:
+    beginning = (
+        bytes([0x92 + len(encoding._SHAPES[cls].fields)]) if len(encoding._SHAPES[cls].fields) < 14 else b""
+    )
+    with pytest.raises(DamagedError):
+        decode(cls, beginning + msgpack.packb(cls.KIND) + b"\x01" + noise + b"\xc1")
