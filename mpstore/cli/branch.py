@@ -25,10 +25,10 @@ from mpstore.errors import UsageError
 @click.option("-f", "--force", is_flag=True, help="Move the branch if it exists.")
 def command(session: Session, name: str | None, revision: str | None, delete: bool, force: bool) -> None:
     """List branches, or create, move or delete one."""
+    if name is None and (delete or force):
+        raise UsageError("which branch?", hint="mp branch -d NAME, or mp branch -f NAME REV")
     repository = session.repository()
     if name is None:
-        if delete or force:
-            raise UsageError("which branch?", hint="mp branch -d NAME, or mp branch -f NAME REV")
         branches = repository.branches()
         listed = [
             {"branch": b.name, "commit": b.commit, "message": b.message, "time_ns": b.time_ns}

@@ -18,7 +18,7 @@ import click
 
 from mpstore.cli import session as session_module
 from mpstore.cli.options import CONTEXT, global_options
-from mpstore.cli.session import Session
+from mpstore.cli.session import OutputClosed, Session
 from mpstore.cli.table import VERBS
 from mpstore.errors import InterruptedByUser, MpError, StorageError, UsageError
 
@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = cli.main(arguments, prog_name="mp", standalone_mode=False, obj=session)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, OutputClosed):
         _drop_output()
         code = _PIPE_CLOSED
     except (KeyboardInterrupt, click.Abort):

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from mpstore.events import Progress
 
 
+class OutputClosed(Exception):
+    """Nobody reads the answer any more (`mp log | head`). No OSError: click would make exit code 1 of it."""
+
+
 @dataclass
 class Session:
     """Mutable while options are parsed (they may stand before or after the verb), constant after."""
@@ -82,7 +86,7 @@ class Session:
             self._document(value)
             return
         for line in lines:
-            click.echo(line)
+            _print(line)
 
     def report(self, value: Mapping[str, Any], lines: Iterable[str]) -> None:
         """Print what was done: as `answer`, but `-q` silences the lines."""
@@ -92,7 +96,14 @@ class Session:
     def _document(self, value: Mapping[str, Any]) -> None:
         if self.warnings:
             value = {**value, "warnings": self.warnings}
-        click.echo(to_json(value))
+        _print(to_json(value))
+
+
+def _print(text: str) -> None:
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise OutputClosed from None
 
 
 def to_json(value: Any) -> str:

@@ -38,6 +38,11 @@ def _lines(usage: Usage) -> Iterator[str]:
     )
     if usage.unreachable_objects:
         yield f"gc could remove {usage.unreachable_objects:,} objects, {size(usage.unreachable_bytes)}"
+    yield from _by_branch(usage)
+    yield from _by_codec(usage)
+
+
+def _by_branch(usage: Usage) -> Iterator[str]:
     branches = [
         (
             branch.name.partition("/")[2],
@@ -54,6 +59,9 @@ def _lines(usage: Usage) -> Iterator[str]:
         yield from tables.aligned(
             branches, "lrrrrr", ("BRANCH OR TAG", "COMMITS", "RAW", "BLOCKS", "STORED", "OWN")
         )
+
+
+def _by_codec(usage: Usage) -> Iterator[str]:
     codecs = [
         (
             codec.codec,

@@ -23,10 +23,10 @@ from mpstore.errors import UsageError
 @click.option("-d", "--delete", is_flag=True, help="Delete the tag NAME.")
 def command(session: Session, name: str | None, revision: str | None, delete: bool) -> None:
     """List tags, or create or delete one. A tag never moves."""
+    if name is None and delete:
+        raise UsageError("which tag?", hint="mp tag -d NAME")
     repository = session.repository()
     if name is None:
-        if delete:
-            raise UsageError("which tag?", hint="mp tag -d NAME")
         tags = repository.tags()
         listed = [
             {"tag": t.name, "commit": t.commit, "message": t.message, "time_ns": t.time_ns} for t in tags
