@@ -61,7 +61,7 @@ def test_invariant_05_ref_moves_survive_power_cuts(tmp_path: Path) -> None:
             after = Refs(tmp_path / "after")
             found = {name: ref.value for name, ref in after.values().items()}
             assert found in [alive(state) for state in states[done : done + 2]]
-            if count % 5 == 0:
+            if count % 15 == 0:
                 after.move("heads/a", found.get("heads/a"), oid(9), "", "")
                 assert after.values()["heads/a"].value == oid(9)
         if count < len(recorded):
