@@ -1,4 +1,4 @@
-"""Run by the Python that has mergekit: `mergekit_recipes.py DIR`, DIR/recipes/*.yml to DIR/theirs/*. Offline."""
+"""Run by the Python that has mergekit: `mergekit_recipes.py DIR`, DIR/recipes/* to DIR/theirs/*. Offline."""
 
 import os
 import sys
