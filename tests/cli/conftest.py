@@ -56,3 +56,10 @@ def merge_words() -> Callable[..., list[str]]:
         return ["--base", "base", "--expert", f"math:{tail}", "--expert", f"code:{tail}", "--op", operator]
 
     return words
+
+
+@pytest.fixture
+def real_mp(tmp_path: Path, filled: Path) -> Command:
+    """`mp` as a process, in a directory whose repository is a copy of `filled`'s."""
+    shutil.copytree(filled / ".mp", tmp_path / "process" / ".mp")
+    return Command(tmp_path / "process")
