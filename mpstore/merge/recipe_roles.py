@@ -38,6 +38,8 @@ def _hint(op: Operator, key: str) -> str:
     near = nearest(key, known)
     if near:
         return near
+    if key in ("dtype", "out_dtype", "base_model", "merge_method", "tokenizer_source"):
+        return f"{key} stands in the recipe itself, not under parameters"
     elsewhere = [one.name for one in OPERATORS.values() if one.parameter(key) is not None]
     which = f"{key} belongs to {', '.join(elsewhere[:3])}; " if elsewhere else ""
     return f"{which}{op.name} has {', '.join(known) or 'no parameters'}"

@@ -40,6 +40,8 @@ _UNSUPPORTED = {
     "modules": "merging module by module is not supported",
     "chat_template": "setting a chat template is not supported: the base's files are kept",
     "residual_weight": "residual_weight is not supported",
+    "name": "a recipe has no name: --branch names what comes of it",
+    "revision": "a revision belongs to the model's name: hf://ORG/NAME@REVISION, or a commit's id",
 }
 _SCALARS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp")}
 _Constructor: Any = yaml.constructor.SafeConstructor
@@ -131,7 +133,7 @@ def _compose(text: str) -> Any:
     if len(text) > MAX_CHARACTERS:
         raise RecipeError(f"the recipe has {len(text)} characters; {MAX_CHARACTERS} are the limit")
     try:
-        depth = 0
+        depth = documents = 0
         event: Any
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.CollectionStartEvent):
@@ -140,6 +142,12 @@ def _compose(text: str) -> Any:
                 depth -= 1
             if depth > MAX_DEPTH:  # before anything recurses over it
                 raise RecipeError(f"line {event.start_mark.line + 1}: nested deeper than {MAX_DEPTH}")
+            documents += isinstance(event, yaml.DocumentStartEvent)
+            if documents > 1:
+                raise RecipeError(
+                    f"line {event.start_mark.line + 1}: a second document; a recipe is one",
+                    hint="merge them one after the other, the first one's branch as a model of the next",
+                )
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark

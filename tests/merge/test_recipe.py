@@ -242,7 +242,10 @@ WRONG = [
     ("merge_method: ties\nmodels: [{model: a}]\n  bad: [", 3, "YAML", ""),
     ("merge_method: ties\nmodels: [{model: *x}]", 2, "YAML", ""),
     ("merge_method: !!python/object:os.a ties\nmodels: [{model: a, parameters: {t: !!x 1}}]", 2, "tag", ""),
-    ("merge_method: ties\nmodels: [{model: a}]\n---\nmerge_method: ties", 3, "YAML", ""),
+    ("merge_method: ties\nmodels: [{model: a}]\n---\nmerge_method: ties", 3, "second document", ""),
+    ("merge_method: ties\nmodels: [{model: a}]\nname: x", 3, "--branch", ""),
+    ("merge_method: ties\nmodels: [{model: a, revision: x}]", 2, "@REVISION", ""),
+    ("merge_method: ties\n" + MODELS + "base_model: b\nparameters:\n  dtype: float16", 5, "dtype", "itself"),
     ("merge_method: ties\nslices: [{sources: [{model: a}]}]", 2, "layer_range", ""),
     ("merge_method: ties\nslices: [{sources: [{model: a, layer_range: [4, 2]}]}]", 2, "layer_range", ""),
     ("merge_method: ties\nslices: [{sources: [{model: a, layer_range: [0, 2, 3]}]}]", 2, "layer_range", ""),
@@ -375,3 +378,37 @@ def test_names_and_aliases_of_operators():
     assert find("mean").name == "average"
     with pytest.raises(UsageError, match="nearest is 'task_arithmetic'"):
         find("task_arithmetics")
+
+
+def test_shapes_that_recipes_come_in():
+    evolved = read(
+        """
+        base_model: b
+        merge_method: task_arithmetic
+        parameters: {lambda: 0.5676097213578511, normalize: 1.0}
+        slices:
+        - sources:
+          - {layer_range: [0, 28], model: b}
+          - {layer_range: [0, 28], model: m, parameters: {weight: 0.5}}
+          - {layer_range: [0, 28], model: c, parameters: {weight: 0.5}}
+        tokenizer: {}
+        """
+    )
+    assert (evolved.experts, evolved.params["normalize"]) == (("m", "c"), True)
+    shared = read(
+        """
+        merge_method: della_linear
+        base_model: 'E:\\models\\base'
+        models:
+        - {model: m, parameters: {weight: [0.9, 0.2, 0.95], density: 0.5}}
+        - {model: c, parameters: {weight: [{filter: self_attn, value: 0.3}, {value: 0.2}]}}
+        parameters: {density: 0.6, epsilon: 0.05, lambda: 1, normalize: true, int8_mask: true}
+        dtype: float32
+        out_dtype: bfloat16
+        """
+    )
+    assert (shared.base, shared.out_dtype, shared.params["density"]) == ("E:\\models\\base", "BF16", 0.6)
+    patient = read(
+        "{merge_method: karcher, models: [{model: m}, {model: c}], parameters: {tol: 1e-10, max_iter: 1200}}"
+    )
+    assert patient.params == {"tol": 1e-10, "max_iter": 1200}

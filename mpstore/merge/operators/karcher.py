@@ -5,6 +5,7 @@ Relies on the fact gram. Promises: mergekit's iteration, carried out on coeffici
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -47,20 +48,29 @@ def _direction(vectors: gram.Frame, units: gram.Coefficients, limit: int, tol: f
     return mean
 
 
+@functools.lru_cache(maxsize=64)
+def _factors(products: bytes, limit: int, tol: float) -> tuple[float, ...]:
+    """Factors of the models from their inner products (K x K float64), once a tensor rather than a block."""
+    square = np.frombuffer(products, np.float64)
+    experts = math.isqrt(square.size)
+    vectors = gram.Frame(tuple(range(experts)), square.reshape(experts, experts), weights=True)
+    norms = vectors.norms()
+    if np.isnan(norms).any():
+        return (math.nan,) * experts
+    units = np.where(norms > tol, 1.0 / np.maximum(norms, tol), 0.0)
+    if not units.any():
+        return (0.0,) * experts
+    return tuple(_direction(vectors, units, limit, tol) * (math.fsum(norms) / experts))
+
+
 def _apply(block: Block, facts: Facts, context: TensorContext) -> Array:
     vectors = gram.frame(facts, context, weights=True)
     if len(context.experts) == 1:
         return gram.combine(block, context, vectors, np.ones(1))
     tol = task_vectors.number(context, "tol", 1e-5)
-    norms = vectors.norms()
-    if np.isnan(norms).any():
-        return gram.combine(block, context, vectors, np.full(norms.size, math.nan))
-    units = np.where(norms > tol, 1.0 / np.maximum(norms, tol), 0.0)
-    if not units.any():
-        return gram.combine(block, context, vectors, np.zeros(norms.size))
     limit = int(task_vectors.number(context, "max_iter", 10))
-    factors = _direction(vectors, units, limit, tol) * (math.fsum(norms) / norms.size)
-    return gram.combine(block, context, vectors, factors)
+    factors = _factors(vectors.products.tobytes(), limit, tol)
+    return gram.combine(block, context, vectors, np.array(factors))
 
 
 def _never(context: TensorContext) -> bool:
@@ -75,7 +85,7 @@ KARCHER = Operator(
     "m · mean ‖xᵢ‖",
     source="Karcher 1977; mergekit's karcher, arXiv:2603.04972",
     parameters=(
-        Parameter("max_iter", "global", "integer", 10, "most iterations", 1, 1000),
+        Parameter("max_iter", "global", "integer", 10, "most iterations", 1, 10_000),
         Parameter("tol", "global", "number", 1e-5, "shortest step, angle and norm that counts", 0.0, 1.0),
         Parameter("count_base", "global", "flag", True, "a base that is not listed is one of the models"),
     ),
