@@ -6,7 +6,10 @@ import errno
 import hashlib
 import io
 import os
+import shutil
+import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -497,6 +500,44 @@ def test_disk_full_and_read_only_are_said_with_the_path(repo: Repo, family: fami
     assert repo.tip("math") is None
     ingest.add(repo, family.experts["math"], "math")
     assert content(repo, "math") == on_disk(family.experts["math"])
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 400 KB, where the machine lets us mount one."""
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", os.fspath(mount)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("cannot mount a file system here")
+    try:
+        yield mount
+    finally:
+        subprocess.run(["umount", "-l", os.fspath(mount)], check=True)
+
+
+def test_a_disk_that_is_really_full_or_read_only(
+    small_disk: Path, family: families.Family, tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(1).integers(0, 2**32, 200_000, dtype=np.uint32).view(np.float32)
+    large = families.write_checkpoint(tmp_path / "large", {"noise": noise}, shards=1)
+    repo = Repo.init(small_disk, SMALL)
+    ingest.add(repo, family.base, "base")
+    with pytest.raises(StorageError, match="No space left on device") as caught:
+        ingest.add(repo, large, "large")
+    assert os.fspath(small_disk) in caught.value.message
+    assert caught.value.hint
+    fresh = Repo.open(small_disk)
+    assert fresh.tip("large") is None
+    assert content(fresh, "base") == on_disk(family.base)
+    with pytest.raises(StorageError, match="No space left on device"):
+        export.checkout(Repo.open(small_disk), fresh.tip("base") or b"", small_disk / "out")
+    assert not (small_disk / "out").exists()
+    subprocess.run(["mount", "-o", "remount,ro", os.fspath(small_disk)], check=True)
+    with pytest.raises(StorageError, match="Read-only file system") as caught:
+        ingest.add(Repo.open(small_disk), family.experts["math"], "math")
+    assert os.fspath(small_disk) in caught.value.message
+    assert content(Repo.open(small_disk), "base") == on_disk(family.base)
 
 
 def test_every_fault_of_an_add_leaves_the_next_one_able(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import time
 from typing import Any
 
 import ml_dtypes
@@ -157,6 +158,60 @@ def test_noise_is_refused_in_our_own_words(noise: bytes) -> None:
 
 scalars = st.none() | st.booleans() | st.integers(-3, 2**65) | st.floats() | st.text(max_size=4)
 fields = st.sampled_from(["dtype", "shape", "data_offsets"])
+
+
+def refused_or_whole(raw: bytes, file_bytes: int) -> None:
+    """The one law of fuzzing: our own error, or a header that accounts for every byte."""
+    try:
+        header = read_header(io.BytesIO(raw).read, "fuzzed", file_bytes)
+    except DamagedError:
+        return
+    assert header.file_bytes == file_bytes
+    assert sum(tensor.data_bytes for tensor in header.tensors) == header.data_bytes
+
+
+@pytest.mark.slow
+def test_minutes_of_mutated_headers() -> None:
+    rng = np.random.default_rng()
+    kinds = list(dtypes.DTYPES.values())
+    tokens = [
+        b'"',
+        b"[",
+        b"]",
+        b"{",
+        b"}",
+        b",",
+        b"-1",
+        b"1e9",
+        b"18446744073709551616",
+        b"F32",
+        b"null",
+        b"\\u0000",
+    ]
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline:
+        count = int(rng.integers(0, 6))
+        shapes = [tuple(int(n) for n in rng.integers(0, 9, rng.integers(0, 4))) for _ in range(count)]
+        chosen = [(f"t{i}", kinds[rng.integers(len(kinds))], shapes[i]) for i in range(count)]
+        whole = [
+            part
+            for part in chosen
+            if dtypes.tensor_bytes(part[1], int(np.prod(part[2], dtype=int))) is not None
+        ]
+        header = build_header(whole)
+        for _ in range(200):
+            raw = bytearray(header.raw)
+            for _ in range(int(rng.integers(1, 4))):
+                at = int(rng.integers(len(raw)))
+                if rng.random() < 0.5:
+                    raw[at] = int(rng.integers(256))
+                else:
+                    raw[at : at + int(rng.integers(0, 5))] = tokens[rng.integers(len(tokens))]
+            if rng.random() < 0.7:
+                raw[:8] = (len(raw) - 8).to_bytes(8, "little")
+            refused_or_whole(bytes(raw), header.file_bytes + len(raw) - len(header.raw))
+
+
 json_values = st.recursive(
     scalars | st.sampled_from(["F32", "BF16"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(fields, inner),
