@@ -9,10 +9,14 @@ lambda_i delta_i|: the sum of the norms, or less where inner products are known:
   everything omitted  the output is the base's block itself, b. The full merge computes y in float32 with an
                       error of at most g = (K + 8) 2^-24 (|b| + D), D = S, and stores the value nearest to
                       it; as b is a value of that dtype, rounding adds at most min(D + g, u |y| + e sqrt(n)).
-  some omitted        both outputs are computed and rounded: S + 2 (g + u |y| + e sqrt(n)), D over all.
+  some omitted        both outputs are computed and rounded: S + 2 (g + r), D being the sum over all, and r
+                      the lesser of u |y| + e sqrt(n) and, where experts are of the output's dtype, sqrt(M^2 +
+                      (D + g)^2), M^2 = sum over omitted i of |delta_i|^2. For the outputs differ only where
+                      some omitted delta is not 0, and there it is at least half a grid step of b; rounding
+                      moves y by half a step of b at most, or, past b's binade, by no more than |y - b|.
 
 u is `Grid.roundoff`, e `Grid.underflow`, |y| <= |b| + D + g. An output dtype in which b has to be rounded, or
-an operator that rescales the base, is treated as the last case throughout.
+an operator that rescales the base, is treated as the last case (without M) throughout.
 """
 
 from __future__ import annotations
@@ -34,13 +38,15 @@ _BASE_SLACK = 1.0 + 2.0**-22  # for float32 columns
 class Certificate:
     """Per-block terms for one merge: `error` (K, N) is |lambda_i| |delta_ib|, 0 where no candidate;
     `candidate` (K, N); `known` (K, N): error is a fact and not an estimate; `base_scale` (N,); `gram`
-    (K, K, N) or None: bounds of <lambda_i delta_ib, lambda_j delta_jb>, where any are known better."""
+    (K, K, N) or None: bounds of <lambda_i delta_ib, lambda_j delta_jb>, where any are known better;
+    `steps` (K, N): |delta_ib|^2 of experts of the output's dtype, inf of others, 0 where no candidate."""
 
     grid: Grid
     candidate: Flags
     known: Flags
     error: Floats
     base_scale: Floats
+    steps: Floats
     gram: Floats | None = None
 
     @cached_property
@@ -64,34 +70,34 @@ class Certificate:
         return norm
 
     @cached_property
-    def _terms(self) -> tuple[Floats, Floats]:
+    def _terms(self) -> tuple[Floats, Floats, Floats]:
+        """Per block: what an untouched one adds; twice the arithmetic's error; rounding by |y|."""
         tensor = self.grid.tensor_of_block
         norm = self.base_norm * self.base_scale * _BASE_SLACK + self.total
-        step = (self.error.shape[0] + 8) * _STEP * norm
-        rounding = self.grid.roundoff[tensor] * (norm + step)
+        arithmetic = (self.error.shape[0] + 8) * _STEP * norm
+        rounding = self.grid.roundoff[tensor] * (norm + arithmetic)
         rounding += self.grid.underflow[tensor] * np.sqrt(self.grid.elements)
-        partial = 2.0 * (step + rounding)
         together = self.omitted_norm(self.candidate)
-        untouched = step + np.minimum(together + step, rounding)
-        return np.where(self.grid.keeps_base[tensor], untouched, partial), partial
+        untouched = arithmetic + np.minimum(together + arithmetic, rounding)
+        untouched = np.where(self.grid.keeps_base[tensor], untouched, 2.0 * (arithmetic + rounding))
+        return untouched, arithmetic, rounding
 
-    @property
-    def untouched(self) -> Floats:
-        """What arithmetic and rounding add in a block of which nothing is read."""
-        return self._terms[0]
-
-    @property
-    def partial(self) -> Floats:
-        """The same in a block of which some is read and some omitted."""
-        return self._terms[1]
+    def omitted_steps(self, omitted: Flags) -> Floats:
+        """M^2 per block (N,) for a set of omitted candidates (K, N)."""
+        squares: Floats = np.where(omitted, self.steps, 0.0).sum(axis=0)
+        return squares
 
     def block_errors(
-        self, omitted: Floats, touched: Flags, columns: npt.NDArray[np.int64] | None = None
+        self,
+        omitted: Floats,
+        steps: Floats,
+        touched: Flags,
+        columns: npt.NDArray[np.int64] | slice = slice(None),
     ) -> Floats:
-        """Bound of each block from its S and whether anything of it is read (of `columns` only)."""
-        untouched, partial = self._terms
-        if columns is not None:
-            untouched, partial = untouched[columns], partial[columns]
+        """Bound of each block from its S, its M^2, and whether anything of it is read (of `columns` only)."""
+        untouched, arithmetic, rounding = (term[columns] for term in self._terms)
+        moved = np.sqrt(steps * _BASE_SLACK + np.square(self.total[columns] + arithmetic))
+        partial = 2.0 * (arithmetic + np.minimum(rounding, moved))
         errors: Floats = np.where(omitted > 0, omitted + np.where(touched, partial, untouched), 0.0)
         return errors
 
@@ -104,7 +110,7 @@ class Certificate:
         if bool((np.isnan(self.grid.base_sq) & (sums > 0)).any()):
             return float("inf")
         touched: Flags = np.any(selected, axis=0)
-        errors = self.block_errors(sums, touched)
+        errors = self.block_errors(sums, self.omitted_steps(omitted), touched)
         return float(np.sqrt(np.square(errors).sum())) * _SLACK
 
     @cached_property

@@ -81,6 +81,8 @@ def build(inputs: PlanInputs) -> Problem:
     known = candidate & (np.isfinite(delta_sq) | (coefficient[:, tensor] == 0.0))
     size = np.where(np.isfinite(delta_sq), delta_sq, _estimated(grid, tensor, candidate, delta_sq))
     error = np.where(candidate, coefficient[:, tensor] * np.sqrt(size), 0.0)
+    keeps = grid.keeps_base  # elsewhere the base itself is rounded, or scaled off its grid
+    on_grid = (_stack([e.on_grid for e in experts], (len(rows), len(grid.keys)), np.bool_) & keeps)[:, tensor]
     signs = _stack([e.sign for e in experts], (len(rows), len(grid.keys)), np.float64)
     overlaps = _overlaps(inputs, rows, (coefficient * signs)[:, tensor], error)
     return Problem(
@@ -98,7 +100,13 @@ def build(inputs: PlanInputs) -> Problem:
         sketches=tuple(e.sketches for e in experts),
         overlaps=overlaps,
         certificate=Certificate(
-            grid, candidate, known, error, inputs.base_scale[tensor], filled(overlaps, error, None)
+            grid,
+            candidate,
+            known,
+            error,
+            inputs.base_scale[tensor],
+            np.where(candidate, np.where(on_grid & np.isfinite(delta_sq), delta_sq, np.inf), 0.0),
+            filled(overlaps, error, None),
         ),
         seed=inputs.seed,
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plan_material import Made, cost_of, distance, make, merge, random_family, selected
+from plan_material import DTYPES, Made, cost_of, distance, make, merge, random_family, rounded, selected
 
 from mpstore.errors import BudgetError, UsageError
 from mpstore.merge import ordering as orders
@@ -357,3 +357,28 @@ def test_nothing_to_merge_is_planned_as_nothing() -> None:
         for inputs in (replace(made.inputs, experts=(still,)), replace(made.inputs, experts=())):
             got = plan(inputs, Limits(budget_bytes=10, policy=policy))
             assert (got.exact, got.cost_bytes, got.bound, got.binding) == (True, 0, 0.0, "none")
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), dtype=st.sampled_from(["BF16", "F16", "F8_E4M3"]))
+def test_invariant_09_where_rounding_is_at_its_worst(seed: int, dtype: str) -> None:
+    """Few elements at the edges of binades, experts one or two grid steps away, weights around one half."""
+    rng = np.random.default_rng(seed)
+    word = np.uint8 if dtype == "F8_E4M3" else np.uint16
+    base, experts = {}, [{} for _ in range(int(rng.integers(1, 4)))]
+    for name in ("a", "b", "c"):
+        edges = np.exp2(rng.integers(-3, 4, 3)) * rng.choice([1, 1 + 2**-7, 1 - 2**-8, 2 - 2**-7], 3)
+        base[name] = rounded(edges * rng.choice([-1, 1], 3), dtype)
+        for expert in experts:
+            words = base[name].astype(DTYPES[dtype]).view(word).astype(int) + rng.integers(-2, 3, 3)
+            moved = np.maximum(words, 0).astype(word).view(DTYPES[dtype]).astype(np.float32)
+            expert[name] = np.where(np.isfinite(moved), moved, base[name]).astype(np.float32)
+    params = [
+        {"weight": float(w)} for w in rng.choice([0.5, 0.4999, 0.5001, 0.3, 1, -0.5, 0.251], len(experts))
+    ]
+    pairs = list(combinations(range(len(experts)), 2)) if seed % 2 else []
+    made = make(find("task_arithmetic"), base, experts, params, dtype=dtype, costs=rng, pairs=pairs)
+    full = merge(made, np.array([expert.candidate for expert in made.inputs.experts]))
+    for share in (0.0, 0.3, 0.6, 0.9):
+        got = plan(made.inputs, Limits(budget_bytes=int(share * full_cost(made)), policy="random"))
+        assert distance(merge(made, selected(made, got)), full) <= got.bound
