@@ -7,8 +7,11 @@ since 2025, which needs the whole tensor.
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from mpstore.kernels import random_numpy
-from mpstore.merge.operators import magnitude, task_vectors
+from mpstore.merge.operators import sums, task_vectors
 from mpstore.merge.operators.draws import mask_key
 from mpstore.merge.operators.protocol import Array, Block, ExpertContext, TensorContext
 
@@ -23,7 +26,7 @@ def unit(context: TensorContext) -> int:
 
 
 def scales(context: TensorContext) -> list[float]:
-    """1/ρ per expert, or 1; for l1, the most that ⌊·⌋ of the draws can be expected to give."""
+    """1/ρ per expert where that is how to rescale, else 1 (l1 looks at the block)."""
     if _rescale(context) == "true":
         return [1.0 / task_vectors.density(expert) for expert in context.experts]
     return [1.0] * len(context.experts)
@@ -33,9 +36,13 @@ def _l1_scale(delta: Array | None, context: TensorContext, expert: ExpertContext
     """What restores Σ|δ| after one expert's mask."""
     if delta is None or task_vectors.density(expert) >= 1.0:
         return 1.0
-    bound = random_numpy.below(task_vectors.density(expert))
-    kept = random_numpy.draws(mask_key(context, expert), start, delta.size) < bound
-    return magnitude.l1_ratio(delta, delta[kept])
+    key, bound = mask_key(context, expert), random_numpy.below(task_vectors.density(expert))
+
+    def kept(window: slice) -> npt.NDArray[np.bool_]:
+        first, end, _ = window.indices(delta.size)
+        return random_numpy.draws(key, start + first, end - first) < np.uint64(bound)
+
+    return sums.l1_ratio(sums.magnitudes(delta), sums.magnitudes(delta, kept))
 
 
 def apply(block: Block, context: TensorContext, elect: bool) -> Array:

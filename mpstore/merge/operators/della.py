@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mpstore.errors import UsageError
 from mpstore.kernels import random_numpy
-from mpstore.merge.operators import magnitude, task_vectors
+from mpstore.merge.operators import sums, task_vectors
 from mpstore.merge.operators.draws import mask_key
 from mpstore.merge.operators.parameters import (
     DENSITY,
@@ -99,13 +99,18 @@ def _pruned(delta: Array | None, block: Block, context: TensorContext, expert: E
     return result
 
 
+def _restoring(delta: Array, pruned: Array) -> float:
+    """What restores Σ|δ|."""
+    return sums.l1_ratio(sums.magnitudes(delta), sums.magnitudes(pruned))
+
+
 def _merge(block: Block, context: TensorContext, elect: bool, divide: bool) -> Array:
     pairs = list(zip(block.deltas, context.experts, strict=True))
     pruned = tuple(_pruned(delta, block, context, expert) for delta, expert in pairs)
     scales = None
     if _rescale(context) == "l1":
         both = zip(block.deltas, pruned, strict=True)
-        scales = [1.0 if d is None or p is None else magnitude.l1_ratio(d, p) for d, p in both]
+        scales = [1.0 if d is None or p is None else _restoring(d, p) for d, p in both]
     return task_vectors.merge(
         replace(block, deltas=pruned), context, elect=elect, normalize=divide, scales=scales
     )

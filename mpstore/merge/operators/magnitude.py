@@ -5,9 +5,10 @@ Relies on the protocol. Promises: ranks depend on n and the parameters alone; su
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from mpstore.merge.operators import sums
 from mpstore.merge.operators.parameters import rescale
@@ -45,10 +46,12 @@ def unit(context: TensorContext) -> int:
     return context.elements if rescaled(context) else 1
 
 
-def l1_ratio(before: Array, after: Array) -> float:
-    """Σ|before| / Σ|after|; 1 where either is below 1e-7 (mergekit's guard)."""
-    old, new = sums.magnitudes(before), sums.magnitudes(after)
-    return old / new if old >= 1e-7 and new >= 1e-7 else 1.0
+def _inside(delta: Array, low: float, high: float) -> Callable[[slice], npt.NDArray[np.bool_]]:
+    def kept(window: slice) -> npt.NDArray[np.bool_]:
+        magnitude = np.abs(delta[window])
+        return ~((magnitude < low) | (magnitude > high))
+
+    return kept
 
 
 def window_scales(block: Block, windows: Sequence[tuple[float, float]]) -> list[float]:
@@ -57,7 +60,7 @@ def window_scales(block: Block, windows: Sequence[tuple[float, float]]) -> list[
     for delta, (low, high) in zip(block.deltas, windows, strict=True):
         if delta is None:
             scales.append(1.0)
-            continue
-        magnitude = np.abs(delta)
-        scales.append(l1_ratio(delta, delta[~((magnitude < low) | (magnitude > high))]))
+        else:
+            after = sums.magnitudes(delta, _inside(delta, low, high))
+            scales.append(sums.l1_ratio(sums.magnitudes(delta), after))
     return scales

@@ -18,11 +18,11 @@ _CHUNK = 64
 _BATCH_ELEMENTS = 1 << 18
 
 
-def total(values: Array, of: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]) -> float:
-    """Σ of(x) over float32 `values` of shape (n,), `of` elementwise in float64; NaN where a term is none."""
+def _total(values: Array, of: Callable[[slice], npt.NDArray[np.float64]]) -> float:
+    """Sum of `of` over float32 `values` of shape (n,), window after window; NaN where a term is none."""
     parts: list[float] = []
     for at in range(0, values.size, _BATCH_ELEMENTS):
-        wide = of(values[at : at + _BATCH_ELEMENTS].astype(np.float64))
+        wide = of(slice(at, at + _BATCH_ELEMENTS))
         wide = np.concatenate([wide, np.zeros(-wide.size % _CHUNK)]).reshape(-1, _CHUNK)
         sums = wide[:, 0].copy()
         for column in range(1, _CHUNK):
@@ -31,11 +31,21 @@ def total(values: Array, of: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.
     return math.fsum(parts) if np.isfinite(parts).all() else math.nan
 
 
-def magnitudes(values: Array) -> float:
-    """Σ|x|."""
-    return total(values, np.abs)
+def magnitudes(values: Array, kept: Callable[[slice], npt.NDArray[np.bool_]] | None = None) -> float:
+    """Σ|x|, of those that `kept` says of a window of offsets, or of all."""
+
+    def part(window: slice) -> npt.NDArray[np.float64]:
+        wide = np.abs(values[window].astype(np.float64))
+        return wide if kept is None else np.where(kept(window), wide, 0.0)
+
+    return _total(values, part)
 
 
 def squares(values: Array) -> float:
     """Σx²."""
-    return total(values, np.square)
+    return _total(values, lambda window: np.square(values[window].astype(np.float64)))
+
+
+def l1_ratio(before: float, after: float) -> float:
+    """before / after; 1 where either is below 1e-7 (mergekit's guard) or no number."""
+    return before / after if before >= 1e-7 and after >= 1e-7 else 1.0
