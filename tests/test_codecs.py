@@ -23,10 +23,14 @@ SPECIAL = {
 }
 
 
-@pytest.fixture(params=["numpy", "numba"])
-def loops(request):
-    kernels.select(request.param)
-    yield request.param
+COMPILED = (Format.BF16, Format.F32)  # compiling the other widths takes a second each: they are marked slow
+SLOWLY = [pytest.param(form, marks=pytest.mark.slow) for form in (Format.F8_E4M3, Format.F64, Format.C64)]
+
+
+@pytest.fixture(autouse=True)
+def numpy_loops():
+    kernels.select("numpy")
+    yield
     kernels.select("auto")
 
 
@@ -71,10 +75,7 @@ def round_trip(raw, form: Format, base, level: Level) -> Encoded:
     return made
 
 
-@pytest.mark.parametrize("level", list(Level))
-@pytest.mark.parametrize("form", list(Format))
-@pytest.mark.usefixtures("loops")
-def test_round_trip_every_format(form, level):
+def every_round_trip(form: Format, level: Level) -> None:
     for elements in LENGTHS:
         raw = weights(form, elements, elements)
         round_trip(raw, form, None, level)
@@ -85,8 +86,20 @@ def test_round_trip_every_format(form, level):
         round_trip(np.zeros_like(raw), form, noise, level)
 
 
+@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("form", list(Format))
+def test_round_trip_every_format(form, level):
+    every_round_trip(form, level)
+
+
+@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("form", [*COMPILED, *SLOWLY])
+def test_round_trip_compiled(form, level):
+    kernels.select("numba")
+    every_round_trip(form, level)
+
+
 @pytest.mark.parametrize("form", [Format.BF16, Format.F32, Format.C64])
-@pytest.mark.usefixtures("loops")
 def test_lengths_that_are_no_whole_elements(form):
     for size in (1, 3, 5, 4097):
         raw = np.random.default_rng(size).integers(0, 3, size, np.uint8)
@@ -116,31 +129,27 @@ def test_round_trip_any_bytes(data, form, level, flips, leaning):
     round_trip(data, form, bytes(base) if leaning else None, level)
 
 
-def larger_blocks():
-    for form in (Format.BF16, Format.F16, Format.F32, Format.F64, Format.I8, Format.I32, Format.F8_E4M3):
-        raw = weights(form, 10_001, 3)
-        yield form, raw, None
-        yield form, tuned(raw, form, 4), raw
-
-
 @pytest.mark.parametrize("level", list(Level))
-def test_both_kernels_give_the_same_bits(level):
-    for form, raw, base in larger_blocks():
-        made = {}
-        for mode in ("numpy", "numba"):
-            kernels.select(mode)
-            made[mode] = round_trip(raw, form, base, level)
-        kernels.select("auto")
-        assert made["numpy"].codec == made["numba"].codec
-        for one, other in zip(made["numpy"].segments, made["numba"].segments, strict=True):
-            assert bytes(memoryview(one)) == bytes(memoryview(other))
-        kernels.select("numpy")
-        back = decode(made["numba"].codec, form, made["numba"].segments, raw.size, base)
-        kernels.select("auto")
-        assert back.tobytes() == raw.tobytes()
+@pytest.mark.parametrize("form", [*COMPILED, *SLOWLY])
+@pytest.mark.parametrize("elements", [1100, 10_001])  # few lanes, and many
+@pytest.mark.parametrize("leaning", [False, True])
+def test_both_kernels_give_the_same_bits(form, level, elements, leaning):
+    base = weights(form, elements, 3)
+    raw = tuned(base, form, 4)
+    made = {}
+    for mode in ("numpy", "numba"):
+        kernels.select(mode)
+        made[mode] = round_trip(raw, form, base if leaning else None, level)
+    assert made["numpy"].codec == made["numba"].codec
+    for one, other in zip(made["numpy"].segments, made["numba"].segments, strict=True):
+        assert bytes(memoryview(one)) == bytes(memoryview(other))
+    kernels.select("numpy")
+    back = decode(made["numba"].codec, form, made["numba"].segments, raw.size, base)
+    assert back.tobytes() == raw.tobytes()
 
 
 def test_sizes_that_the_design_promises():
+    kernels.select("numba")
     base = weights(Format.BF16, 131072, 7)
     expert = tuned(base, Format.BF16, 8, 0.3)
     alone = encode(base, Format.BF16, None, Level.DEFAULT)
@@ -182,7 +191,7 @@ def attack(made: Encoded, form: Format, size: int, base, rng) -> None:
 def test_invariant_11_damaged_blocks_are_refused_or_of_the_declared_size(mode):
     kernels.select(mode)
     rng = np.random.default_rng(11)
-    for form in (Format.BF16, Format.F32, Format.I8):
+    for form in COMPILED:
         raw = weights(form, 1500, 5)
         for base in (None, tuned(raw, form, 6, 0.9)):
             for level in (Level.DEFAULT, Level.MAX):
@@ -191,7 +200,6 @@ def test_invariant_11_damaged_blocks_are_refused_or_of_the_declared_size(mode):
                     attack(made, form, raw.size, base, rng)
                 with pytest.raises(DamagedError):
                     decode(made.codec, form, made.segments, raw.size + form.item_bytes, base)
-    kernels.select("auto")
 
 
 def test_errors_name_what_is_wrong():

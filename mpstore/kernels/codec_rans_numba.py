@@ -127,18 +127,30 @@ def _add_base(piece: Any, reference: Any, sign_magnitude: bool) -> None:
 
 
 @compiled
-def decode_tokens(
-    words: Any, used: int, base: Any, mask: Any, shift: int, lowest: int, frequency: Any, lanes: int,
-    coded: Any, sign_magnitude: bool, out: Any,
-) -> Any:  # fmt: skip
-    """Fill `out` from `used` rANS words (then SLACK zeros in `words`); chunks not coded are the base's.
-
-    False: these words were not written by `encode_tokens`.
-    """
-    table = decoding_table(frequency)
+def _first_states(words: Any, lanes: int) -> Any:
     state = np.empty(lanes, np.uint32)
     for lane in range(lanes):
         state[lane] = _U32(words[2 * lane]) | (_U32(words[2 * lane + 1]) << _U32(16))
+    return state
+
+
+@compiled
+def _at_rest(state: Any, position: Any, used: int) -> Any:
+    """Whether the coder is back where an encoder began: all states at their lowest, all words taken."""
+    rest = position == _U64(used)
+    for lane in range(state.size):
+        rest = rest and state[lane] == _LOW
+    return rest
+
+
+@compiled
+def _decode_narrow(
+    words: Any, used: int, base: Any, mask: Any, shift: int, lowest: int, frequency: Any, lanes: int,
+    coded: Any, sign_magnitude: bool, out: Any,
+) -> Any:  # fmt: skip
+    """`decode_tokens` for words of up to 16 bits, whose raw bits never take more than one turn."""
+    table = decoding_table(frequency)
+    state = _first_states(words, lanes)
     position = _U64(2 * lanes)
     marks = np.empty(_CHUNK, np.uint8)
     rows = np.empty(_CHUNK, np.uint32)
@@ -146,21 +158,55 @@ def decode_tokens(
     for chunk in range(coded.size):
         piece = out[chunk * _CHUNK : (chunk + 1) * _CHUNK]
         reference = base[chunk * _CHUNK : (chunk + 1) * _CHUNK]
-        if not coded[chunk]:
-            piece[:] = reference
-            continue
-        if position > _U64(used):
-            return False
-        _rows(reference, mask, shift, lowest, frequency.shape[0], rows)
-        if piece.itemsize <= 2:
+        if coded[chunk]:
+            if position > _U64(used):
+                return False
+            _rows(reference, mask, shift, lowest, frequency.shape[0], rows)
             position = narrow_chunk(rows, table, marks, values, lanes, state, words, position, piece)
+            _add_base(piece, reference, sign_magnitude)
         else:
+            for i in range(piece.size):
+                piece[i] = reference[i]
+    return _at_rest(state, position, used)
+
+
+@compiled
+def _decode_wide(
+    words: Any, used: int, base: Any, mask: Any, shift: int, lowest: int, frequency: Any, lanes: int,
+    coded: Any, sign_magnitude: bool, out: Any,
+) -> Any:  # fmt: skip
+    """`decode_tokens` for words of any width."""
+    table = decoding_table(frequency)
+    state = _first_states(words, lanes)
+    position = _U64(2 * lanes)
+    marks = np.empty(_CHUNK, np.uint8)
+    rows = np.empty(_CHUNK, np.uint32)
+    values = np.empty(_CHUNK, np.uint32)
+    for chunk in range(coded.size):
+        piece = out[chunk * _CHUNK : (chunk + 1) * _CHUNK]
+        reference = base[chunk * _CHUNK : (chunk + 1) * _CHUNK]
+        if coded[chunk]:
+            if position > _U64(used):
+                return False
+            _rows(reference, mask, shift, lowest, frequency.shape[0], rows)
             position = wide_chunk(rows, table, marks, values, lanes, state, words, position, piece)
-        _add_base(piece, reference, sign_magnitude)
-    for lane in range(lanes):
-        if state[lane] != _LOW:
-            return False
-    return position == _U64(used)
+            _add_base(piece, reference, sign_magnitude)
+        else:
+            for i in range(piece.size):
+                piece[i] = reference[i]
+    return _at_rest(state, position, used)
+
+
+def decode_tokens(
+    words: Any, used: int, base: Any, mask: Any, shift: int, lowest: int, frequency: Any, lanes: int,
+    coded: Any, sign_magnitude: bool, out: Any,
+) -> bool:  # fmt: skip
+    """Fill `out` from `used` rANS words (then SLACK zeros in `words`); chunks not coded are the base's.
+
+    False: these words were not written by `encode_tokens`.
+    """
+    decoder = _decode_narrow if out.itemsize <= 2 else _decode_wide
+    return bool(decoder(words, used, base, mask, shift, lowest, frequency, lanes, coded, sign_magnitude, out))
 
 
 @compiled
@@ -189,16 +235,11 @@ def decode_symbols(words: Any, used: int, frequency: Any, lanes: int, out: Any) 
     """Fill `out` from `used` rANS words (then SLACK zeros); False: `encode_symbols` did not write these."""
     table = decoding_table(frequency)
     rows = np.zeros(lanes, np.uint32)
-    state = np.empty(lanes, np.uint32)
-    for lane in range(lanes):
-        state[lane] = _U32(words[2 * lane]) | (_U32(words[2 * lane + 1]) << _U32(16))
+    state = _first_states(words, lanes)
     position = _U64(2 * lanes)
     for step in range(0, out.size, lanes):
         if position > _U64(used):
             return False
         active = min(lanes, out.size - step)
         position = pull_symbols(active, _U64(0), rows, table, out, _U64(step), state, words, position)
-    for lane in range(lanes):
-        if state[lane] != _LOW:
-            return False
-    return position == _U64(used)
+    return _at_rest(state, position, used)

@@ -20,7 +20,7 @@ _ROOM = __name__.rpartition(".")[0] + "."
 
 @functools.cache
 def _stamp(module: str) -> tuple[tuple[str, float, int], ...]:
-    """Name, time and size of the file of `module` and of every module of this room that it takes names from."""
+    """Name, time and size of the files of `module` and of the modules of this room it takes names from."""
     names, found = [module], {module}
     for name in names:
         for value in list(vars(sys.modules[name]).values()):

@@ -118,34 +118,39 @@ def _cost(row: Any) -> Any:
 
 
 @compiled
+def _add_row(together: Any, row: Any) -> None:
+    for symbol in range(row.size):
+        together[symbol] += np.int64(row[symbol])
+
+
+@compiled
 def plan_contexts(counts: Any, kept: Any) -> Any:
     """As the reference."""
     keys = counts.shape[0]
     low_costs, high_costs = np.zeros(keys, np.int64), np.zeros(keys, np.int64)
-    together = np.zeros(counts.shape[1], np.int64)
+    below, above = np.zeros(counts.shape[1], np.int64), np.zeros(counts.shape[1], np.int64)
     alone = np.int64(0)
+    low, high = 0, keys - 1
     for key in range(keys):
-        together += counts[key]
+        _add_row(below, counts[key])
         alone += _cost(counts[key])
-        low_costs[key] = _cost(together) - alone
+        low_costs[key] = _cost(below) - alone
+        if key < keys - 1 and low_costs[key] < low_costs[low]:
+            low = key
     single = low_costs[keys - 1] + alone
-    kept[0] = together
-    if keys < 2:
-        return 0, 1
-    together[:] = 0
     for key in range(keys - 1, -1, -1):
-        together += counts[key]
+        _add_row(above, counts[key])
         alone -= _cost(counts[key])
-        high_costs[key] = _cost(together) + alone
-    low = np.argmin(low_costs[:-1])
-    high = low + 1 + np.argmin(high_costs[low + 1 :])
-    if low_costs[low] + high_costs[high] >= single:
-        return 0, 1
-    kept[: high - low + 1] = counts[low : high + 1]
-    for key in range(low):
-        kept[0] += counts[key]
-    for key in range(high + 1, keys):
-        kept[high - low] += counts[key]
+        high_costs[key] = _cost(above) + alone
+        if key > low and high_costs[key] <= high_costs[high]:
+            high = key
+    if keys < 2 or low_costs[low] + high_costs[high] >= single:
+        low, high = 0, 0
+    for context in range(high - low + 1):
+        for symbol in range(counts.shape[1]):
+            kept[context, symbol] = 0
+    for key in range(keys):
+        _add_row(kept[min(max(key, low), high) - low], counts[key])
     return low, high - low + 1
 
 
