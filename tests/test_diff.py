@@ -9,8 +9,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 from commit_material import commit
-from families import write_checkpoint
+from families import write_checkpoint, write_family
 
+from mpstore import ingest
 from mpstore.checkpoint_dir import scan
 from mpstore.diff import Diff, Directory, Side, Stored, compare
 from mpstore.records.config import Config
@@ -184,3 +185,29 @@ def test_what_was_never_fetched_is_not_called_removed(tmp_path: Path) -> None:
         assert found.lacking == ("v",)
         assert found.equal_tensors == 1
     assert compare(whole, partial, patterns=("w",)).lacking == ()
+
+
+def test_statistics_answer_as_reading_does(tmp_path: Path) -> None:
+    repo = Repo.init(tmp_path / "home", Config(block_elements=1024))
+    family = write_family(tmp_path, experts=("math",))
+    sides = []
+    for branch, path, base in (("base", family.base, ""), ("math", family.experts["math"], "base")):
+        ingest.add(repo, path, branch, base=repo.tip(base) if base else None)
+        tip = repo.tip(branch)
+        assert tip is not None
+        manifest = repo.commit(tip).manifest
+        sides.append(Stored(repo, repo.manifest(manifest), manifest))
+    old, new = sides
+    before = repo.objects.meter.read_bytes("other")
+    known = compare(old, new, statistics=lambda: repo.statistics(old.manifest_id, new.manifest_id))
+    assert repo.objects.meter.read_bytes("other") - before < 5000  # headers of the files, no weights
+    measured = compare(old, new)
+    assert [one.key for one in known.tensors] == [one.key for one in measured.tensors]
+    assert len(known.tensors) > 10
+    for one, other in zip(known.tensors, measured.tensors, strict=True):
+        assert one.figures is not None
+        assert other.figures is not None
+        assert one.changed_blocks == other.changed_blocks
+        assert one.figures.relative_l2 == pytest.approx(other.figures.relative_l2, rel=1e-5)
+        assert one.figures.max_abs == pytest.approx(other.figures.max_abs, rel=1e-6)
+        assert one.figures.cosine == pytest.approx(other.figures.cosine, rel=1e-6)
