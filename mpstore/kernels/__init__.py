@@ -19,6 +19,7 @@ Mode: TypeAlias = Literal["numba", "numpy", "auto"]
 
 # Importing numba and loading its cache takes about a second; numpy does this many elements in that time.
 _PATIENCE_ELEMENTS: Final = 1_500_000
+_CALL_ELEMENTS: Final = 2_500  # what a call on a tiny block costs numpy, in elements: 1.6 ms
 
 _lock = threading.Lock()
 
@@ -47,7 +48,7 @@ def worth(elements: int) -> bool:
     if _Choice.mode != "auto":
         return _Choice.mode == "numba"
     if _Choice.numba_there is None:
-        _Choice.waited_elements += elements
+        _Choice.waited_elements += max(elements, _CALL_ELEMENTS)
         if _Choice.waited_elements < _PATIENCE_ELEMENTS:
             return False
     return _load()
