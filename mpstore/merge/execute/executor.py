@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from mpstore import heap
 from mpstore.events import Progress, silent
 from mpstore.merge.execute import apply, runs
 from mpstore.merge.execute.apply import Raws
@@ -81,6 +82,7 @@ class Executor:
     ) -> None:
         self._store, self._writer, self._memo, self._limits = store, writer, memo, limits
         self._progress = progress
+        heap.keep_freed()
         self._readers = ThreadPoolExecutor(limits.readers, "merge-read")
         self._appender = ThreadPoolExecutor(1, "merge-write")  # an interruption never hits it midway
         self._crew = Crew(limits.threads, "merge")
@@ -101,6 +103,7 @@ class Executor:
         self._readers.shutdown(wait=True, cancel_futures=True)
         self._crew.stop()
         self._appender.shutdown(wait=True)
+        heap.give_back()
 
     def run(self, works: Iterable[TensorWork], total_bytes: int) -> Iterator[tuple[TensorWork, bytes]]:
         """Each work with the ids of its output blocks, in the order of `works`."""
