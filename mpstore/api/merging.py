@@ -23,6 +23,7 @@ from mpstore.merge import engine, models, replay, results
 from mpstore.merge import recipe as recipes
 from mpstore.merge.engine import Prepared, Replayed, Request
 from mpstore.merge.execute.executor import Limits
+from mpstore.merge.plan_check import check_plan_current
 from mpstore.pipeline import thread_count
 from mpstore.records.encoding import encode
 from mpstore.records.model import Plan
@@ -108,6 +109,7 @@ def merge(
     with _models(repo, words, limits, progress) as known:
         if words.plan is not None:
             decided = repo.plan(find_plan(repo, words.plan))
+            check_plan_current(repo, decided)
         else:
             decided = engine.prepare(repo, _request(words, limits), known, progress).plan
         return engine.merge(

@@ -7,12 +7,14 @@ from typing import Any
 
 import click
 
+from mpstore import files
 from mpstore.cli import merge_report, tables
 from mpstore.cli.merge_options import memory_bytes, merge_options, request
 from mpstore.cli.options import verb
 from mpstore.cli.quantities import plural, share, size
 from mpstore.cli.session import Session
 from mpstore.errors import UsageError
+from mpstore.merge import plan_report
 
 
 @verb(
@@ -87,22 +89,7 @@ def report_plan(session: Session, value: dict[str, Any]) -> None:
 
 def _draw(value: dict[str, Any], path: Path) -> None:
     """The curve as a picture."""
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        raise UsageError("--plot needs matplotlib", hint="pip install 'mpstore[examples]'") from None
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    drawing, axes = pyplot.subplots(figsize=(7, 4))
-    axes.plot(
-        [100 * point["budget_bytes"] / value["full_raw_bytes"] for point in value["curve"]],
-        [point["relative_bound"] for point in value["curve"]],
-        "o-",
-    )
-    axes.set_xlabel("budget, % of the experts' raw bytes")
-    axes.set_ylabel(f"bound on the error, share of the base's norm ({value['bound_kind']})")
-    axes.set_ylim(bottom=0)
-    drawing.tight_layout()
-    drawing.savefig(path, dpi=120)
-    pyplot.close(drawing)
+    if not value["curve"]:
+        raise UsageError("a stored plan has no curve to draw", hint="plan again, with the recipe and --plot")
+    image = plan_report.picture(value, value["curve"], path.suffix)
+    files.write_whole(path, image, path.parent, durable=False)

@@ -14,17 +14,19 @@ import numpy as np
 import pytest
 
 from mpstore.analyze import analyze
-from mpstore.errors import BudgetError, ConflictError, IncompatibleError, NotFoundError
+from mpstore.errors import BudgetError, ConflictError, IncompatibleError, NotFoundError, UsageError
 from mpstore.ids import ObjectId
 from mpstore.ingest.add import add
 from mpstore.merge import recipe as recipes
+from mpstore.merge.curve import curve
 from mpstore.merge.execute.execution import Executed, execute
 from mpstore.merge.gather import Source, gather
 from mpstore.merge.plan_check import check_plan_current
 from mpstore.merge.plan_cost import selection_cost
 from mpstore.merge.plan_inputs import Limits, PlanInputs
-from mpstore.merge.plan_report import as_json, plot
+from mpstore.merge.plan_report import picture
 from mpstore.merge.planner import plan, plan_with_order
+from mpstore.merge.results import plan_json
 from mpstore.records.config import Config
 from mpstore.records.model import Plan
 from mpstore.repository import Repo
@@ -182,7 +184,6 @@ def test_without_statistics_whole_tensors_are_read_and_the_plan_says_why(bench: 
     assert made.bound == np.inf
     assert sorted(made.fallbacks) == ["0 math: *", "1 code: *"]
     assert "mp analyze" in made.fallbacks["0 math: *"]
-    assert as_json(plan_with_order(inputs, Limits(budget_bytes=0)))["bound"] is None
     for number, expert in enumerate(made.experts):
         for t, key in enumerate(inputs.grid.keys):
             rows = slice(int(inputs.grid.offsets[t]), int(inputs.grid.offsets[t + 1]))
@@ -383,19 +384,27 @@ def test_a_plan_whose_inputs_moved_is_refused_with_the_reason(bench: Bench) -> N
     check_plan_current(bench.repo, made, names=False)
 
 
-def test_a_plan_is_shown_as_json_and_as_a_picture(bench: Bench, tmp_path: Path) -> None:
-    inputs = bench.gather(EQUAL)
-    planned = plan_with_order(inputs, Limits(budget_bytes=40000))
-    document = json.loads(json.dumps(as_json(planned), allow_nan=False))
-    made = planned.plan
-    assert document["planned_bytes"] == made.cost_bytes
-    assert [row["planned_bytes"] for row in document["expert_rows"]] == [e.cost_bytes for e in made.experts]
-    assert sum(row["omitted_blocks"] for row in document["expert_rows"]) == made.omitted_blocks
-    assert 0 < document["expected_error"] < made.relative_bound
-    assert document["curve"][0]["planned_bytes"] == 0
-    assert document["curve"][-1]["bound"] == 0
-    plot(planned, tmp_path / "curve.png")
-    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+def test_a_plan_is_drawn_with_what_is_known(bench: Bench) -> None:
+    other = families.fine_tuned(families.base_tensors(), 77)
+    bench.add("other", other, "base")
+    for base in ("base", "other"):  # against `other` nothing is measured: the bound is infinite
+        planned = plan_with_order(bench.gather(EQUAL, base=base), Limits(budget_bytes=40000))
+        found = curve(planned, 11)
+        points = [
+            {"budget_bytes": budget, "relative_bound": bound, "expected_error": expected}
+            for budget, bound, expected in zip(
+                found.budget_bytes.tolist(),
+                found.relative_bound.tolist(),
+                found.expected_error.tolist(),
+                strict=True,
+            )
+        ]
+        assert np.isfinite(points[0]["relative_bound"]) == (base == "base")
+        document = plan_json(planned.plan, bytes(32))
+        assert picture(document, points, ".png").startswith(b"\x89PNG")
+    assert b"<svg" in picture(document, points, ".SVG")
+    with pytest.raises(UsageError, match="cannot draw"):
+        picture(document, points, ".exe")
 
 
 def test_plans_of_a_repository_repeat(bench: Bench) -> None:
