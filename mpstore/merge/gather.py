@@ -59,36 +59,41 @@ def gather(
     _check_base(base, commit.kind, manifest.partial)
     shapes = {key: record.shape for key, record in records.items()}
     resolved = resolve.resolve(recipe, shapes)
-    commits = [repo.commit(one.commit) for one in experts]
-    keys = [content_key(repo.manifest(one.manifest), one.manifest) for one in commits]
-    contexts = resolve.contexts(resolved, seed, keys, shapes)
+    contexts = resolve.contexts(resolved, seed, _content_keys(repo, experts), shapes)
+    op = recipe.method
     model = base_model(repo, commit.manifest, records)
     ordered = [contexts[key] for key in model.grid.keys]
     found = [read_expert(repo, model, s.name, s.commit, s.network_bytes or {}) for s in experts]
     columns = [
-        _with_terms(one, recipe.method, ordered, number, resolved.experts[number])
+        _with_terms(one, op, ordered, number, resolved.experts[number])
         for number, one in enumerate(_with_foreign(found))
     ]
     return PlanInputs(
         operator=recipe.operator,
-        additive=all(recipe.method.is_additive(context) for context in ordered),
+        additive=all(op.is_additive(context) for context in ordered),
         base_model=base.name,
         base_commit=base.commit,
         base_manifest=commit.manifest,
         grid=_finished(model, recipe, ordered, found),
         experts=tuple(columns),
-        base_scale=np.array([_base_scale(recipe.method, context) for context in ordered], np.float64),
-        gram=np.array([recipe.method.needs_gram(context) for context in ordered], np.bool_),
-        scratch_bytes=np.array([_scratch(recipe.method, c, records[c.name]) for c in ordered], np.int64),
+        base_scale=np.array([_base_scale(op, context) for context in ordered], np.float64),
+        gram=np.array([op.needs_gram(context) for context in ordered], np.bool_),
+        scratch_bytes=np.array([_scratch(op, one, records[one.name]) for one in ordered], np.int64),
         params=dict(resolved.params),
         tensor_params=resolved.tensors,
         outputs=resolved.outputs,
         out_dtype=recipe.out_dtype or "",
         seed=seed,
         recipe=recipe.text,
-        overlaps=overlaps(repo, model, found) if _is_linear(recipe.method, ordered) else {},
+        overlaps=overlaps(repo, model, found) if _is_linear(op, ordered) else {},
         notes=recipe.notes + tuple(note for one in found for note in one.notes),
     )
+
+
+def _content_keys(repo: Repo, experts: Sequence[Source]) -> list[bytes]:
+    """What random masks hang on, one an expert."""
+    manifests = [repo.commit(one.commit).manifest for one in experts]
+    return [content_key(repo.manifest(one), one) for one in manifests]
 
 
 def _check_base(base: Source, kind: str, partial: bool) -> None:

@@ -60,11 +60,6 @@ def gather_stack(repo: Repo, recipe: Recipe, models: Sequence[tuple[str, ObjectI
     ]
     costs = [_costs(repo, place.record) if place.read else _nothing(place.record) for place in places]
     grid = _grid(places, costs)
-    experts = tuple(
-        _columns(model, number, places, costs, grid, resolved.experts[number - 1])
-        for number, model in enumerate(found)
-        if number
-    )
     tensors = len(places)
     return PlanInputs(
         operator=recipe.operator,
@@ -73,7 +68,10 @@ def gather_stack(repo: Repo, recipe: Recipe, models: Sequence[tuple[str, ObjectI
         base_commit=found[0].commit_id,
         base_manifest=found[0].commit.manifest,
         grid=grid,
-        experts=experts,
+        experts=tuple(
+            _columns(model, number, places, costs, grid, resolved.experts[number - 1])
+            for number, model in enumerate(found[1:], start=1)
+        ),
         base_scale=np.ones(tensors),
         gram=np.zeros(tensors, np.bool_),
         scratch_bytes=np.zeros(tensors, np.int64),

@@ -20,26 +20,13 @@ def record(
     """The plan that reads `selected` (K, N), in the problem's row order."""
     costs = _expert_costs(problem, selected)
     full = int(_expert_costs(problem, problem.candidate).sum())
-    row_of = {expert: row for row, expert in enumerate(problem.rows)}
     omitted = int((problem.candidate & ~selected).sum())
     bound = problem.certificate.bound(selected)
-    experts = tuple(
-        PlanExpert(
-            model=expert.model,
-            commit=expert.commit,
-            manifest=expert.manifest,
-            kind=expert.kind,
-            params=expert.params,
-            selection=_packed(problem, selected[row_of[i]]),
-            cost_bytes=int(costs[row_of[i]]),
-        )
-        for i, expert in enumerate(inputs.experts)
-    )
     return Plan(
         operator=inputs.operator,
         base_commit=inputs.base_commit,
         base_manifest=inputs.base_manifest,
-        experts=experts,
+        experts=_experts(inputs, problem, selected, costs),
         params=inputs.params,
         tensor_params=inputs.tensor_params,
         outputs=inputs.outputs,
@@ -62,6 +49,25 @@ def record(
         fallbacks=_fallbacks(inputs),
         recipe=inputs.recipe,
         base_model=inputs.base_model,
+    )
+
+
+def _experts(
+    inputs: PlanInputs, problem: Problem, selected: Flags, costs: Integers
+) -> tuple[PlanExpert, ...]:
+    """What is read of each expert, in the recipe's order."""
+    row_of = {expert: row for row, expert in enumerate(problem.rows)}
+    return tuple(
+        PlanExpert(
+            model=expert.model,
+            commit=expert.commit,
+            manifest=expert.manifest,
+            kind=expert.kind,
+            params=expert.params,
+            selection=_packed(problem, selected[row_of[i]]),
+            cost_bytes=int(costs[row_of[i]]),
+        )
+        for i, expert in enumerate(inputs.experts)
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpstore.merge.certificate import Certificate
-from mpstore.merge.plan_inputs import Flags, Floats, Grid, Integers, PlanInputs, Sketches
+from mpstore.merge.plan_inputs import ExpertColumns, Flags, Floats, Grid, Integers, PlanInputs, Sketches
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,9 @@ def build(inputs: PlanInputs) -> Problem:
     known = candidate & (np.isfinite(delta_sq) | (coefficient[:, tensor] == 0.0))
     size = np.where(np.isfinite(delta_sq), delta_sq, _estimated(grid, tensor, candidate, delta_sq))
     error = np.where(candidate, coefficient[:, tensor] * np.sqrt(size), 0.0)
-    keeps = grid.keeps_base  # elsewhere the base itself is rounded, or scaled off its grid
-    on_grid = (_stack([e.on_grid for e in experts], (len(rows), len(grid.keys)), np.bool_) & keeps)[:, tensor]
     signs = _stack([e.sign for e in experts], (len(rows), len(grid.keys)), np.float64)
     overlaps = _overlaps(inputs, rows, (coefficient * signs)[:, tensor], error)
+    base_scale, steps = inputs.base_scale[tensor], _steps(grid, experts, candidate, delta_sq)
     return Problem(
         grid=grid,
         rows=rows,
@@ -100,16 +99,19 @@ def build(inputs: PlanInputs) -> Problem:
         sketches=tuple(e.sketches for e in experts),
         overlaps=overlaps,
         certificate=Certificate(
-            grid,
-            candidate,
-            known,
-            error,
-            inputs.base_scale[tensor],
-            np.where(candidate, np.where(on_grid & np.isfinite(delta_sq), delta_sq, np.inf), 0.0),
-            filled(overlaps, error, None),
+            grid, candidate, known, error, base_scale, steps, filled(overlaps, error, None)
         ),
         seed=inputs.seed,
     )
+
+
+def _steps(grid: Grid, experts: list[ExpertColumns], candidate: Flags, delta_sq: Floats) -> Floats:
+    """|delta|^2 of the candidates that share the output's grid with the base, inf of the others. Where the
+    base itself is rounded, or scaled off its grid, nobody shares it."""
+    shape, tensor = (len(experts), len(grid.keys)), grid.tensor_of_block
+    on_grid = (_stack([e.on_grid for e in experts], shape, np.bool_) & grid.keeps_base)[:, tensor]
+    steps: Floats = np.where(candidate, np.where(on_grid & np.isfinite(delta_sq), delta_sq, np.inf), 0.0)
+    return steps
 
 
 def filled(overlaps: Floats | None, error: Floats, similarity: Floats | None) -> Floats | None:
