@@ -24,11 +24,17 @@ from mpstore.repository import Repo
 Array = npt.NDArray[Any]
 
 
+class NoSuchTensor(NotFoundError, KeyError):
+    """No tensor of that key: what a mapping raises, with our hint."""
+
+    __str__ = Exception.__str__  # KeyError's would show the quotes of a repr
+
+
 class Tensors(Mapping[str, Array]):
     """The tensors of a revision by key; each is read from the store when it is asked for.
 
-    Arrays have the tensor's shape; bfloat16 and float8 are ml_dtypes' types. NotFoundError (also for `[]`):
-    no tensor of that key.
+    Arrays have the tensor's shape; bfloat16 and float8 are ml_dtypes' types. An unknown key is a
+    NotFoundError that is a KeyError too.
     """
 
     def __init__(self, repo: Repo, manifest: Manifest) -> None:
@@ -36,7 +42,10 @@ class Tensors(Mapping[str, Array]):
         self._manifest = manifest
 
     def __getitem__(self, key: str) -> Array:
-        return self._repo.read_tensor(self._manifest, key)
+        try:
+            return self._repo.read_tensor(self._manifest, key)
+        except NotFoundError as error:
+            raise NoSuchTensor(error.message, hint=error.hint) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._manifest.tensors)
