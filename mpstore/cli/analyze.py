@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import click
 
 from mpstore.cli.options import threads_option, verb
@@ -14,23 +16,34 @@ from mpstore.cli.session import Session
     """
   mp analyze                       every branch that was added with a base
   mp analyze math code --base base
+  mp analyze math code law --pairs             tight bounds for merges of these
 """,
 )
 @click.argument("experts", nargs=-1, metavar="[REV]…")
 @click.option("--base", metavar="REV", help="The base (default: the one each was added with).")
+@click.option("--pairs", is_flag=True, help="Also measure the experts REV against each other.")
 @click.option("--force", is_flag=True, help="Compute again what is known.")
 @threads_option
 def command(
-    session: Session, experts: tuple[str, ...], base: str | None, force: bool, threads: int | None
+    session: Session,
+    experts: tuple[str, ...],
+    base: str | None,
+    pairs: bool,
+    force: bool,
+    threads: int | None,
 ) -> None:
     """Compute and keep what a plan needs to know of every block of the experts REV, against a base.
 
-    mp add does it on the way; this is for pairs that came in without each other.
+    mp add does it on the way; this is for pairs that came in without each other. With --pairs it is also
+    measured how the experts lie to each other, and the bounds of their merges become tight.
     """
     repository = session.repository()
     session.kept = "pairs that were finished are kept"
     names = experts or tuple(repository.based_branches())
     done = [(name, repository.analyze(name, base=base, force=force, threads=threads)) for name in names]
+    for one, other in combinations(names, 2) if pairs else ():
+        found = repository.analyze(other, base=one, force=force, threads=threads)
+        done.append((f"{other} against {one}", found))
     value = {"pairs": [{"revision": name, **vars(one)} for name, one in done]}
     lines = [
         f"{name}: {plural(one.blocks, 'block')}, {one.equal_blocks:,} equal to the base's, "
