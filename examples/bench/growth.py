@@ -132,12 +132,12 @@ GROWTHS: dict[str, tuple[Callable[[Path, int], str], tuple[str, ...], tuple[int,
 }
 
 
-def measure(probe: str, path: Path, revision: str) -> float:
+def measure(probe: str, path: Path, revision: str, repeats: int) -> float:
     """Median seconds of fresh processes."""
     program = _PROGRAM.format(body=PROBES[probe])
     command = [sys.executable, "-c", program, str(path), revision[:12]]
     runs = [
-        subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(REPEATS)
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(repeats)
     ]
     return statistics.median(map(float, runs))
 
@@ -150,7 +150,9 @@ def run(smoke: bool, scratch: Path) -> list[dict[str, float | int | str]]:
             path = scratch / f"{what}-{count}"
             revision = make(path, count)
             row: dict[str, float | int | str] = {"what": what, "count": count}
-            row |= {probe: round(measure(probe, path, revision), 5) for probe in probes}
+            row |= {
+                probe: round(measure(probe, path, revision, 1 if smoke else REPEATS), 5) for probe in probes
+            }
             print("  ".join(f"{key}={value}" for key, value in row.items()), flush=True)
             found.append(row)
     return found
