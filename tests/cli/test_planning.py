@@ -1,0 +1,44 @@
+"""Planning through the command: pairs, pictures, plans that no longer hold, what cannot be met."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from command import Command
+from families import Family
+
+MERGE = ("--base", "base", "--expert", "math", "--expert", "code", "--op", "linear")
+
+
+def test_pairs_make_the_bound_smaller_and_nothing_else_of_an_exact_plan(mp: Command) -> None:
+    loose = mp("plan", *MERGE, "--budget", "5%", "--json").document
+    mp("analyze", "math", "code", "--pairs")
+    tight = mp("plan", *MERGE, "--budget", "5%", "--json").document
+    assert tight["bound_kind"] == "certificate"
+    assert tight["bound"] < 0.9 * loose["bound"]
+    assert mp("plan", *MERGE, "--json").document["plan"] == mp("plan", *MERGE, "--json").document["plan"]
+
+
+def test_a_stored_plan_is_refused_once_a_model_has_moved(mp: Command, family: Family) -> None:
+    plan = mp("plan", *MERGE, "--budget", "20%", "--json").document["plan"]
+    mp("merge", "--plan", plan, "--branch", "one")
+    mp("add", family.experts["code"], "--branch", "math", "--base", "base")
+    ended = mp("merge", "--plan", plan, "--branch", "two", code=5)
+    assert "math has moved" in ended.err
+    mp("replay", "one")
+
+
+def test_what_cannot_be_met_is_exit_6_and_says_what_would_do(mp: Command) -> None:
+    ended = mp("plan", *MERGE, "--budget", "1%", "--max-error", "1e-6", code=6)
+    budget = ended.err.split("--budget ")[1].split(" ")[0]
+    mp("plan", *MERGE, "--budget", budget, "--max-error", "1e-6")
+    zero = mp("merge", *MERGE, "--budget", "0", "--branch", "nothing", "--json").document
+    assert zero["expert_read_bytes"] == 0
+    assert "0 tensors changed in 0 blocks" in mp("diff", "base", "nothing").out
+
+
+@pytest.mark.parametrize("name", ["curve.png", "curve.svg"])
+def test_the_curve_is_drawn(mp: Command, tmp_path: Path, name: str) -> None:
+    mp("plan", *MERGE, "--budget", "10%", "--plot", tmp_path / name)
+    assert (tmp_path / name).stat().st_size > 1000
