@@ -31,6 +31,7 @@ from mpstore.repository import Repo
 
 Model = str | tuple[str, Mapping[str, Any]]
 CURVE_POINTS = 21
+_FINE_POINTS = 401
 
 
 @dataclass(frozen=True)
@@ -199,22 +200,20 @@ def _models(repo: Repo, words: Words, limits: Limits, progress: Progress) -> mod
 
 
 def _curve(prepared: Prepared) -> tuple[CurvePoint, ...]:
-    """The bound over budgets, up to the first that reads everything."""
-    found = curves.curve(prepared.planned, CURVE_POINTS)
+    """The bound over budgets: some twenty, evenly spaced up to the first that reads everything."""
+    found = curves.curve(prepared.planned, _FINE_POINTS)
     everything = int(prepared.planned.ordering.cost.sum())
-    points = []
-    for number, budget_bytes in enumerate(found.budget_bytes.tolist()):
-        exact = int(found.cost_bytes[number]) == everything
-        points.append(
-            CurvePoint(
-                budget_bytes=budget_bytes,
-                planned_bytes=int(found.cost_bytes[number]),
-                bound=float(found.bound[number]),
-                relative_bound=float(found.relative_bound[number]),
-                expected_error=float(found.expected_error[number]),
-                exact=exact,
-            )
+    last = int((found.cost_bytes < everything).sum())  # budgets ascend, so the next one reads all
+    last = min(last, len(found.budget_bytes) - 1)
+    chosen = sorted({round(last * step / (CURVE_POINTS - 1)) for step in range(CURVE_POINTS)})
+    return tuple(
+        CurvePoint(
+            budget_bytes=int(found.budget_bytes[number]),
+            planned_bytes=int(found.cost_bytes[number]),
+            bound=float(found.bound[number]),
+            relative_bound=float(found.relative_bound[number]),
+            expected_error=float(found.expected_error[number]),
+            exact=int(found.cost_bytes[number]) == everything,
         )
-        if exact:
-            break
-    return tuple(points)
+        for number in chosen
+    )
