@@ -41,6 +41,7 @@ from mpstore.suggestions import nearest
 
 DIRECTORY: Final = ".mp"
 _CACHE_BYTES: Final = 64 << 20
+_FEW: Final = 5  # so many objects are quicker looked up one by one
 R = TypeVar("R", TensorRecord, Manifest, Commit, Plan, Coverage, Columns)
 
 
@@ -166,8 +167,10 @@ class Repo:
             if isinstance(record, cls):
                 out[record_id] = record
         lacking = list(dict.fromkeys(one for one in record_ids if one not in out))
+        if len(lacking) < _FEW:
+            return out | {record_id: self.load(cls, record_id) for record_id in lacking}
         places = self.objects.locate(b"".join(lacking))
-        if lacking and not places.found.all() and self.objects.refresh():
+        if not places.found.all() and self.objects.refresh():
             places = self.objects.locate(b"".join(lacking))
         for frame in self.objects.fetch(places, np.flatnonzero(places.found), "record"):
             if frame.header.kind == cls.KIND:
