@@ -163,6 +163,18 @@ def test_sizes_that_the_design_promises():
     assert encode(bytes(4096), Format.BF16, base[:4096], Level.DEFAULT).encoded_bytes == 2
 
 
+@pytest.mark.parametrize("form", COMPILED)
+@pytest.mark.parametrize("elements", [32768, 32769, 32771])
+def test_fine_planes_of_the_highest_level(form, elements):
+    raw = weights(form, elements, 9)
+    made = {}
+    for mode in ("numpy", "numba"):
+        kernels.select(mode)
+        made[mode] = [bytes(segment) for segment in round_trip(raw, form, None, Level.MAX).segments]
+    assert made["numpy"] == made["numba"]
+    assert sum(map(len, made["numba"])) < encode(raw, form, None, Level.DEFAULT).encoded_bytes
+
+
 def attack(made: Encoded, form: Format, size: int, base, rng) -> None:
     """Flip, cut, lengthen and reorder the segments: decoding gives `size` bytes or DamagedError."""
     segments = [bytearray(memoryview(segment)) for segment in made.segments]

@@ -21,18 +21,54 @@ from mpstore.kernels.planes_numpy import WORD
 _RAW: Final = 0
 _ZSTD: Final = 1
 _RANS: Final = 2
+_FINE: Final = 3  # of the top plane: two bits of the plane below are in its symbols
+_SIX_BITS: Final = 4  # of the plane below such a top plane
+_WHOLE_EXPONENT: Final = (7, 23)  # mantissas that leave a byte to the exponent: bf16, f32
+_FINE_ELEMENTS: Final = 32768
 _PROBE_BYTES: Final = 4096
 _HOPELESS_BITS: Final = 7.8
 
 
-def encode(raw: Bytes, form: Format, zstd_level: int) -> tuple[Buffer, ...]:
-    """One segment a plane, least significant first: a mode byte and the plane in that mode."""
+def encode(raw: Bytes, form: Format, zstd_level: int, fine: bool = False) -> tuple[Buffer, ...]:
+    """One segment a plane, least significant first: a mode byte and the plane in that mode.
+
+    `fine`: the two top bits of a mantissa that fills its byte are coded with the exponent, as they are not
+    quite evenly spread; this takes half a percent off a bf16, and decoding a third longer.
+    """
     layout = form.layout
     words = raw.view(WORD[layout.word_bytes])
     loops = rans_stream.kernel(words.size)
     planes = np.empty((layout.word_bytes, words.size), np.uint8)
     loops.split_planes(words, layout.sign_magnitude, planes)
-    return tuple(_encode_plane(plane, zstd_level, loops) for plane in planes)
+    made = [_encode_plane(plane, zstd_level, loops) for plane in planes]
+    if fine and layout.mantissa_bits in _WHOLE_EXPONENT and words.size >= _FINE_ELEMENTS:
+        pair = _encode_fine(planes[-1], planes[-2], loops)
+        if pair is not None and len(pair[0]) + len(pair[1]) < len(made[-1]) + len(made[-2]):
+            made[-2:] = pair
+    return tuple(made)
+
+
+def _encode_fine(top: Bytes, below: Bytes, loops: Any) -> tuple[bytes, bytes] | None:
+    present = np.zeros(256, np.uint32)
+    loops.count_bytes(top, present)
+    values = np.flatnonzero(present).astype(np.uint8)
+    if values.size > 64:
+        return None
+    ranks = np.zeros(256, np.uint8)
+    ranks[values] = np.arange(values.size)
+    symbols, packed = np.empty_like(top), np.empty(_six_bits_bytes(top.size), np.uint8)
+    loops.split_fine(top, below, ranks, symbols, packed)
+    counts = np.zeros(256, np.uint32)
+    loops.count_bytes(symbols, counts)
+    stream = _encode_rans(symbols, counts, loops)
+    if stream is None:
+        return None
+    bitmap = np.packbits(present > 0, bitorder="little")
+    return join((bytes([_SIX_BITS]), packed)), join((bytes([_FINE]), bitmap, stream))
+
+
+def _six_bits_bytes(size: int) -> int:
+    return (size + 1) // 2 + (size + 3) // 4
 
 
 def _entropy_bits(counts: Any) -> float:
@@ -41,7 +77,7 @@ def _entropy_bits(counts: Any) -> float:
     return float((np.log2(total) - (present * np.log2(present)).sum() / total) if total else 0)
 
 
-def _encode_plane(plane: Bytes, zstd_level: int, loops: Any) -> Buffer:
+def _encode_plane(plane: Bytes, zstd_level: int, loops: Any) -> bytes:
     probe = np.zeros(256, np.uint32)
     loops.count_bytes(plane[:_PROBE_BYTES], probe)
     best: list[Buffer] = [bytes([_RAW]), plane.data]
@@ -51,8 +87,8 @@ def _encode_plane(plane: Bytes, zstd_level: int, loops: Any) -> Buffer:
     loops.count_bytes(plane, counts)
     expected = _entropy_bits(counts) / 8
     rans = _encode_rans(plane, counts, loops)
-    if rans is not None and len(rans) <= plane.size:
-        best = [rans]
+    if rans is not None and len(rans) < plane.size:
+        best = [bytes([_RANS]), rans]
     sample = plane[plane.size // 2 :][:_PROBE_BYTES]
     if plane.size < 4 * _PROBE_BYTES or memoryview(pack(sample, 1)).nbytes < 0.9 * expected * sample.size:
         squeezed = pack(plane, zstd_level)
@@ -68,7 +104,7 @@ def _encode_rans(plane: Bytes, counts: Any, loops: Any) -> bytes | None:
     start = loops.encode_symbols(plane, frequency, lanes, space)
     if start < 0:
         return None
-    return join((bytes([_RANS, lanes]), tables, space[start:]))
+    return join((bytes([lanes]), tables, space[start:]))
 
 
 def decode(form: Format, segments: Sequence[Buffer], raw_bytes: int) -> Bytes:
@@ -80,8 +116,12 @@ def decode(form: Format, segments: Sequence[Buffer], raw_bytes: int) -> Bytes:
     out = np.empty(raw_bytes // layout.word_bytes, WORD[layout.word_bytes])
     loops = rans_stream.kernel(out.size)
     planes = np.empty((layout.word_bytes, out.size), np.uint8)
-    for plane, segment in zip(planes, segments, strict=True):
-        _decode_plane(as_bytes(segment), plane, loops)
+    parts = [as_bytes(segment) for segment in segments]
+    if len(parts) > 1 and parts[-1].size and parts[-1][0] == _FINE:
+        _decode_fine(parts[-1], parts[-2], planes[-1], planes[-2], loops)
+        parts = parts[:-2]
+    for plane, part in zip(planes, parts, strict=False):
+        _decode_plane(part, plane, loops)
     loops.join_planes(planes, layout.sign_magnitude, out)
     return out.view(np.uint8)
 
@@ -93,9 +133,28 @@ def _decode_plane(data: Bytes, out: Bytes, loops: Any) -> None:
     elif mode == _ZSTD:
         out[:] = unpack(data[1:], out.size)
     elif mode == _RANS and 2 <= data.size <= out.size:
-        lanes = int(data[1])
-        frequency, words, used = rans_stream.read(data[2:], (1, 256), lanes, loops)
-        if not loops.decode_symbols(words, used, frequency, lanes, out):
-            raise DamagedError("rANS words of a plane are damaged")
+        _decode_rans(data[1:], out, loops)
     else:
         raise DamagedError(f"plane of {data.size} bytes in mode {mode} cannot hold {out.size}")
+
+
+def _decode_rans(data: Bytes, out: Bytes, loops: Any) -> None:
+    lanes = int(data[0])
+    frequency, words, used = rans_stream.read(data[1:], (1, 256), lanes, loops)
+    if not loops.decode_symbols(words, used, frequency, lanes, out):
+        raise DamagedError("rANS words of a plane are damaged")
+
+
+def _decode_fine(data: Bytes, rests: Bytes, top: Bytes, below: Bytes, loops: Any) -> None:
+    if (
+        not 34 <= data.size <= top.size
+        or rests.size != 1 + _six_bits_bytes(top.size)
+        or rests[0] != _SIX_BITS
+    ):
+        raise DamagedError(f"fine planes of {data.size} and {rests.size} bytes cannot hold {top.size} each")
+    present = np.flatnonzero(np.unpackbits(data[1:33], bitorder="little"))
+    values = np.zeros(64, np.uint8)
+    values[: min(64, present.size)] = present[:64]
+    symbols = np.empty_like(top)
+    _decode_rans(data[33:], symbols, loops)
+    loops.join_fine(symbols, values, rests[1:], top, below)

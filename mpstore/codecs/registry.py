@@ -84,7 +84,7 @@ def _candidates(data: Bytes, form: Format, base: Buffer | None, level: Level) ->
     if small:
         made.append(Encoded(PLANES, planes.encode_planes(data, form, None, zstd_level)))
     else:
-        made.append(Encoded(RANS_PLANES, rans_planes.encode(data, form, zstd_level)))
+        made.append(Encoded(RANS_PLANES, rans_planes.encode(data, form, zstd_level, fine=level is Level.MAX)))
     return made
 
 

@@ -26,12 +26,12 @@ from mpstore.kernels.rans_lanes_numba import (
     widths_of,
 )
 from mpstore.kernels.rans_plan_numba import change_run, choose_codes, count_tokens, distances, plan_contexts
-from mpstore.kernels.rans_planes_numba import count_bytes, join_planes, split_planes
+from mpstore.kernels.rans_planes_numba import count_bytes, join_fine, join_planes, split_fine, split_planes
 
 __all__ = [
     "change_run", "choose_codes", "count_bytes", "count_tokens", "decode_symbols", "decode_tokens",
-    "distances", "encode_symbols", "encode_tokens", "frequencies", "join_planes", "plan_contexts",
-    "read_tables", "split_planes", "write_tables",
+    "distances", "encode_symbols", "encode_tokens", "frequencies", "join_fine", "join_planes",
+    "plan_contexts", "read_tables", "split_fine", "split_planes", "write_tables",
 ]  # fmt: skip
 
 _U8 = np.uint8

@@ -25,8 +25,8 @@ _ONE: Final = np.uint64(1)
 
 __all__ = [
     "change_run", "choose_codes", "count_bytes", "count_tokens", "decode_symbols", "decode_tokens",
-    "distances", "encode_symbols", "encode_tokens", "frequencies", "join_planes", "plan_contexts",
-    "read_tables", "split_planes", "write_tables",
+    "distances", "encode_symbols", "encode_tokens", "frequencies", "join_fine", "join_planes",
+    "plan_contexts", "read_tables", "split_fine", "split_planes", "write_tables",
 ]  # fmt: skip
 
 
@@ -234,6 +234,32 @@ def join_planes(planes: Any, rotated: bool, out: Any) -> None:
     """Inverse of `split_planes`."""
     words = planes_numpy.join_planes(list(planes), out.dtype.itemsize)
     out[:] = planes_numpy.unrotate_sign(words) if rotated else words
+
+
+def split_fine(top: Any, below: Any, ranks: Any, symbols: Any, packed: Any) -> None:
+    """Two planes of n bytes to symbols (rank of the top byte << 2 | two top bits below) and six-bit rests.
+
+    `packed` is ceil(n / 2) bytes of low nibbles (of element i, and of i + ceil(n / 2) shifted by 4), then
+    ceil(n / 4) of bit pairs (of elements i + k ceil(n / 4), shifted by 2 k).
+    """
+    symbols[:] = (ranks[top] << 2) | (below >> 6)
+    half = (top.size + 1) // 2
+    packed[:] = 0
+    for parts, low, mask, target in ((2, 0, 15, packed[:half]), (4, 4, 3, packed[half:])):
+        for part in range(parts):
+            piece = below[part * target.size : (part + 1) * target.size]
+            target[: piece.size] |= ((piece >> low) & mask) << (8 // parts * part)
+
+
+def join_fine(symbols: Any, values: Any, packed: Any, top: Any, below: Any) -> None:
+    """Inverse of `split_fine`; `values` are the top bytes by rank."""
+    top[:] = values[symbols >> 2]
+    below[:] = symbols << 6
+    half = (top.size + 1) // 2
+    for parts, low, mask, source in ((2, 0, 15, packed[:half]), (4, 4, 3, packed[half:])):
+        for part in range(parts):
+            piece = below[part * source.size : (part + 1) * source.size]
+            piece |= ((source[: piece.size] >> (8 // parts * part)) & mask) << low
 
 
 def count_bytes(values: Any, counts: Any) -> None:

@@ -60,3 +60,42 @@ def count_bytes(values: Any, counts: Any) -> None:
         counts[values[i]] += _U32(1)
     for value in range(256):
         counts[value] += other[0, value] + other[1, value] + other[2, value]
+
+
+@compiled
+def split_fine(top: Any, below: Any, ranks: Any, symbols: Any, packed: Any) -> None:
+    """As the reference."""
+    size = top.size
+    half, quarter = (size + 1) // 2, (size + 3) // 4
+    for i in range(size):
+        symbols[i] = _U8(ranks[top[i]] << _U8(2)) | _U8(below[i] >> _U8(6))
+    nibbles, pairs = packed[:half], packed[half:]
+    nibbles[:] = 0
+    pairs[:] = 0
+    for part in range(2):
+        piece = below[part * half : (part + 1) * half]
+        for i in range(piece.size):
+            nibbles[i] |= _U8(_U8(piece[i] & _U8(15)) << _U8(4 * part))
+    for part in range(4):
+        piece = below[part * quarter : (part + 1) * quarter]
+        for i in range(piece.size):
+            pairs[i] |= _U8(_U8(_U8(piece[i] >> _U8(4)) & _U8(3)) << _U8(2 * part))
+
+
+@compiled
+def join_fine(symbols: Any, values: Any, packed: Any, top: Any, below: Any) -> None:
+    """As the reference."""
+    size = top.size
+    half, quarter = (size + 1) // 2, (size + 3) // 4
+    nibbles, pairs = packed[:half], packed[half:]
+    for i in range(size):
+        top[i] = values[symbols[i] >> _U8(2)]
+        below[i] = _U8(symbols[i] << _U8(6))
+    for part in range(2):
+        piece = below[part * half : (part + 1) * half]
+        for i in range(piece.size):
+            piece[i] |= _U8(_U8(nibbles[i] >> _U8(4 * part)) & _U8(15))
+    for part in range(4):
+        piece = below[part * quarter : (part + 1) * quarter]
+        for i in range(piece.size):
+            piece[i] |= _U8(_U8(_U8(pairs[i] >> _U8(2 * part)) & _U8(3)) << _U8(4))
