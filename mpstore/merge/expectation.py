@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from mpstore.merge.ordering import Ordering
-from mpstore.merge.plan_inputs import Flags, Floats
+from mpstore.merge.plan_inputs import Floats
 from mpstore.merge.policies.sketch import angles_of
 from mpstore.merge.problem import Problem
 
@@ -35,21 +35,3 @@ def expected_squares(problem: Problem, ordering: Ordering) -> Floats:
         omitted[row[there], blocks[there]] = size[there]
     squares: Floats = np.maximum(np.concatenate([np.cumsum(gains[::-1])[::-1], [0.0]]), 0.0)
     return squares
-
-
-def expected_error(problem: Problem, selected: Flags) -> float:
-    """Expected error of one selection (K, N), over |base|; NaN without sketches or norms."""
-    norm = problem.certificate.norm
-    if not any(problem.sketches) or norm == 0.0:
-        return float("nan")
-    omitted = np.where(problem.candidate & ~selected, problem.error, 0.0)
-    angles, square = angles_of(problem), 0.0
-    if angles.gram is not None:
-        flags = (omitted > 0).astype(np.float64)
-        square = float(np.einsum("in,ijn,jn->", flags, angles.gram, flags))
-        return float(np.sqrt(max(square, 0.0))) / norm
-    assert angles.similarity is not None
-    for t, similarity in enumerate(angles.similarity):
-        part = omitted[:, int(problem.grid.offsets[t]) : int(problem.grid.offsets[t + 1])]
-        square += float(np.einsum("ij,in,jn->", similarity, part, part, optimize=True))
-    return float(np.sqrt(max(square, 0.0))) / norm

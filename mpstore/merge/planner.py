@@ -23,17 +23,12 @@ from mpstore.records.model import Plan
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan with what it was cut from: `squares` (U + 1,) is the bound squared after each unit of the order,
-    `selected` (K, N) the plan's selection in the problem's row order, `raw_bytes` per expert of the recipe
-    what reading it whole and unencoded would take, `notes` remarks for the user."""
+    """A plan with the order it was cut from: `squares` (U + 1,) is the bound squared after each unit."""
 
     plan: Plan
     problem: Problem
     ordering: Ordering
     squares: Floats
-    selected: Flags
-    raw_bytes: tuple[int, ...]
-    notes: tuple[str, ...]
 
 
 def plan(inputs: PlanInputs, limits: Limits) -> Plan:
@@ -54,8 +49,7 @@ def plan_with_order(inputs: PlanInputs, limits: Limits) -> Planned:
     squares = orders.trajectory(problem, ordering)
     selected, binding = _select(inputs, limits, problem, ordering, squares)
     made = record(inputs, limits, policy.name, problem, selected, binding)
-    raw_bytes = tuple(expert.raw_bytes for expert in inputs.experts)
-    return Planned(made, problem, ordering, squares, selected, raw_bytes, inputs.notes)
+    return Planned(made, problem, ordering, squares)
 
 
 def _check_memory(inputs: PlanInputs, memory_bytes: int) -> None:
