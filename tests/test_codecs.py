@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -231,3 +234,23 @@ def test_formats_and_codecs_have_names_and_sizes():
     assert {form.item_bytes for form in Format} == {1, 2, 4, 8}
     assert name(200) == "unknown-200"
     assert [needs_base(code) for code in sorted(NAMES)] == [False, False, False, False, True, False, True]
+
+
+GOLDEN = sorted((Path(__file__).parent / "codecs" / "golden").glob("*.npz"))
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_bytes_of_every_version_still_decode(path):
+    with np.load(path, allow_pickle=False) as stored:
+        codec, form, count, size = stored["head"].tolist()
+        segments = [stored[f"segment{index}"].tobytes() for index in range(count)]
+        base = stored["base"] if stored["base"].size else None
+        digest = stored["sha256"].tobytes()
+    for mode in ("numpy", "numba") if Format(form) in COMPILED else ("numpy",):
+        kernels.select(mode)
+        assert hashlib.sha256(decode(codec, Format(form), segments, size, base).tobytes()).digest() == digest
+
+
+def test_golden_bytes_cover_every_codec():
+    with_golden = {name(int(np.load(path)["head"][0])) for path in GOLDEN}
+    assert with_golden == set(NAMES.values())
