@@ -2,8 +2,8 @@
 
     python examples/bench/hub.py DIR [--runs 3] [--json FILE]
 
-DIR is a checkpoint. The tests' Hub sends its bytes from memory; in turns, in fresh repositories and processes,
-run `mp add DIR` and `mp pull` of the same files. Prints medians, their ratio, and the peak memory of each.
+DIR is a checkpoint. The tests' Hub sends its bytes from memory; in turns, in fresh repositories and
+processes, run `mp add DIR` and `mp pull` of the same files. Prints medians, their ratio, and the peak memory of each.
 """
 
 from __future__ import annotations
