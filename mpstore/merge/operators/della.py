@@ -151,6 +151,7 @@ DELLA_LINEAR = Operator(
     parameters=(WEIGHT, DENSITY, EPSILON, LAMBDA, normalize(False), _RESCALE, INT8_MASK),
     apply=_plain,
     unit=_unit,
+    random=True,
     scratch_bytes=_scratch_bytes,
     check=_check,
 )
@@ -163,6 +164,7 @@ DELLA = Operator(
     parameters=(WEIGHT, DENSITY, EPSILON, LAMBDA, normalize(True), _RESCALE, INT8_MASK),
     apply=_elected,
     unit=_unit,
+    random=True,
     scratch_bytes=_scratch_bytes,
     check=_check,
 )

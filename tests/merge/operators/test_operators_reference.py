@@ -148,6 +148,21 @@ def test_random_masks_hang_on_seed_tensor_and_manifest():
     assert not same_bits(plain, merge(case, base, models, keys=[key("a"), key("b")]))
 
 
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_an_operator_that_draws_says_so(case):
+    """The memo of made blocks leaves seed, tensor and experts out of its key where nothing is drawn."""
+    base, models = family((23, 41), len(case.experts))
+    keys = [key(f"other {i}") for i in range(len(models))]
+    plain = merge(case, base, models)
+    other = drive(case.operator, base, models, case.experts, case.params, name="w", seed=8, keys=keys)
+    drawn = OPERATORS[case.operator].random
+    assert drawn == (case.operator in DRAWN)
+    if not drawn:
+        np.testing.assert_allclose(plain, other, rtol=1e-6, atol=1e-6)
+    if not drawn and len(models) < 3:  # of three, another order of keys rounds otherwise
+        assert same_bits(plain, other)
+
+
 @pytest.mark.parametrize("name", DRAWN)
 def test_dropping_keeps_the_expected_delta(name):
     base = np.zeros((400, 500), np.float32)
