@@ -22,6 +22,7 @@ from mpstore.codecs import Level
 from mpstore.errors import ConflictError, DamagedError, MpError
 from mpstore.events import Progress, silent
 from mpstore.ids import ObjectId, short
+from mpstore.pipeline import thread_count
 from mpstore.reachability import Marker, Roots, logged_names, mark_statistics, read_roots, whole_table
 from mpstore.repository import Repo
 from mpstore.store import packindex
@@ -223,6 +224,8 @@ def _plan(
         "removed_packs": len(removed),
         "repacked_packs": len(rewritten),
         "repacked_objects": len(rows),
+        "repack_read_bytes": moved_bytes,
+        "repack_written_bytes": moved_bytes,
         "removed_statistics": len(dead_statistics),
         "pack_bytes_before": sum(sizes),
         "pack_bytes_after": sum(sizes) - sum(sizes[number] for number in gone) + moved_bytes,
@@ -273,7 +276,8 @@ def _execute(
     layout = repo.objects.layout
     with repo.objects.writer("gc") as writer:
         task = progress.task("repacking", int(marker.table.frame_bytes[plan.rows].sum()), "bytes")
-        moved = repack(repo.objects, writer, marker.table, plan.rows, compression, task)
+        threads = thread_count(None, repo.config.threads)
+        moved = repack(repo.objects, writer, marker.table, plan.rows, compression, task, threads)
         written = writer.finish().stored_bytes
         task.finish()
         for pack_id, reason in moved.damaged.items():

@@ -6,7 +6,10 @@ and which blocks are deltas, never change; an encoding is replaced only by a sma
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +25,8 @@ from mpstore.store.locations import Locations
 from mpstore.store.objects import ObjectStore, decode_frame
 from mpstore.store.packindex import IndexTable
 from mpstore.store.writer import ObjectWriter
+
+_CHUNK_BYTES: Final = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -57,31 +62,53 @@ def repack(
     rows: npt.NDArray[np.int64],
     level: Level | None,
     task: Task,
+    threads: int = 1,
 ) -> Repacked:
-    """Copy the frames at `rows` into the writer's packs; `level`: try for a smaller encoding too."""
+    """Copy the frames at `rows` into the writer's packs, in the order they lie in; `level`: try for a smaller
+    encoding too."""
     places = locations(store, table, rows)
     damaged: dict[ObjectId, str] = {}
     copied = read_bytes = written_bytes = 0
-    order = np.lexsort((places.offset, places.pack))
-    for row in order.tolist():
-        pack_id = store.packs.ids[int(places.pack[row])]
+
+    def work(row: int) -> tuple[Frame, frames.FrameHeader, tuple[Any, ...]] | DamagedError:
         try:
             frame = next(store.fetch(places, [row]))
-            header, segments = _encoded(frame, store, level)
+            return (frame, *_encoded(frame, store, level))
         except DamagedError as error:
-            damaged.setdefault(pack_id, error.message)
-            continue
-        writer.copy(header, segments)
-        copied += 1
-        read_bytes += frame.header.frame_bytes
-        written_bytes += header.frame_bytes
-        task.advance(frame.header.frame_bytes)
+            return error
+
+    with ThreadPoolExecutor(threads) as pool:
+        for chunk in _chunks(places):
+            for row, made in zip(chunk, pool.map(work, chunk), strict=True):
+                if isinstance(made, DamagedError):
+                    damaged.setdefault(store.packs.ids[int(places.pack[row])], made.message)
+                    continue
+                frame, header, segments = made
+                writer.copy(header, segments)
+                copied += 1
+                read_bytes += frame.header.frame_bytes
+                written_bytes += header.frame_bytes
+                task.advance(frame.header.frame_bytes)
     return Repacked(copied, read_bytes, written_bytes, damaged)
+
+
+def _chunks(places: Locations) -> Iterator[list[int]]:
+    """Rows in pack and offset order, as many at a time as memory should hold."""
+    chunk: list[int] = []
+    size = 0
+    for row in np.lexsort((places.offset, places.pack)).tolist():
+        chunk.append(row)
+        size += int(places.raw_bytes[row])
+        if size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def _encoded(
     frame: Frame, store: ObjectStore, level: Level | None
-) -> tuple[frames.FrameHeader, tuple[object, ...]]:
+) -> tuple[frames.FrameHeader, tuple[Any, ...]]:
     base_raw = store.read(frame.base) if frame.needs_base else None
     raw = decode_frame(frame, base_raw)
     if level is None:
