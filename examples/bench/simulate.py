@@ -82,7 +82,6 @@ def family(
                 sign=np.ones(t),
                 whole=np.zeros(t, bool),
                 ranked=np.zeros(t, bool),
-                on_grid=np.ones(t, bool),
                 sketches=Sketches(
                     np.clip(np.rint(sketch * 40), -127, 127).astype(np.int8), np.ones(n, np.float32)
                 ),

@@ -2,21 +2,19 @@
 
 Relies on numpy and plan_inputs. Promises: for operators with fixed coefficients, |theta_B - theta_full| of
 the outputs *as stored* is at most `Certificate.bound`, for every selection, over the elements that are
-finite in both. What enters, per block with anything omitted, S being at least |sum over omitted i of
-lambda_i delta_i|: the sum of the norms, or less where inner products are known:
+finite in both; unless pairs are known better, reading more never raises it.
 
-  nothing omitted     0
-  everything omitted  the output is the base's block itself, b. The full merge computes y in float32 with an
-                      error of at most g = (K + 8) 2^-24 (|b| + D), D = S, and stores the value nearest to
-                      it; as b is a value of that dtype, rounding adds at most min(D + g, u |y| + e sqrt(n)).
-  some omitted        both outputs are computed and rounded: S + 2 (g + r), D being the sum over all, and r
-                      the lesser of u |y| + e sqrt(n) and, where experts are of the output's dtype, sqrt(M^2 +
-                      (D + g)^2), M^2 = sum over omitted i of |delta_i|^2. For the outputs differ only where
-                      some omitted delta is not 0, and there it is at least half a grid step of b; rounding
-                      moves y by half a step of b at most, or, past b's binade, by no more than |y - b|.
+Per block, 0 where nothing is omitted. Else let S be at least |sum over omitted i of lambda_i delta_i|: the
+sum of the norms, or less where inner products are known; D the sum of all norms, A at least the norm of the
+sum over all, at most D.
+The full merge computes y in float32, off by at most g = (K + 8) 2^-24 (|b| + D), and stores the nearest value
+of the output's dtype, off by at most r = u |y| + e sqrt(n) (u, e: `Grid.roundoff`, `underflow`), and, as the
+base b is a value of that dtype, by no more than |y - b| <= A + g. The budgeted merge does the same with what
+it reads, |y - b| <= D - S + g; where it reads nothing the output is b itself. Hence
 
-u is `Grid.roundoff`, e `Grid.underflow`, |y| <= |b| + D + g. An output dtype in which b has to be rounded, or
-an operator that rescales the base, is treated as the last case (without M) throughout.
+    error <= S + 4 g + min(r, A) + (min(r, D - S) where anything is read)
+
+An output dtype in which b has to be rounded, or an operator that rescales b: S + 4 g + 2 r.
 """
 
 from __future__ import annotations
@@ -38,15 +36,13 @@ _BASE_SLACK = 1.0 + 2.0**-22  # for float32 columns
 class Certificate:
     """Per-block terms for one merge: `error` (K, N) is |lambda_i| |delta_ib|, 0 where no candidate;
     `candidate` (K, N); `known` (K, N): error is a fact and not an estimate; `base_scale` (N,); `gram`
-    (K, K, N) or None: bounds of <lambda_i delta_ib, lambda_j delta_jb>, where any are known better;
-    `steps` (K, N): |delta_ib|^2 of experts of the output's dtype, inf of others, 0 where no candidate."""
+    (K, K, N) or None: bounds of <lambda_i delta_ib, lambda_j delta_jb>, where any are known better."""
 
     grid: Grid
     candidate: Flags
     known: Flags
     error: Floats
     base_scale: Floats
-    steps: Floats
     gram: Floats | None = None
 
     @cached_property
@@ -71,34 +67,25 @@ class Certificate:
 
     @cached_property
     def _terms(self) -> tuple[Floats, Floats, Floats]:
-        """Per block: what an untouched one adds; twice the arithmetic's error; rounding by |y|."""
+        """Per block: arithmetic and the full merge's rounding (4 g + min(r, A)); r; and what of the base's
+        side of it counts: D where b is a value of the output's dtype, inf where not."""
         tensor = self.grid.tensor_of_block
         norm = self.base_norm * self.base_scale * _BASE_SLACK + self.total
         arithmetic = (self.error.shape[0] + 8) * _STEP * norm
         rounding = self.grid.roundoff[tensor] * (norm + arithmetic)
         rounding += self.grid.underflow[tensor] * np.sqrt(self.grid.elements)
-        together = self.omitted_norm(self.candidate)
-        untouched = arithmetic + np.minimum(together + arithmetic, rounding)
-        untouched = np.where(self.grid.keeps_base[tensor], untouched, 2.0 * (arithmetic + rounding))
-        return untouched, arithmetic, rounding
-
-    def omitted_steps(self, omitted: Flags) -> Floats:
-        """M^2 per block (N,) for a set of omitted candidates (K, N)."""
-        squares: Floats = np.where(omitted, self.steps, 0.0).sum(axis=0)
-        return squares
+        keeps = self.grid.keeps_base[tensor]
+        together = np.where(keeps, self.omitted_norm(self.candidate), np.inf)
+        fixed = 4.0 * arithmetic + np.minimum(rounding, together) + np.where(keeps, 0.0, rounding)
+        return fixed, rounding, np.where(keeps, self.total, 0.0)
 
     def block_errors(
-        self,
-        omitted: Floats,
-        steps: Floats,
-        touched: Flags,
-        columns: npt.NDArray[np.int64] | slice = slice(None),
+        self, omitted: Floats, touched: Flags, columns: npt.NDArray[np.int64] | slice = slice(None)
     ) -> Floats:
-        """Bound of each block from its S, its M^2, and whether anything of it is read (of `columns` only)."""
-        untouched, arithmetic, rounding = (term[columns] for term in self._terms)
-        moved = np.sqrt(steps * _BASE_SLACK + np.square(self.total[columns] + arithmetic))
-        partial = 2.0 * (arithmetic + np.minimum(rounding, moved))
-        errors: Floats = np.where(omitted > 0, omitted + np.where(touched, partial, untouched), 0.0)
+        """Bound of each block from its S and whether anything of it is read (of `columns` only)."""
+        fixed, rounding, total = (term[columns] for term in self._terms)
+        own = np.minimum(rounding, np.maximum(total - omitted, 0.0))
+        errors: Floats = np.where(omitted > 0, omitted + fixed + np.where(touched, own, 0.0), 0.0)
         return errors
 
     def bound(self, selected: Flags) -> float:
@@ -110,7 +97,7 @@ class Certificate:
         if bool((np.isnan(self.grid.base_sq) & (sums > 0)).any()):
             return float("inf")
         touched: Flags = np.any(selected, axis=0)
-        errors = self.block_errors(sums, self.omitted_steps(omitted), touched)
+        errors = self.block_errors(sums, touched)
         return float(np.sqrt(np.square(errors).sum())) * _SLACK
 
     @cached_property

@@ -68,7 +68,6 @@ class _Draft:
     base_sq: Floats
     finite: Flags
     whole: Flags
-    on_grid: Flags
     sketch: npt.NDArray[np.int8]
     sketch_scale: npt.NDArray[np.float32]
     priced: Flags
@@ -119,7 +118,6 @@ def _draft(name: str, kind: CommitKind, base: BaseModel) -> _Draft:
         base_sq=np.full(n, np.nan),
         finite=np.zeros(n, np.bool_),
         whole=np.zeros(len(base.grid.keys), np.bool_),
-        on_grid=np.zeros(len(base.grid.keys), np.bool_),
         sketch=np.zeros((n, SKETCH_WIDTH), np.int8),
         sketch_scale=np.zeros(n, np.float32),
         priced=np.zeros(n, np.bool_),
@@ -158,7 +156,6 @@ def _fill(draft: _Draft, t: int, key: str, record: TensorRecord) -> None:
     rows, theirs = draft.base.span(t), draft.base.records[key]
     ids = block_ids(record.block_ids)
     draft.ids[rows] = ids
-    draft.on_grid[t] = draft.kind == "full" and record.dtype == theirs.dtype
     if draft.kind == "delta":
         moved = (ids != _zero_ids(record)).any(axis=1)
     elif record.dtype == theirs.dtype:
@@ -296,7 +293,6 @@ def _columns(draft: _Draft, commit: ObjectId, manifest: ObjectId, foreign_bytes:
         sign=np.ones(tensors),
         whole=draft.whole,
         ranked=np.zeros(tensors, np.bool_),
-        on_grid=draft.on_grid,
         fallbacks=draft.fallbacks,
         sketches=None if draft.known is None else Sketches(draft.sketch, draft.sketch_scale),
     )

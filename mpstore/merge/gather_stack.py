@@ -164,5 +164,4 @@ def _columns(
         sign=np.ones(tensors),
         whole=np.ones(tensors, np.bool_),
         ranked=np.zeros(tensors, np.bool_),
-        on_grid=np.zeros(tensors, np.bool_),
     )

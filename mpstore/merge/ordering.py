@@ -102,11 +102,8 @@ def trajectory(problem: Problem, ordering: Ordering) -> Floats:
     by = np.argsort(unit, axis=0, kind="stable")
     sorted_unit = np.take_along_axis(unit, by, axis=0)
     left = _left(problem, by)
-    steps = np.take_along_axis(problem.certificate.steps, by, axis=0)
-    steps = np.concatenate([np.cumsum(steps[::-1], axis=0)[::-1], np.zeros((1, steps.shape[1]))])
     touched = np.concatenate([np.zeros((1, left.shape[1]), bool), sorted_unit >= 0])
-    states = zip(left, steps, touched, strict=True)
-    errors = np.stack([problem.certificate.block_errors(*state) for state in states])
+    errors = np.stack([problem.certificate.block_errors(s, t) for s, t in zip(left, touched, strict=True)])
     drops = np.square(errors[:-1]) - np.square(errors[1:])
     present = sorted_unit >= 0
     gains = np.bincount(sorted_unit[present], drops[present], ordering.units)

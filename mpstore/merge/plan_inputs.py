@@ -73,9 +73,7 @@ class ExpertColumns:
     number for the delta base its frame leans on if that is not the merge's base block (-1: none), and
     `foreign_bytes`, that block's cost, paid once per output block and number; `delta_sq`, |delta|^2 (NaN:
     unknown). Per tensor: `coefficient` |lambda|, `sign` of the weight (+1 or -1), `whole` (all or nothing),
-    `ranked` (the operator asks for thresholds), `on_grid` (its values and the base's are values of the
-    output dtype, so where the two differ they differ by a grid step at least). `fallbacks`: tensor key, or
-    "*" for all, -> why whole.
+    `ranked` (the operator asks for thresholds). `fallbacks`: tensor key, or "*" for all, -> why whole.
     """
 
     model: str
@@ -93,7 +91,6 @@ class ExpertColumns:
     sign: Floats
     whole: Flags
     ranked: Flags
-    on_grid: Flags
     fallbacks: Mapping[str, str] = field(default_factory=dict)
     sketches: Sketches | None = None
 

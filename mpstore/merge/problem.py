@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpstore.merge.certificate import Certificate
-from mpstore.merge.plan_inputs import ExpertColumns, Flags, Floats, Grid, Integers, PlanInputs, Sketches
+from mpstore.merge.plan_inputs import Flags, Floats, Grid, Integers, PlanInputs, Sketches
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def build(inputs: PlanInputs) -> Problem:
     error = np.where(candidate, coefficient[:, tensor] * np.sqrt(size), 0.0)
     signs = _stack([e.sign for e in experts], (len(rows), len(grid.keys)), np.float64)
     overlaps = _overlaps(inputs, rows, (coefficient * signs)[:, tensor], error)
-    base_scale, steps = inputs.base_scale[tensor], _steps(grid, experts, candidate, delta_sq)
+    base_scale = inputs.base_scale[tensor]
     return Problem(
         grid=grid,
         rows=rows,
@@ -98,20 +98,9 @@ def build(inputs: PlanInputs) -> Problem:
         sign=signs,
         sketches=tuple(e.sketches for e in experts),
         overlaps=overlaps,
-        certificate=Certificate(
-            grid, candidate, known, error, base_scale, steps, filled(overlaps, error, None)
-        ),
+        certificate=Certificate(grid, candidate, known, error, base_scale, filled(overlaps, error, None)),
         seed=inputs.seed,
     )
-
-
-def _steps(grid: Grid, experts: list[ExpertColumns], candidate: Flags, delta_sq: Floats) -> Floats:
-    """|delta|^2 of the candidates that share the output's grid with the base, inf of the others. Where the
-    base itself is rounded, or scaled off its grid, nobody shares it."""
-    shape, tensor = (len(experts), len(grid.keys)), grid.tensor_of_block
-    on_grid = (_stack([e.on_grid for e in experts], shape, np.bool_) & grid.keeps_base)[:, tensor]
-    steps: Floats = np.where(candidate, np.where(on_grid & np.isfinite(delta_sq), delta_sq, np.inf), 0.0)
-    return steps
 
 
 def filled(overlaps: Floats | None, error: Floats, similarity: Floats | None) -> Floats | None:

@@ -137,7 +137,6 @@ def make(
                 coefficient=np.array(factors),
                 sign=np.array([np.sign(contexts[k].experts[i].weight) or 1.0 for k in keys]),
                 whole=np.full(len(keys), i in whole or not measured),
-                on_grid=np.ones(len(keys), bool),
                 ranked=np.array([bool(op.ranks(contexts[k])[i]) for k in keys]),
                 fallbacks={} if measured else {"*": "no statistics"},
                 sketches=_sketches(rows[i]) if measured else None,

@@ -130,6 +130,22 @@ def test_trajectory_is_the_bound_after_every_unit(seed: int, policy: str, dtype:
         assert int(ordering.cost[:units].sum()) == orders_cost(problem, flags)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    policy=st.sampled_from(POLICIES),
+    dtype=st.sampled_from(["F32", "BF16", "F8_E4M3"]),
+    scale=st.sampled_from([1e-4, 1e-2, 0.3]),
+)
+def test_reading_more_in_any_order_never_raises_the_bound(
+    seed: int, policy: str, dtype: str, scale: float
+) -> None:
+    problem = build(a_merge(seed, 4, dtype, scale, whole=[2] if seed % 2 else []).inputs)
+    ordering = orders.price(problem, table.find(policy).order(problem), False)
+    squares = orders.trajectory(problem, ordering)
+    assert (np.diff(squares) <= 1e-9 * squares[0]).all()
+
+
 def orders_cost(problem: object, flags: np.ndarray) -> int:
     total = int(problem.frame_bytes[flags].sum())  # type: ignore[attr-defined]
     pairs = {

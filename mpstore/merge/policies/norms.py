@@ -16,8 +16,8 @@ from mpstore.merge.problem import Problem
 
 
 def _order(problem: Problem) -> npt.NDArray[np.int64]:
-    def residual(columns: paths.Columns, omitted: Floats, steps: Floats, touched: Flags) -> Floats:
-        errors = problem.certificate.block_errors(omitted, steps, touched, columns.blocks)
+    def residual(columns: paths.Columns, omitted: Floats, touched: Flags) -> Floats:
+        errors = problem.certificate.block_errors(omitted, touched, columns.blocks)
         return np.square(errors)
 
     angles = paths.Angles(gram=problem.certificate.gram)

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from mpstore.merge.plan_inputs import Flags, Floats, Integers
 from mpstore.merge.problem import Problem
 
-Residual = Callable[["Columns", Floats, Floats, Flags], Floats]
-"""(columns, |omitted| and M^2 (see certificate) per block, touched per block) -> squared error per block."""
+Residual = Callable[["Columns", Floats, Flags], Floats]
+"""(columns, |omitted| per block, touched per block) -> squared error per block."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def walk(problem: Problem, columns: Columns, angles: Angles, residual: Residual)
     order = np.full((steps, count), -1, np.int64)
     cost = np.ones((steps, count))
     square = np.zeros((steps + 1, count))
-    square[0] = columns.total(residual(columns, omitted.norm(), omitted.steps(), touched))
+    square[0] = columns.total(residual(columns, omitted.norm(), touched))
     everywhere = np.arange(count)
     for step in range(steps):
         price = np.maximum(toll.cost, 1.0)
@@ -116,9 +116,7 @@ def walk(problem: Problem, columns: Columns, angles: Angles, residual: Residual)
         touched |= active if columns.single else active[columns.column_of_block]
         omitted.read(pick, active)
         toll.pay(pick, active)
-        remaining = np.where(
-            left.any(axis=0), columns.total(residual(columns, omitted.norm(), omitted.steps(), touched)), 0.0
-        )
+        remaining = np.where(left.any(axis=0), columns.total(residual(columns, omitted.norm(), touched)), 0.0)
         square[step + 1] = remaining
     return _hull(order, square[:-1] - square[1:], cost)
 
@@ -134,7 +132,6 @@ class _Omitted:
         self._tensor = problem.tensor[columns.blocks]
         error = columns.error
         self._squares: Floats = np.square(error)
-        self._steps = problem.certificate.steps[:, columns.blocks]
         if angles.gram is not None:
             self._gram = angles.gram[:, :, columns.blocks]
             self._towards: Floats = np.einsum("ijm,jm->im", self._gram, self._left.astype(np.float64))
@@ -157,11 +154,6 @@ class _Omitted:
             return total
         norm: Floats = np.sqrt(np.maximum(np.where(self._left, self._towards, 0.0).sum(axis=0), 0.0))
         return norm
-
-    def steps(self) -> Floats:
-        """(M,): the sum of |delta|^2 over the omitted, for those of the output's dtype."""
-        squares: Floats = np.where(self._left, self._steps, 0.0).sum(axis=0)
-        return squares
 
     @property
     def _parallel(self) -> bool:

@@ -73,8 +73,7 @@ def angles_of(problem: Problem) -> paths.Angles:
 def _order(problem: Problem) -> npt.NDArray[np.int64]:
     angles = angles_of(problem)
 
-    def residual(columns: paths.Columns, omitted: Floats, steps: Floats, touched: Flags) -> Floats:
-        del steps
+    def residual(columns: paths.Columns, omitted: Floats, touched: Flags) -> Floats:
         return expected.squared_error(omitted, touched, expected.spacing(problem, columns.blocks))
 
     families = [paths.single_blocks(problem), paths.whole_tensors(problem, problem.grouped)]

@@ -104,8 +104,8 @@ def _per_layer(problem: Problem) -> npt.NDArray[np.int64]:
 def _whole_tensor(problem: Problem) -> npt.NDArray[np.int64]:
     """Whole tensors by value density: what merging without block statistics amounts to."""
 
-    def residual(columns: paths.Columns, omitted: Floats, steps: Floats, touched: Flags) -> Floats:
-        return np.square(problem.certificate.block_errors(omitted, steps, touched, columns.blocks))
+    def residual(columns: paths.Columns, omitted: Floats, touched: Flags) -> Floats:
+        return np.square(problem.certificate.block_errors(omitted, touched, columns.blocks))
 
     angles = paths.Angles(gram=problem.certificate.gram)
     columns = paths.whole_tensors(problem, problem.candidate)
