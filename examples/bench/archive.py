@@ -1,11 +1,13 @@
-"""Archiving a family: `mp` beside whichever of borg and restic is installed, and getting it back beside `cp`.
+"""Archiving a family: `mp` beside whichever of borg and restic is installed, and checkout beside `cp`.
 
-    python examples/bench/archive.py FAMILY [--levels fast default max] [--runs 3] [--out F.json] [--plot F.png]
+    python examples/bench/archive.py FAMILY [--levels fast default max] [--runs 3] [--out F.json]
+        [--plot F.png]
     python examples/bench/archive.py --smoke
 
-FAMILY has `base` and one directory for each expert. Each round takes the tools in turn, each into a repository
-of its own: create it, add everything, all of it timed; then one expert back out, checked byte for byte. Cold:
-the page cache was dropped before every timed command. Stored bytes are every file of the repository.
+FAMILY has `base` and one directory for each expert. Each round takes the tools in turn, each into a
+repository of its own: create it, add everything, all of it timed; then one expert back out, checked byte for
+byte. Cold: the page cache was dropped before every timed command. Stored bytes are every file of the
+repository.
 """
 
 from __future__ import annotations
@@ -44,8 +46,8 @@ class Archive:
             return [[*restic, "init"], [*restic, "backup", family]]
         mp = [*MP, "-q", "-C", repository]
         adds = [[*mp, "add", family / "base", "--branch", "base"]]
-        for expert in measured.experts_of(family):
-            adds.append([*mp, "add", expert, "--branch", expert.name, "--base", "base"])
+        experts = measured.experts_of(family)
+        adds += [[*mp, "add", expert, "--branch", expert.name, "--base", "base"] for expert in experts]
         return [[*MP, "-q", "init", repository, "--compression", self.level], *adds]
 
     def empty(self, repository: Path, expert: Path, target: Path) -> tuple[list[str | Path], Path]:
@@ -134,15 +136,15 @@ def spread(each: list[dict[str, float]]) -> list[float]:
 def table(result: dict[str, Any]) -> str:
     """Markdown; the ratios are against borg with the same cache where it is there."""
     lines = [
-        "| tool | cache | stored / raw | archive s | borg's time / its | checkout s | `cp` s | cp / checkout |",
+        "| tool | cache | stored / raw | archive s | borg / this | checkout s | `cp` s | cp / checkout |",
         "|---|---|---|---|---|---|---|---|",
     ]
     borg = {row["cache"]: row["fill_seconds"] for row in result["rows"] if row["tool"] == "borg"}
     for row in result["rows"]:
         against = f"{borg[row['cache']] / row['fill_seconds']:.2f}" if borg else ""
         lines.append(
-            f"| {row['tool']} | {row['cache']} | {row['stored_ratio']:.3f} | {row['fill_seconds']:.2f} | {against} "
-            f"| {row['checkout_seconds']:.2f} | {row['cp_seconds']:.2f} "
+            f"| {row['tool']} | {row['cache']} | {row['stored_ratio']:.3f} | {row['fill_seconds']:.2f} "
+            f"| {against} | {row['checkout_seconds']:.2f} | {row['cp_seconds']:.2f} "
             f"| {row['cp_seconds'] / row['checkout_seconds']:.2f} |"
         )
     return "\n".join(lines)

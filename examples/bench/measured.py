@@ -1,6 +1,7 @@
-"""Runs one command and says what it cost: seconds, peak memory, bytes at the system call. Nothing is counted by
-the command itself. Relies on Linux; on strace where it is there, else on /proc/PID/io. Promises: a command that
-fails ends the benchmark.
+"""Runs one command and says what it cost: seconds, peak memory, bytes at the system call.
+
+Nothing is counted by the command itself. Relies on Linux; on strace where it is there, else on /proc/self/io.
+Promises: a command that fails ends the benchmark.
 """
 
 from __future__ import annotations
