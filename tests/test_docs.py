@@ -43,6 +43,20 @@ def test_every_hook_sample_is_in_the_page_on_care() -> None:
     assert not [name for name in samples if f"| `{name}` |" not in text]
 
 
+def test_every_invariant_has_a_test_and_a_line() -> None:
+    names = [
+        match[1]
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for match in re.finditer(r"^ *def test_invariant_(\d\d)_", path.read_text(), re.MULTILINE)
+    ]
+    assert {int(name) for name in names} == set(range(1, 12))
+    table = (ROOT / "docs" / "design.md").read_text().partition("## Invariants, and the tests")[2]
+    for line in re.findall(r"^\| \d+ \|.*", table, re.MULTILINE):
+        for name in re.findall(r"`((?:merge/|cli/)?[\w/]*)`", line.rpartition("|")[0].rpartition("|")[2]):
+            path = ROOT / "tests" / name
+            assert path.is_dir() or path.with_suffix(".py").exists(), name
+
+
 def commands() -> list[str]:
     """The words after `mp` of every command that stands in a fenced block of a page."""
     found = []

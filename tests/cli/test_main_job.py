@@ -282,6 +282,26 @@ def test_invariant_07_audit_of_the_one_module_that_reads_packs(
     assert read <= merged["planned_bytes"] <= merged["budget_bytes"]
 
 
+def test_invariant_03_what_is_published_never_changes(
+    mp: Command, family: Family, merge_words: Words
+) -> None:
+    packs = mp.directory / ".mp" / "objects" / "packs"
+    logs = mp.directory / ".mp" / "logs"
+    for words in (
+        ["merge", *merge_words("linear"), "--branch", "merged"],
+        ["merge", *merge_words("ties", density=0.1), "--branch", "merged"],
+        ["add", family.base, "--branch", "again", "-m", "again"],
+        ["branch", "-d", "merged"],
+        ["gc", "--keep-reflog", "0", "--repack"],
+        ["fsck", "--repair"],
+    ):
+        before = {**digests(packs), **digests(logs)}
+        mp(*words)
+        after = {**digests(packs), **digests(logs)}
+        changed = [name for name in before.keys() & after.keys() if before[name] != after[name]]
+        assert not changed, words
+
+
 def test_nan_and_infinity_are_kept_and_reported(empty: Command, tmp_path: Path, merge_words: Words) -> None:
     base = {"w": np.linspace(-1, 1, 3000, dtype=np.float32), "v": np.ones(7, np.float32)}
     base["w"][5] = np.nan
