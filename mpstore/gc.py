@@ -198,37 +198,24 @@ def _plan(
     compression: Level | None,
 ) -> _Plan:
     table, live = marker.table, marker.live
-    live_bytes = np.bincount(
-        table.pack, weights=np.where(live, table.frame_bytes, 0), minlength=len(table.packs)
-    )
-    live_rows = np.bincount(table.pack[live], minlength=len(table.packs))
-    rows_of = np.bincount(table.pack, minlength=len(table.packs))
-    removed, rewritten = [], []
-    for number in range(len(table.packs)):
-        info = table.packs[number]
-        if info.id in roots.packs:
-            continue
-        if not live_rows[number]:
-            removed.append(number)
-        elif compression is not None or _is_wasteful(info.size_bytes, live_bytes[number], eager):
-            rewritten.append(number)
-    rewritten += _small(repo, table, {*removed, *rewritten}, roots, eager)
+    removed, rewritten = _choose(repo, marker, roots, eager, compression)
     rows = np.flatnonzero(live & np.isin(table.pack, rewritten))
     gone = [*removed, *rewritten]
-    sizes = [info.size_bytes for info in table.packs]
     moved_bytes = int(table.frame_bytes[rows].sum())
+    gone_bytes = sum(table.packs[number].size_bytes for number in gone)
+    total_bytes = sum(info.size_bytes for info in table.packs)
     figures = {
         "live_objects": int(live.sum()),
-        "removed_objects": int(sum(rows_of[number] - live_rows[number] for number in gone)),
-        "removed_bytes": sum(sizes[number] for number in gone) - moved_bytes,
+        "removed_objects": int((~live & np.isin(table.pack, gone)).sum()),
+        "removed_bytes": gone_bytes - moved_bytes,
         "removed_packs": len(removed),
         "repacked_packs": len(rewritten),
         "repacked_objects": len(rows),
         "repack_read_bytes": moved_bytes,
         "repack_written_bytes": moved_bytes,
         "removed_statistics": len(dead_statistics),
-        "pack_bytes_before": sum(sizes),
-        "pack_bytes_after": sum(sizes) - sum(sizes[number] for number in gone) + moved_bytes,
+        "pack_bytes_before": total_bytes,
+        "pack_bytes_after": total_bytes - gone_bytes + moved_bytes,
     }
     ids = [info.id for info in table.packs]
     return _Plan(
@@ -238,6 +225,25 @@ def _plan(
         dead_statistics,
         figures,
     )
+
+
+def _choose(
+    repo: Repo, marker: Marker, roots: Roots, eager: bool, compression: Level | None
+) -> tuple[list[int], list[int]]:
+    """Packs to be removed as they are, and packs to be rewritten; pinned ones are neither."""
+    table, live, count = marker.table, marker.live, len(marker.table.packs)
+    live_rows = np.bincount(table.pack[live], minlength=count)
+    live_bytes = np.bincount(table.pack[live], weights=table.frame_bytes[live], minlength=count)
+    removed, rewritten = [], []
+    for number, info in enumerate(table.packs):
+        if info.id in roots.packs:
+            continue
+        if not live_rows[number]:
+            removed.append(number)
+        elif compression is not None or _is_wasteful(info.size_bytes, live_bytes[number], eager):
+            rewritten.append(number)
+    rewritten += _small(repo, table, {*removed, *rewritten}, roots, eager)
+    return removed, rewritten
 
 
 def _is_wasteful(size_bytes: int, live_bytes: float, eager: bool) -> bool:
