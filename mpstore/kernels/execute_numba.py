@@ -89,15 +89,44 @@ def count_nonfinite(values: Any) -> Any:
 
 @compiled
 def count_magnitudes(delta: Any, low: Any, shift: Any, counts: Any) -> None:
-    bits = delta.view(np.uint32)
     first = np.uint32(low)
     span = np.uint32(min(counts.size << shift, 0xFFFFFFFF))
     step = np.uint32(shift)
-    for i in range(bits.size):
-        # Patterns below `low` wrap to huge offsets, so one comparison bounds both ends.
-        offset = np.uint32((bits[i] & _MAGNITUDE) - first)
-        if offset < span:
-            counts[offset >> step] += np.uint32(1)
+    lowest = np.uint32(1 << shift)
+    at_lowest = np.uint32(0)
+    for start in range(0, delta.size, 512):
+        bits = delta[start : start + 512].view(np.uint32)
+        others = np.uint32(0)
+        for i in range(bits.size):  # in vector registers: equal values in a row would wait for one counter
+            # Patterns below `low` wrap to huge offsets, so one comparison bounds both ends.
+            offset = np.uint32(np.uint32(bits[i] & _MAGNITUDE) - first)
+            at_lowest += np.uint32(offset < lowest)
+            others += np.uint32((offset >= lowest) & (offset < span))
+        if others:
+            for i in range(bits.size):
+                offset = np.uint32(np.uint32(bits[i] & _MAGNITUDE) - first)
+                if (offset >= lowest) & (offset < span):
+                    counts[offset >> step] += np.uint32(1)
+    counts[0] += at_lowest
+
+
+@compiled
+def collect_magnitudes(delta: Any, low: Any, high: Any, out: Any) -> Any:
+    first = np.uint32(low)
+    span = np.uint32(high - low)
+    found: Any = 0
+    for start in range(0, delta.size, 512):
+        bits = delta[start : start + 512].view(np.uint32)
+        inside = np.uint32(0)
+        for i in range(bits.size):
+            inside += np.uint32(np.uint32(np.uint32(bits[i] & _MAGNITUDE) - first) < span)
+        if inside:
+            for i in range(bits.size):
+                pattern = np.uint32(bits[i] & _MAGNITUDE)
+                if np.uint32(pattern - first) < span:
+                    out[found] = pattern
+                    found += 1
+    return found
 
 
 @compiled

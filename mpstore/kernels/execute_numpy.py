@@ -71,6 +71,14 @@ def count_magnitudes(delta: F32, low: int, shift: int, counts: U32) -> None:
     counts += np.bincount(index[index < counts.size], minlength=counts.size).astype(np.uint32)
 
 
+def collect_magnitudes(delta: F32, low: int, high: int, out: U32) -> int:
+    """Put the patterns low <= pattern(|delta|) < high into `out`, in order; how many."""
+    patterns = delta.view(np.uint32) & _MAGNITUDE
+    found = patterns[(patterns >= low) & (patterns < high)]
+    out[: found.size] = found
+    return int(found.size)
+
+
 def dot_chunks(a: F32, b: F32, out: F64) -> None:
     """out[c] = inner product of elements 64 c .. 64 c + 63 in float64: eight lanes, then a fixed tree.
 

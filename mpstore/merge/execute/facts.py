@@ -6,8 +6,9 @@ nor the threads show. Memory: a counter an element, 2^20 at most, a rank and thr
 blocks out of order.
 
 A float32 magnitude orders as its bit pattern does. The statistics' bin bounds the pattern of the rank asked
-for, so one pass that counts the patterns inside the bin finds it; without statistics the range starts as all
-patterns and takes a second pass over what is held in memory.
+for, so one pass over the patterns inside the bin finds it: collected where they are few; counted where they
+are many, which is where the bin is a single value of the upper 16 bits (`statistics.histogram` merges no
+other). A large tensor without statistics takes two passes over what is held in memory.
 """
 
 from __future__ import annotations
@@ -27,10 +28,13 @@ from mpstore.statistics import Histogram
 
 F32: TypeAlias = npt.NDArray[np.float32]
 F64: TypeAlias = npt.NDArray[np.float64]
+U32: TypeAlias = npt.NDArray[np.uint32]
 
 MOST_COUNTERS_BITS: Final = 20
 FEWEST_COUNTERS_BITS: Final = 10
 ALL_PATTERNS: Final = 1 << 31
+PATTERNS_A_BIN: Final = 1 << 16
+MOST_COLLECTED: Final = 1 << 20
 
 
 class RankSearch:
@@ -39,24 +43,36 @@ class RankSearch:
     def __init__(self, rank: int, elements: int, histogram: Histogram | None) -> None:
         """`rank` from 1 to `elements`."""
         self._rank = rank
+        self._elements = elements
         self._bits = min(max(elements.bit_length(), FEWEST_COUNTERS_BITS), MOST_COUNTERS_BITS)
-        self._low, self._high, self._below = 0, ALL_PATTERNS, 0
+        self._lock = threading.Lock()
         if histogram is not None and histogram.elements == elements:
             found = histogram.bin_of(rank)
-            self._low, self._high, self._below = found.low_bits, found.high_bits, found.below
-        self._lock = threading.Lock()
-        self._counts: dict[int, npt.NDArray[np.uint32]] = {}
-        self._zeros = 0
-        self._shape()
+            self._look(found.low_bits, found.high_bits, found.below, found.count)
+        else:
+            self._look(0, ALL_PATTERNS, 0, elements)
 
-    def _shape(self) -> None:
-        width = self._high - self._low
-        self._shift = max(0, (width - 1).bit_length() - self._bits)
-        self._size = -(-width // (1 << self._shift))
-        self._counts, self._zeros = {}, 0
+    def _look(self, low: int, high: int, below: int, inside: int) -> None:
+        """Prepare a pass over low <= pattern < high, which holds `inside` elements; `below` are smaller."""
+        self._low, self._high, self._below = low, high, below
+        self._collects = inside <= MOST_COLLECTED and high - low > PATTERNS_A_BIN
+        if not self._collects and inside < self._elements and high - low > PATTERNS_A_BIN:
+            high = low + PATTERNS_A_BIN  # many, so they share their upper 16 bits
+        self._shift = max(0, (high - low - 1).bit_length() - self._bits)
+        self._size = -(-(high - low) // (1 << self._shift))
+        self._counts: dict[int, U32] = {}
+        self._collected: list[U32] = []
+        self._zeros = 0
 
     def observe(self, delta: F32) -> None:
-        """Count one block's deltas. Any thread."""
+        """Take one block's deltas in. Any thread."""
+        if self._collects:
+            room = np.empty(delta.size, np.uint32)
+            size = kernel(delta.size).collect_magnitudes(delta, self._low, self._high, room)
+            if size:
+                with self._lock:
+                    self._collected.append(room[:size].copy())
+            return
         counts = self._counts.get(threading.get_ident())
         if counts is None:
             counts = np.zeros(self._size, np.uint32)
@@ -71,25 +87,44 @@ class RankSearch:
 
     def conclude(self) -> float | None:
         """After a pass: the order statistic, or None where another pass is needed."""
+        if self._low > 0:
+            self._zeros = 0
+        return self._of_collected() if self._collects else self._of_counts()
+
+    def _of_collected(self) -> float | None:
+        patterns = np.concatenate([np.zeros(0, np.uint32), *self._collected])
+        place = self._rank - self._below - self._zeros
+        if place > patterns.size or self._rank <= self._below:
+            self._start_over()
+            return None
+        return _as_float(0 if place <= 0 else int(np.partition(patterns, place - 1)[place - 1]))
+
+    def _of_counts(self) -> float | None:
         counts = np.zeros(self._size, np.int64)
         for part in self._counts.values():
             counts += part
-        if self._low == 0:
-            counts[0] += self._zeros
+        counts[0] += self._zeros
         ends = np.cumsum(counts)
         place = self._rank - self._below
-        if not 1 <= place <= int(ends[-1]):  # the statistics do not fit the data: start from nothing
-            self._low, self._high, self._below = 0, ALL_PATTERNS, 0
-            self._shape()
+        if not 1 <= place <= int(ends[-1]):
+            self._start_over()
             return None
         j = int(np.searchsorted(ends, place))
         low = self._low + (j << self._shift)
         if self._shift == 0:
-            return float(np.uint32(low).view(np.float32))
-        self._below += int(ends[j] - counts[j])
-        self._low, self._high = low, min(self._high, low + (1 << self._shift))
-        self._shape()
+            return _as_float(low)
+        inside = int(counts[j])
+        high = min(self._high, low + (1 << self._shift))
+        self._look(low, high, self._below + int(ends[j]) - inside, inside)
         return None
+
+    def _start_over(self) -> None:
+        """The statistics do not fit the data: from all patterns."""
+        self._look(0, ALL_PATTERNS, 0, self._elements)
+
+
+def _as_float(pattern: int) -> float:
+    return float(np.uint32(pattern).view(np.float32))
 
 
 class GramSum:

@@ -65,7 +65,14 @@ def test_the_statistics_bin_makes_one_pass_enough() -> None:
     assert row is not None
     search = RankSearch(50_000, values.size, histogram_of(values, 1024))
     assert found(search, [values])[1] == 1
-    assert found(RankSearch(50_000, values.size, None), [values])[1] > 1
+    many = np.tile(vector(1, 1 << 12, 1e-9), 300)
+    heavy = many.copy()
+    heavy[: many.size * 9 // 10] = 0
+    for large in (many, heavy):  # more than are collected
+        rank = large.size * 4 // 5
+        expected = np.sort(np.abs(large))[rank - 1]
+        assert found(RankSearch(rank, large.size, histogram_of(large, 1024)), [large]) == (expected, 1)
+        assert found(RankSearch(rank, large.size, None), [large])[1] > 1
 
 
 def test_a_histogram_of_other_data_still_gives_the_exact_rank() -> None:

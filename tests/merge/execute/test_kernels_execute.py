@@ -106,6 +106,16 @@ def test_counting_patterns(patterns: np.ndarray, shift: int, size: int) -> None:
 
 
 @settings(deadline=None)  # the first call compiles
+@given(VECTORS, PATTERNS, PATTERNS)
+def test_collecting_patterns(patterns: np.ndarray, one: int, other: int) -> None:
+    low, high = sorted((one & 0x7FFFFFFF, other & 0x7FFFFFFF))
+    out = both("collect_magnitudes", floats(patterns), low, high, out=np.zeros(patterns.size, np.uint32))
+    magnitudes = patterns & 0x7FFFFFFF
+    expected = magnitudes[(magnitudes >= low) & (magnitudes < high)]
+    assert (out[: expected.size] == expected).all()
+
+
+@settings(deadline=None)  # the first call compiles
 @given(VECTORS)
 def test_dots_of_chunks(patterns: np.ndarray) -> None:
     a = np.nan_to_num(floats(patterns), nan=1.0, posinf=2.0, neginf=-2.0)
