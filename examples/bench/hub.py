@@ -3,7 +3,7 @@
     python examples/bench/hub.py DIR [--runs 3] [--json FILE]
 
 DIR is a checkpoint. The tests' Hub sends its bytes from memory; in turns, in fresh repositories and
-processes, run `mp add DIR` and `mp pull` of the same files. Prints medians, their ratio, and the peak memory of each.
+processes, run `mp add DIR` and `mp pull` of the same files. Prints medians, their ratio, and peak memory.
 """
 
 from __future__ import annotations
@@ -16,24 +16,31 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 
+LAUNCHER = """
+import json, os, subprocess, sys, time
+began = time.monotonic()
+process = subprocess.Popen(sys.argv[1:])
+_, status, usage = os.wait4(process.pid, 0)
+print(json.dumps([status, time.monotonic() - began, usage.ru_maxrss / 1024]))
+"""
+
+
 def timed(words: list[str], directory: Path, environment: dict[str, str]) -> tuple[float, float]:
-    """Seconds and peak MB of one command in a process of its own."""
-    began = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mpstore.cli.main", "-q", *words], cwd=directory, env=environment
+    """Seconds and peak MB of a command. A small process starts it: a child begins at its parent's peak."""
+    command = [sys.executable, "-c", LAUNCHER, sys.executable, "-m", "mpstore.cli.main", "-q", *words]
+    done = subprocess.run(
+        command, cwd=directory, env=environment, stdout=subprocess.PIPE, text=True, check=True
     )
-    _, status, usage = os.wait4(process.pid, 0)
+    status, seconds, peak = json.loads(done.stdout)
     if status:
         raise SystemExit(f"mp {' '.join(words)} failed")
-    process.returncode = 0
-    return time.monotonic() - began, usage.ru_maxrss / 1024
+    return seconds, peak
 
 
 def main() -> None:

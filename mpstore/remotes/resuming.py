@@ -10,9 +10,11 @@ from collections.abc import Generator, Mapping
 from functools import partial
 from itertools import groupby
 from types import TracebackType
+from typing import Final
 
 from mpstore import blocks
 from mpstore.ids import ObjectId, block_id
+from mpstore.remotes.ahead import Ahead
 from mpstore.remotes.download import HubStream
 from mpstore.remotes.hub import Hub, HubFile, HubModel
 from mpstore.remotes.journal import Journal
@@ -34,6 +36,9 @@ def fetch_header(hub: Hub, model: HubModel, file: HubFile, traffic: Traffic, kno
     with HubStream(hub, model, file, len(prefix), max(stop, len(prefix)), traffic.add) as stream:
         pending = [prefix]
         return read_header(lambda size: pending.pop() if pending else stream.read(size), where, file.size)
+
+
+_AHEAD_BLOCKS: Final = 32
 
 
 class ResumingStream:
@@ -59,9 +64,9 @@ class ResumingStream:
         known = {**self._journaled(header), **(fetched or {})}
         self._known = {index: block for index, block in known.items() if self._objects.contains(block)}
         self.resumed_bytes = sum(self._lengths[index] for index in self._known)
-        self._pieces = self._all(header.raw)
-        self._left = memoryview(b"")
         self._journal.begin(header.raw)
+        self._pieces = Ahead(self._all(header.raw), _AHEAD_BLOCKS)
+        self._left = memoryview(b"")
 
     def __enter__(self) -> ResumingStream:
         return self
@@ -73,14 +78,17 @@ class ResumingStream:
 
     def finished(self) -> None:
         """The file is complete and right: nothing is to be resumed."""
+        self._pieces.close()
         self._journal.forget()
 
     def wrong(self) -> None:
         """The bytes were not the file's: the next try starts at its beginning."""
+        self._pieces.close()
         self._journal.forget()
 
     def broken(self) -> None:
         """The download ended early: the next try goes on here."""
+        self._pieces.close()
         self._journal.save()
 
     def _journaled(self, header: Header) -> dict[int, ObjectId]:
