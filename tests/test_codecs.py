@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import codec_page_decoder
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -249,6 +250,15 @@ def test_bytes_of_every_version_still_decode(path):
     for mode in ("numpy", "numba") if Format(form) in COMPILED else ("numpy",):
         kernels.select(mode)
         assert hashlib.sha256(decode(codec, Format(form), segments, size, base).tobytes()).digest() == digest
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_the_page_on_codecs_is_enough_to_decode_from(path):
+    with np.load(path, allow_pickle=False) as stored:
+        codec, form, count, size = stored["head"].tolist()
+        segments = [stored[f"segment{index}"].tobytes() for index in range(count)]
+        raw = codec_page_decoder.decode(codec, form, segments, size, stored["base"].tobytes())
+        assert hashlib.sha256(raw).digest() == stored["sha256"].tobytes()
 
 
 def test_golden_bytes_cover_every_codec():

@@ -84,6 +84,18 @@ def _change_map(coded: npt.NDArray[np.uint8], loops: Any) -> tuple[int, Bytes]:
     return run, np.packbits(coded[::run], bitorder="little") if run else np.empty(0, np.uint8)
 
 
+def _read_map(data: Bytes, chunks: int, run: int) -> tuple[npt.NDArray[np.uint8], int]:
+    """Which chunks are coded, and where the tables begin."""
+    if not run:
+        return np.ones(chunks, np.uint8), _HEADER.size
+    bits = -(-chunks // run)
+    packed = data[_HEADER.size : _HEADER.size + (bits + 7) // 8]
+    if packed.size * 8 < bits:
+        raise DamagedError("rans-delta block ends inside its map of changes")
+    coded = np.repeat(np.unpackbits(packed, bitorder="little")[:bits], run)[:chunks]
+    return coded, _HEADER.size + packed.size
+
+
 def decode(form: Format, segments: Sequence[Buffer], raw_bytes: int, base: Bytes) -> Bytes:
     """Inverse of `encode`."""
     layout = form.layout
@@ -99,17 +111,9 @@ def decode(form: Format, segments: Sequence[Buffer], raw_bytes: int, base: Bytes
     keys = _Keys.of(layout)
     out = np.empty(raw_bytes // layout.word_bytes, WORD[layout.word_bytes])
     lanes, shift, lowest, contexts, run = _HEADER.unpack_from(data.data)
-    if shift >= 8 * layout.word_bytes or lowest + contexts > int(keys.mask) >> shift or contexts >= 256:
+    if shift >= 8 * layout.word_bytes or lowest + contexts > int(keys.mask) >> shift:
         raise DamagedError("rans-delta block with impossible contexts")
-    coded = np.ones(-(-out.size // CHUNK), np.uint8)
-    at = _HEADER.size
-    if run:
-        bits = -(-coded.size // run)
-        packed = data[at : at + (bits + 7) // 8]
-        at += packed.size
-        if packed.size * 8 < bits:
-            raise DamagedError("rans-delta block ends inside its map of changes")
-        coded = np.repeat(np.unpackbits(packed, bitorder="little"), run)[: coded.size].copy()
+    coded, at = _read_map(data, -(-out.size // CHUNK), run)
     loops = rans_stream.kernel(out.size)
     frequency, words, used = rans_stream.read(data[at:], (contexts + 1, _symbols(layout)), lanes, loops)
     if not loops.decode_tokens(

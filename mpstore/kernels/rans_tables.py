@@ -87,19 +87,15 @@ def write_tables(codes: Any, out: Any) -> int:
         last = codes.shape[1] - 1
         while codes[context, last] == 0:
             last -= 1
-        best = 1 << 30
-        rice = 0
-        for candidate in range(4):
-            cost = 0
-            before = 36
-            for symbol in range(first, last + 1):
-                step = int(codes[context, symbol]) - before
-                before += step
-                ones = (2 * step if step >= 0 else -2 * step - 1) >> candidate
-                cost += ones + 1 + candidate if ones < 12 else 18
-            if cost < best:
-                best = cost
-                rice = candidate
+        costs = np.zeros(4, np.int64)
+        before = 36
+        for symbol in range(first, last + 1):
+            step = int(codes[context, symbol]) - before
+            before += step
+            for rice in range(4):
+                ones = (2 * step if step >= 0 else -2 * step - 1) >> rice
+                costs[rice] += ones + 1 + rice if ones < 12 else 18
+        rice = int(np.argmin(costs))
         before = 36
         for symbol in range(first - 1, last + 1):
             if symbol < first:
@@ -136,7 +132,6 @@ def read_tables(bits: Any, codes: Any) -> int:
             position += 1
         first = head & 255
         last = first + ((head >> 8) & 255)
-        rice = head >> 16
         if last >= codes.shape[1]:
             return -1
         before = 36
@@ -146,11 +141,8 @@ def read_tables(bits: Any, codes: Any) -> int:
             while ones < 12 and position < limit and (int(bits[position >> 3]) >> (position & 7)) & 1:
                 ones += 1
                 position += 1
-            width = rice
-            if ones == 12:
-                width = 6
-            else:
-                position += 1
+            width = 6 if ones == 12 else head >> 16
+            position += ones < 12
             if position + width > limit:
                 return -1
             low = 0
@@ -160,7 +152,7 @@ def read_tables(bits: Any, codes: Any) -> int:
             if ones == 12:
                 before = low
             else:
-                fold = (ones << rice) | low
+                fold = (ones << (head >> 16)) | low
                 before += -((fold + 1) >> 1) if fold & 1 else fold >> 1
             if before < 0 or before > 51:
                 return -1
