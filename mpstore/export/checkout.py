@@ -165,7 +165,7 @@ class _Job:
             def consume(raws: list[Bytes]) -> None:
                 for raw in raws:
                     sha256.update(raw.data)
-                    self._task.advance(raw.size)
+                self._task.advance(sum(raw.size for raw in raws))
 
             with OrderedPipeline(self._pool, self._depth) as pipeline:
                 for rows in content.run.groups():

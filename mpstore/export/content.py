@@ -81,12 +81,11 @@ class BlockRun:
         return self._places
 
     def _bases(self, places: Locations, rows: Sequence[int]) -> Mapping[ObjectId, Bytes]:
-        """The blocks that these lean on, each once; what is odd about one is left to the store to say."""
-        wanted = places.base_ids[list(rows)]
-        wanted = np.unique(wanted[wanted.any(axis=1)], axis=0)
-        if not len(wanted):
+        """The blocks that these lean on, each once; what is odd about one the store will say."""
+        wanted = {places.base_ids[row].tobytes() for row in rows} - {bytes(ID_BYTES)}
+        if not wanted:
             return {}
-        located = self._store.locate(wanted.tobytes())
+        located = self._store.locate(b"".join(wanted))
         there = np.flatnonzero(located.found & ~located.based)
         return {frame.id: self._store.decode(frame) for frame in self._store.fetch(located, there, "base")}
 

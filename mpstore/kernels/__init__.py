@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import threading
+from types import ModuleType
 from typing import Any, Final, Literal, TypeAlias
 
 from mpstore.errors import UsageError
@@ -22,6 +23,7 @@ _PATIENCE_ELEMENTS: Final = 1_500_000
 _CALL_ELEMENTS: Final = 2_500  # what a call on a tiny block costs numpy, in elements: 1.6 ms
 
 _lock = threading.Lock()
+_modules: Final[dict[str, ModuleType]] = {}
 
 
 class _Choice:
@@ -47,17 +49,19 @@ def worth(elements: int) -> bool:
     """
     if _Choice.mode != "auto":
         return _Choice.mode == "numba"
-    if _Choice.numba_there is None:
-        _Choice.waited_elements += max(elements, _CALL_ELEMENTS)
-        if _Choice.waited_elements < _PATIENCE_ELEMENTS:
-            return False
-    return _load()
+    if _Choice.numba_there is not None:  # without the lock: a block asks several times
+        return _Choice.numba_there
+    _Choice.waited_elements += max(elements, _CALL_ELEMENTS)
+    return _Choice.waited_elements >= _PATIENCE_ELEMENTS and _load()
 
 
 def pick(family: str, elements: int = _PATIENCE_ELEMENTS) -> Any:
     """The module of a kernel family: `family`_numba where that is worth it for `elements`, else _numpy."""
-    suffix = "numba" if worth(elements) else "numpy"
-    return importlib.import_module(f"mpstore.kernels.{family}_{suffix}")
+    name = f"mpstore.kernels.{family}_{'numba' if worth(elements) else 'numpy'}"
+    module = _modules.get(name)
+    if module is None:
+        module = _modules[name] = importlib.import_module(name)
+    return module
 
 
 def execute() -> Any:
