@@ -33,11 +33,12 @@ def command(session: Session, revision: str, tensor: str, output: str | None) ->
     .npy has no bfloat16 or float8: these are saved as float32, which holds every value of them exactly. With
     --json the values are in the document up to 4096 of them.
     """
+    path = None if output is None else session.output_path(output, "-o")
     repository = session.repository()
     array = repository.tensors(revision)[tensor]
     value = _document(tensor, array)
-    if output is not None:
-        repository.save_tensor(revision, tensor, session.path(output))
+    if path is not None:
+        repository.save_tensor(revision, tensor, path)
         session.report(value | {"output": output}, [f"{output}: {_title(value)}"])
         return
     value["values"] = _plain(array).tolist() if array.size <= _MOST_JSON_VALUES else None

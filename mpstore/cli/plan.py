@@ -42,13 +42,14 @@ def command(
     Takes the arguments of mp merge. Nothing of the models is read. The plan is stored: mp merge --plan ID
     executes it.
     """
+    picture = None if plot is None else session.output_path(plot, "--plot")
     asked = request(recipe if recipe is None else str(session.path(recipe)), **what)
     planned = session.repository().plan(
         **asked, plan=plan_id, threads=threads, memory_bytes=memory_bytes(memory)
     )
     value = planned.as_json()
-    if plot is not None:
-        _draw(value, session.path(plot))
+    if picture is not None:
+        _draw(value, picture)
         value["plot"] = plot
     report_plan(session, value)
 

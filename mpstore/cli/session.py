@@ -47,6 +47,13 @@ class Session:
         """A path argument, relative to `-C` as git takes it."""
         return self.start() / Path(text).expanduser()
 
+    def output_path(self, text: str, flag: str) -> Path:
+        """A file to be written: its directory must be there, and is named if it is not."""
+        path = self.path(text)
+        if not path.parent.is_dir():
+            raise NotFoundError(f"{flag}: there is no directory {path.parent}", hint="make it first")
+        return path
+
     def repository(self) -> Repository:
         """Open the repository: `-C` first, then `MP_DIR`, then upward from the working directory."""
         from mpstore.api import Repository

@@ -125,6 +125,15 @@ def test_what_is_not_there(real: Command, quick: Command, tmp_path: Path) -> Non
     assert not (real.directory / "out").exists()
 
 
+@pytest.mark.usefixtures("unharmed")
+def test_output_into_a_directory_that_is_not_there(real: Command, quick: Command, merge_words: Words) -> None:
+    refused = real("cat", "base", "model.norm.weight", "-o", "nowhere/w.npy", code=3)
+    assert "-o: there is no directory" in refused.err
+    refused = quick("plan", *merge_words("linear"), "--plot", "nowhere/c.png", code=3)
+    assert "--plot: there is no directory" in refused.err
+    assert not (real.directory / "nowhere").exists()
+
+
 def test_ambiguous_prefix_lists_what_fits(real: Command, quick: Command) -> None:
     """Enough commits that two of them begin with the same sixteen bits."""
     repo = Repo.open(real.directory)
