@@ -22,7 +22,6 @@ from mpstore.merge.execute.apply import Made
 from mpstore.merge.execute.memo import key_of
 from mpstore.merge.execute.work import Stored, TensorWork
 from mpstore.merge.operators.protocol import Facts
-from mpstore.merge.operators.task_vectors import in_key_order
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,8 @@ class TensorRun:
     def key(self, block: int, facts: Facts) -> ObjectId:
         """The memo's key of a block: everything its bytes depend on.
 
-        Experts enter in the order in which sums over them run; their own keys only where masks hang on them.
+        Experts enter sorted by what they bring, since an operator is a function of the set of them; their own
+        keys enter only where masks hang on them.
         A block that is made together with others depends on these too.
         """
         if self.work.aligned:
@@ -97,18 +97,19 @@ class TensorRun:
 
     def _block_key(self, block: int, facts: Facts) -> ObjectId:
         work = self.work
-        sources = [self._source(place, block) for place in in_key_order(work.context.experts)]
+        sources = [self._source(place, block, facts) for place in range(len(work.experts))]
+        order = sorted(range(len(sources)), key=lambda place: key_of(*sources[place]))
+        index = [0, *(place + 1 for place in order)]
         return key_of(
             "block",
             self._identity,
             work.span(block),
             work.base_record.block(block),
-            sources,
-            [list(values) for values in facts.thresholds],
-            None if facts.gram is None else facts.gram.tobytes(),
+            [sources[place] for place in order],
+            None if facts.gram is None else facts.gram[np.ix_(index, index)].tobytes(),
         )
 
-    def _source(self, place: int, block: int) -> list[object]:
+    def _source(self, place: int, block: int, facts: Facts) -> list[object]:
         expert, context = self.work.experts[place], self.work.context.experts[place]
         mask = context.key if self.work.operator.random else b""
         given: object = None
@@ -117,7 +118,8 @@ class TensorRun:
             given = list(expert.formed.source_ids)
         elif expert.stored is not None and expert.reads(block):
             given, dtype = expert.stored.record.block(block), expert.stored.dtype.name
-        return [expert.kind, dtype, given, _plain(context.params), mask]
+        thresholds = list(facts.thresholds[place]) if facts.thresholds else []
+        return [expert.kind, dtype, given, _plain(context.params), mask, thresholds]
 
     def facts_key(self) -> ObjectId:
         """The memo's key of the tensor's facts."""

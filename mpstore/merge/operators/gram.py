@@ -1,7 +1,7 @@
 """The fact `gram`: inner products of base and deltas over a tensor, and vectors written in that basis.
 
 Relies on kernels. Promises: the same bits whatever the block size (a multiple of 64 elements), and results
-that do not show the experts' order: whoever computes with a `Frame` meets the experts in key order.
+that do not show the experts' order: whoever computes with a `Frame` meets them by the length of their delta.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def accumulate(gram: Gram, base: Array, deltas: Sequence[Array | None]) -> None:
 
 @dataclass(frozen=True)
 class Frame:
-    """The models as vectors v_1 .. v_K in key order: `order[k]` is the recipe's position of v_k.
+    """The models as vectors v_1 .. v_K, shortest delta first: `order[k]` is the recipe's position of v_k.
 
     products: (K, K) inner products. weights: v_i is the model x_i = b + delta_i itself; else its delta.
     """
@@ -71,15 +71,17 @@ class Frame:
 
 
 def frame(facts: Facts, context: TensorContext, *, weights: bool) -> Frame:
-    """The experts' vectors in key order, from the fact `gram`."""
+    """The experts' vectors, from the fact `gram`; of equally long deltas the lower key comes first."""
     if facts.gram is None:
         raise ValueError("this operator needs the fact gram")
+    gram = facts.gram
     order = task_vectors.in_key_order(context.experts)
+    order.sort(key=lambda i: (float(gram[i + 1, i + 1]), float(gram[0, i + 1])))
     index = [i + 1 for i in order]
-    products = facts.gram[np.ix_(index, index)]
+    products = gram[np.ix_(index, index)]
     if weights:
-        along = facts.gram[0, index]
-        products = facts.gram[0, 0] + (along[:, None] + along[None, :]) + products
+        along = gram[0, index]
+        products = gram[0, 0] + (along[:, None] + along[None, :]) + products
     return Frame(tuple(order), products, weights)
 
 

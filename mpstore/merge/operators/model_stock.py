@@ -10,6 +10,7 @@ import itertools
 import numpy as np
 import numpy.typing as npt
 
+from mpstore.kernels import merge_numpy
 from mpstore.merge.operators import gram, task_vectors
 from mpstore.merge.operators.protocol import (
     Array,
@@ -29,7 +30,7 @@ def _unit(context: TensorContext) -> int:
 
 def _ratio(cosines: list[npt.NDArray[np.float64]], experts: int) -> npt.NDArray[np.float64]:
     """t = N c / (1 + (N - 1) c) of the mean cosine c; 0 where the divisor vanishes."""
-    mean = sum(cosines[1:], cosines[0]) / len(cosines)
+    mean = sum(np.sort(np.stack(cosines), axis=0)) / len(cosines)  # sorted, so that no order shows
     divisor = 1.0 + (experts - 1) * mean
     singular = np.abs(divisor) < 1e-6
     return np.asarray(np.where(singular, 0.0, experts * mean / np.where(singular, 1.0, divisor)))
@@ -54,18 +55,17 @@ def _flattened(block: Block, facts: Facts, context: TensorContext) -> Array:
 
 def _by_rows(block: Block, context: TensorContext) -> Array:
     length = max(context.shape[-1] if context.shape else 1, 1)
-    order = task_vectors.in_key_order(context.experts)
-    found = [block.deltas[i] for i in order]
     shape = (-1, length)
     zero = np.zeros(block.base.size, np.float32)
-    wide = [(zero if d is None else d).reshape(shape).astype(np.float64) for d in found]
+    found = [zero if delta is None else delta for delta in block.deltas]
+    wide = [delta.reshape(shape).astype(np.float64) for delta in found]
     squares = [(d * d).sum(axis=1) for d in wide]
     pairs = itertools.combinations(range(len(wide)), 2)
     cosines = [_cosine((wide[i] * wide[j]).sum(axis=1), squares[i], squares[j]) for i, j in pairs]
     t = _ratio(cosines, len(wide))[:, None]
-    mean = sum(wide[1:], wide[0]) / len(wide)
+    mean = merge_numpy.sums(found, block.base.size, merge_numpy.spare_bits(len(wide)))[0] / len(wide)
     out = task_vectors.output(block)
-    out[:] = (block.base.reshape(shape) + t * mean).reshape(-1)
+    out[:] = (block.base.reshape(shape) + t * mean.reshape(shape)).reshape(-1)
     return out
 
 

@@ -6,8 +6,6 @@ NuSLERP, with its two options.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
@@ -42,9 +40,12 @@ def keeps_base(context: TensorContext) -> bool:
     return not on_weights(context)
 
 
-def _share(context: TensorContext) -> float:
+def _shares(context: TensorContext) -> tuple[float, float]:
+    """w / Σw of the two models: 1 - t and t. Equal shares where the weights sum to nothing."""
     total = task_vectors.weights_sum(context)
-    return 0.5 if abs(total) < 1e-6 else context.experts[1].weight / total
+    if abs(total) < 1e-6:
+        return 0.5, 0.5
+    return context.experts[0].weight / total, context.experts[1].weight / total
 
 
 def _unit(context: TensorContext) -> int:
@@ -55,27 +56,24 @@ def _unit(context: TensorContext) -> int:
     return context.shape[-1] if context.shape else 1
 
 
-def _factors(products: npt.NDArray[np.float64], t: float) -> npt.NDArray[np.float64]:
+def _factors(products: npt.NDArray[np.float64], shares: tuple[float, float]) -> npt.NDArray[np.float64]:
     """Factors of the two vectors, shape (2, ...), from <v0,v0>, <v0,v1>, <v1,v1>, shape (3, ...)."""
     norms = np.maximum(np.sqrt(np.maximum(products[[0, 2]], 0.0)), 1e-7)
     with np.errstate(all="ignore"):
         cosine = np.clip(products[1] / (norms[0] * norms[1]), -1.0, 1.0)
         parallel = 1.0 - cosine * cosine <= _PARALLEL
         angle = np.arccos(np.where(parallel, 0.0, cosine))
-        curved = np.stack([np.sin((1.0 - t) * angle), np.sin(t * angle)]) / np.sin(angle)
-    straight = np.stack([np.full_like(cosine, 1.0 - t), np.full_like(cosine, t)])
+        curved = np.stack([np.sin(share * angle) / np.sin(angle) for share in shares])
+    straight = np.stack([np.full_like(cosine, share) for share in shares])
     return np.where(parallel, straight, curved)
 
 
 def _flattened(block: Block, facts: Facts, context: TensorContext) -> Array:
     vectors = gram.frame(facts, context, weights=on_weights(context))
-    first, second = vectors.order.index(0), vectors.order.index(1)
-    products = vectors.products[[first, first, second], [first, second, second]]
-    factors = np.zeros(2)
-    factors[[first, second]] = _factors(products, _share(context))
-    if on_weights(context) and math.isclose(factors.sum(), 1.0, rel_tol=1e-12):
-        factors /= factors.sum()
-    return gram.combine(block, context, vectors, factors)
+    first, second = vectors.order
+    shares = _shares(context)
+    products = vectors.products[[0, 0, 1], [0, 1, 1]]
+    return gram.combine(block, context, vectors, _factors(products, (shares[first], shares[second])))
 
 
 def _by_rows(block: Block, context: TensorContext) -> Array:
@@ -88,7 +86,7 @@ def _by_rows(block: Block, context: TensorContext) -> Array:
     deltas = [np.zeros_like(base) if d is None else d.reshape(shape) for d in block.deltas]
     wide = [d.astype(np.float64) + (base if on_weights(context) else 0.0) for d in deltas]
     products = np.stack([(wide[i] * wide[j]).sum(axis=axis) for i, j in ((0, 0), (0, 1), (1, 1))])
-    factors = np.expand_dims(_factors(products, _share(context)), axis + 1)
+    factors = np.expand_dims(_factors(products, _shares(context)), axis + 1)
     merged = factors[0] * wide[0] + factors[1] * wide[1]
     if not on_weights(context):
         merged += base

@@ -11,7 +11,8 @@ established *facts* about the tensor, in one pass over what the plan reads:
           fixed chunks of 64 elements in element order (`operators.gram.accumulate`, block after block).
           <x_i, x_j> and cosines follow from it.
 An omitted, equal or missing expert block has delta 0 and appears as None.
-Sums over experts run in the order of their keys, so the order of a recipe never shows in the bits.
+What is computed is a function of the set of (delta, parameters): neither the order of a recipe nor an
+expert's other tensors show in the bits. Sums over experts are exact, see kernels.merge_numpy.
 """
 
 from __future__ import annotations

@@ -81,8 +81,7 @@ def _fuse(base: Array, deltas: list[Array], shares: list[float], out: Array) -> 
 def _apply(block: Block, facts: Facts, context: TensorContext) -> Array:
     del facts
     out = task_vectors.output(block)
-    order = task_vectors.in_key_order(context.experts)
-    deltas = [delta for i in order if (delta := block.deltas[i]) is not None]
+    deltas = sums.by_length(block)
     if not deltas or block.base.size == 0:
         out[:] = block.base
         return out

@@ -1,7 +1,7 @@
 """The family b + λ · combine(w₁δ̂₁ … w_Kδ̂_K): from parameters to the columns the kernel works on.
 
-Relies on kernels. Promises: experts enter in the order of their keys, whatever the order of the recipe, so
-the sums have the same bits; the result is the base, bit for bit, wherever the merged delta is zero.
+Relies on kernels. Promises: the order of the experts does not show (the kernel's sums are exact); the result
+is the base, bit for bit, wherever the merged delta is zero.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mpstore import kernels
-from mpstore.kernels.merge_numpy import Terms
+from mpstore.kernels.merge_numpy import Terms, spare_bits
 from mpstore.merge.operators.protocol import Array, Block, ExpertContext, Facts, TensorContext
 
 Window = tuple[float, float]
@@ -22,12 +22,12 @@ DROP_ALL: Window = (math.inf, -math.inf)
 
 
 def rank(expert: ExpertContext) -> tuple[bytes, str]:
-    """What experts are ordered by: their key, then their parameters (one model may stand there twice)."""
+    """What experts are ordered by where some order is needed: their key, then their parameters."""
     return expert.key, json.dumps(dict(expert.params), sort_keys=True)
 
 
 def in_key_order(experts: Sequence[ExpertContext]) -> list[int]:
-    """Positions of the experts in the order in which sums over them run."""
+    """Positions of the experts in an order that is not the recipe's."""
     return sorted(range(len(experts)), key=lambda i: rank(experts[i]))
 
 
@@ -74,8 +74,8 @@ def merge(
     Per expert: `weights` (default: the parameter), `scales` after selection (default 1), `windows` of |δ|
     that is kept, `keeps` = (key, bound) of the random draw. `factor` defaults to the parameter `lambda`.
     """
-    order = [i for i in in_key_order(context.experts) if block.deltas[i] is not None]
-    deltas = [delta for i in order if (delta := block.deltas[i]) is not None]
+    order = [i for i, delta in enumerate(block.deltas) if delta is not None]
+    deltas = [delta for delta in block.deltas if delta is not None]
     if weights is None:
         weights = [expert.weight for expert in context.experts]
     divisor = weights_sum(context) if normalize and not elect else 1.0
@@ -92,6 +92,7 @@ def merge(
         divisor=np.float32(divisor if abs(divisor) >= 1e-8 else 1.0),
         factor=np.float32(number(context, "lambda", 1.0) if factor is None else factor),
         base_scale=np.float32(base_scale),
+        spare=spare_bits(len(context.experts)),
     )
     out = output(block)
     kernel = kernels.pick("merge", block.base.size * max(len(deltas), 1))

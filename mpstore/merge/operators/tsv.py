@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from mpstore.merge.operators import task_vectors
+from mpstore.merge.operators import sums, task_vectors
 from mpstore.merge.operators.parameters import LAMBDA
 from mpstore.merge.operators.protocol import Array, Block, Facts, Operator, TensorContext
 
@@ -66,9 +66,10 @@ def _average(block: Block, context: TensorContext) -> Array:
 
 def _apply(block: Block, facts: Facts, context: TensorContext) -> Array:
     del facts
-    order = task_vectors.in_key_order(context.experts)
-    deltas = [delta for i in order if (delta := block.deltas[i]) is not None]
-    if not _is_matrix(context) or not all(np.isfinite(delta).all() for delta in deltas):
+    if not _is_matrix(context):
+        return _average(block, context)
+    deltas = sums.by_length(block)
+    if not all(np.isfinite(delta).all() for delta in deltas):
         return _average(block, context)
     with threadpool_limits(1, user_api="blas"):
         merged = _merged(deltas, context) if deltas else None

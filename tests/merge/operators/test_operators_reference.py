@@ -10,6 +10,8 @@ from operator_harness import BLOCKS, drive, family, key, same_bits
 
 from mpstore.merge.operators.table import OPERATORS
 
+ON_A_SPHERE = ("slerp", "nuslerp", "multislerp", "karcher", "model_stock")
+DRAWN = ("dare_linear", "dare_ties", "della_linear", "della")
 SHAPES = ((7, 61), (1, 1), (389,), (3, 5, 11), (64, 16))
 NAMES = {"name": NAME, "seed": SEED}
 WHOLE = max(BLOCKS)
@@ -58,13 +60,24 @@ def test_a_given_output_array_changes_nothing(case):
     assert same_bits(merge(case, base, models), merge(case, base, models, give_out=False))
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.operator != "nuslerp"], ids=str)
-def test_order_of_the_experts_does_not_show(case):
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_order_of_the_experts_does_not_show(case, dtype):
+    for shape in SHAPES:
+        base, models = family(shape, len(case.experts), dtype=dtype)
+        keys = [key(i) for i in range(len(models))]
+        forward = merge(case, base, models, keys=keys)
+        turned = Case(case.operator, case.experts[::-1], case.params)
+        assert same_bits(forward, merge(turned, base, models[::-1], keys=keys[::-1])), shape
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.operator not in DRAWN], ids=str)
+def test_an_experts_other_tensors_do_not_show(case):
+    """Its key changes with any of its tensors; only masks hang on it. So a merge made again after a change
+    in one tensor finds the others made."""
     base, models = family((23, 41), len(case.experts))
-    keys = [key(i) for i in range(len(models))]
-    forward = merge(case, base, models, keys=keys)
-    turned = Case(case.operator, case.experts[::-1], case.params)
-    assert same_bits(forward, merge(turned, base, models[::-1], keys=keys[::-1]))
+    some = [merge(case, base, models, keys=[key((n, i)) for i in range(len(models))]) for n in range(4)]
+    assert all(same_bits(one, some[0]) for one in some)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -104,10 +117,6 @@ def test_a_zero_base(case):
     base = np.zeros((11, 13), np.float32)
     merged = merge(case, base, models)
     np.testing.assert_allclose(merged, case.reference(base, models), rtol=2e-6, atol=2e-6)
-
-
-ON_A_SPHERE = ("slerp", "nuslerp", "multislerp", "karcher", "model_stock")
-DRAWN = ("dare_linear", "dare_ties", "della_linear", "della")
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -157,10 +166,7 @@ def test_an_operator_that_draws_says_so(case):
     other = drive(case.operator, base, models, case.experts, case.params, name="w", seed=8, keys=keys)
     drawn = OPERATORS[case.operator].random
     assert drawn == (case.operator in DRAWN)
-    if not drawn:
-        np.testing.assert_allclose(plain, other, rtol=1e-6, atol=1e-6)
-    if not drawn and len(models) < 3:  # of three, another order of keys rounds otherwise
-        assert same_bits(plain, other)
+    assert drawn or same_bits(plain, other)
 
 
 @pytest.mark.parametrize("name", DRAWN)
