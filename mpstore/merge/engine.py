@@ -29,6 +29,7 @@ from mpstore.merge.results import MergeResult, merged_json, plan_json
 from mpstore.records.encoding import encode
 from mpstore.records.model import Coverage, Parent, Plan
 from mpstore.repository import Repo
+from mpstore.store import ObjectWriter
 
 Hook = Callable[[Mapping[str, Any]], None]
 Supply = Callable[[Plan], Plan]
@@ -125,9 +126,6 @@ def merge(
             for expert in plan.experts:
                 writer.pin_commit(expert.commit)
         done = execution.execute(repo, writer, plan, limits=limits, card=card(repo, plan), progress=progress)
-        base_records = repo.tensors(repo.manifest(plan.base_manifest))
-        coverage = execution.coverage(plan, plan_id, base_records)
-        coverage_id = writer.put_record(Coverage.KIND, encode(coverage))
         commit = repo.advance(
             writer,
             branch,
@@ -136,13 +134,7 @@ def merge(
             parents=_parents(plan),
             author=author,
             message=message or f"{plan.operator} of {', '.join(expert.model for expert in plan.experts)}",
-            how={
-                "verb": "merge",
-                "plan": to_hex(plan_id),
-                "coverage": to_hex(coverage_id),
-                "recipe": plan.recipe,
-                "figures": dict(coverage.figures),
-            },
+            how=_how(repo, writer, plan, plan_id),
         )
         summary = writer.finish()
     _report(plan, done, progress)
@@ -150,6 +142,19 @@ def merge(
     if after is not None:
         after(merged_json(result))
     return result
+
+
+def _how(repo: Repo, writer: ObjectWriter, plan: Plan, plan_id: ObjectId) -> dict[str, Any]:
+    """What the commit says of how it was made; stores the coverage record."""
+    base_records = repo.tensors(repo.manifest(plan.base_manifest))
+    coverage = execution.coverage(plan, plan_id, base_records)
+    return {
+        "verb": "merge",
+        "plan": to_hex(plan_id),
+        "coverage": to_hex(writer.put_record(Coverage.KIND, encode(coverage))),
+        "recipe": plan.recipe,
+        "figures": dict(coverage.figures),
+    }
 
 
 def _parents(plan: Plan) -> list[Parent]:

@@ -12,52 +12,26 @@ tensor always has what it needs.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
-from mpstore import heap
-from mpstore.events import Progress, silent
-from mpstore.merge.execute import apply, runs
-from mpstore.merge.execute.apply import Raws
-from mpstore.merge.execute.crew import Crew
-from mpstore.merge.execute.facts import FactFinder
+from mpstore.events import Progress, Task, silent
+from mpstore.merge.execute import apply
+from mpstore.merge.execute.machine import Counters, Limits, Machine, output_bytes
 from mpstore.merge.execute.memo import Memo
-from mpstore.merge.execute.reading import BlockFrames, Hold, Scratch, SpanRead
-from mpstore.merge.execute.run import Latch, Result, Results, TensorRun, pack_facts, unpack_facts
+from mpstore.merge.execute.run import Result, Results, TensorRun, unpack_facts
+from mpstore.merge.execute.two_steps import TwoSteps
 from mpstore.merge.execute.work import Rows, TensorWork
 from mpstore.merge.operators.protocol import Facts
-from mpstore.store import Frame, ObjectStore, ObjectWriter
+from mpstore.store import ObjectStore, ObjectWriter
 
 SPAN_BYTES: Final = 24 << 20  # decoded bytes of all sources that are read and queued together
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much of the machine a merge may use: `threads` that compute, `readers` that read, `memory_bytes`
-    for everything in flight (encoded and decoded blocks; the interpreter and its libraries come on top).
-    `flush_seconds`: how much work a killed merge loses at most."""
-
-    threads: int = 2
-    readers: int = 4
-    memory_bytes: int = 384 << 20
-    flush_seconds: float = 8.0
-
-
-@dataclass
-class Counters:
-    """What a run did."""
-
-    new_blocks: int = 0  # made, and not in the store before
-    memo_blocks: int = 0  # made by an earlier run, found by the memo
-    spilled_bytes: int = 0  # encoded bytes that went through the scratch file
-    nonfinite: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -80,30 +54,25 @@ class Executor:
         limits: Limits,
         progress: Progress = silent,
     ) -> None:
-        self._store, self._writer, self._memo, self._limits = store, writer, memo, limits
+        self._machine = Machine(store, writer, memo, limits)
         self._progress = progress
-        heap.keep_freed()
-        self._readers = ThreadPoolExecutor(limits.readers, "merge-read")
-        self._appender = ThreadPoolExecutor(1, "merge-write")  # an interruption never hits it midway
-        self._crew = Crew(limits.threads, "merge")
         self._pending: deque[_Pending] = deque()
         self._in_flight_bytes = 0
         self._sequence = 0
         self._flushed = time.monotonic()
-        self._stopping = threading.Event()
         self._told_bytes = store.meter.read_bytes("expert")
-        self._task: Any = None
-        self.counters = Counters()
+        self._task: Task | None = None
+
+    @property
+    def counters(self) -> Counters:
+        """What was done so far."""
+        return self._machine.counters
 
     def __enter__(self) -> Executor:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._stopping.set()
-        self._readers.shutdown(wait=True, cancel_futures=True)
-        self._crew.stop()
-        self._appender.shutdown(wait=True)
-        heap.give_back()
+        self._machine.close()
 
     def run(self, works: Iterable[TensorWork], total_bytes: int) -> Iterator[tuple[TensorWork, bytes]]:
         """Each work with the ids of its output blocks, in the order of `works`."""
@@ -145,18 +114,18 @@ class Executor:
         """Facts that need no look at the data: nothing asked, or the memo's."""
         if not run.work.facts_first:
             return Facts(run.work.edges)
-        data = self._memo.get(run.facts_key()) if self._memo is not None else None
+        data = self._machine.memo.get(run.facts_key()) if self._machine.memo is not None else None
         return None if data is None else unpack_facts(data)
 
     def _unknown(self, run: TensorRun, facts: Facts) -> Rows:
         """The needed blocks that the memo does not have (all, where blocks are not made one by one)."""
-        if self._memo is None:
+        if self._machine.memo is None:
             return run.work.needed
         keys = self._keys(run, facts)
         found: dict[int, bytes] = {}
         for block in run.work.needed.tolist():
-            known = self._memo.get(keys(block))
-            if known is not None and self._writer.adopt(known):
+            known = self._machine.memo.get(keys(block))
+            if known is not None and self._machine.writer.adopt(known):
                 found[block] = known
             elif not run.work.aligned:
                 return run.work.needed
@@ -170,7 +139,7 @@ class Executor:
 
     def _spans(self, work: TensorWork, blocks: Rows) -> Iterator[Rows]:
         per_block = max(1, work.decoded_bytes(blocks) // max(1, blocks.size))
-        size = max(1, min(SPAN_BYTES, self._limits.memory_bytes // 8) // per_block)
+        size = max(1, min(SPAN_BYTES, self._machine.limits.memory_bytes // 8) // per_block)
         for start in range(0, blocks.size, size):
             yield blocks[start : start + size]
 
@@ -178,27 +147,24 @@ class Executor:
         """Read, merge, forget."""
         work = run.work
         for span in self._spans(work, blocks):
-            cost = work.encoded_bytes(span) + self._output_bytes(work, span)
+            cost = work.encoded_bytes(span) + output_bytes(work, span)
             self._make_room(cost)
             futures = [run.expect(block) for block in span.tolist()]
-            self._read(run, span, lambda block, frames: self._merge_later(run, block, facts, frames))
+            self._machine.read(run, span, lambda block, frames: self._merge_later(run, block, facts, frames))
             self._expect(run, futures, cost)
 
-    def _output_bytes(self, work: TensorWork, blocks: Rows) -> int:
-        return int(blocks.size) * work.block_elements * work.out_dtype.bits // 8
-
     def _merge_later(self, run: TensorRun, block: int, facts: Facts, frames: Any) -> None:
-        self._submit(run, 0, lambda: self._merge(run, block, facts, frames))
+        self._machine.submit(run, 0, lambda: self._merge(run, block, facts, frames))
 
     def _merge(self, run: TensorRun, block: int, facts: Facts, frames: Any) -> None:
-        made = apply.merge_block(self._store, self._writer, run.work, block, frames, facts)
+        made = apply.merge_block(self._machine.store, self._machine.writer, run.work, block, frames, facts)
         run.results[block].set_result(Result(block, run.key(block, facts), made))
 
     def _in_two_steps(self, run: TensorRun, facts: Facts | None) -> None:
         """Look at every block and keep it, then merge: where facts come first, or runs cross blocks."""
-        steps = _TwoSteps(self, run, facts)
+        steps = TwoSteps(self._machine, run, facts)
         work = run.work
-        keep = steps.plan_memory(self._limits.memory_bytes)
+        keep = steps.plan_memory(self._machine.limits.memory_bytes)
         self._make_room(keep)
         steps.begin()
         for span in self._spans(work, work.seen):
@@ -213,43 +179,10 @@ class Executor:
         if steps.spills:  # its room is needed before the next tensor may ask for any
             self._drain()
 
-    # Reading and computing
-
-    def _read(self, run: TensorRun, span: Rows, then: Callable[[int, BlockFrames[Frame]], None]) -> None:
-        """Read a span's sources in parallel; then hand over block after block."""
-        reading = SpanRead(self._store, run.work, span)
-        parts = reading.parts()
-
-        def ready() -> None:
-            for block in span.tolist():
-                then(block, reading.block(block))
-
-        latch = Latch(len(parts), ready)
-        for part in parts:
-            self._readers.submit(self._guarded, run, part, latch)
-
-    def _guarded(self, run: TensorRun, part: Callable[[], None], latch: Latch) -> None:
-        if self._stopping.is_set():
-            return
-        try:
-            part()
-            latch.done()
-        except BaseException as error:
-            run.fail(error)
-
-    def _submit(self, run: TensorRun, step: int, call: Callable[[], None]) -> None:
-        def guarded() -> None:
-            try:
-                call()
-            except BaseException as error:
-                run.fail(error)
-
-        self._crew.submit((run.sequence, step), guarded)
-
     # Collecting
 
     def _make_room(self, wanted: int) -> None:
-        while self._pending and self._in_flight_bytes + wanted > self._limits.memory_bytes:
+        while self._pending and self._in_flight_bytes + wanted > self._machine.limits.memory_bytes:
             self._collect()
         self._in_flight_bytes += wanted
 
@@ -271,25 +204,26 @@ class Executor:
             self._take(oldest.run, result)
         self._in_flight_bytes -= oldest.release
         self._tell()
-        if time.monotonic() - self._flushed > self._limits.flush_seconds:
+        if time.monotonic() - self._flushed > self._machine.limits.flush_seconds:
             self._flush()
 
     def _take(self, run: TensorRun, result: Result) -> None:
         del run.results[result.block]
         made = result.made
         assert made is not None
-        own_id = self._appender.submit(self._writer.append, made.prepared).result()
+        own_id = self._machine.append(made.prepared)
         run.keep(result.block, own_id)
         self.counters.new_blocks += not made.prepared.reused
         if made.nonfinite.any:
             run.nonfinite += [made.nonfinite.base, *made.nonfinite.experts]
-        if self._memo is not None:
-            self._memo.put(result.key, own_id)
+        if self._machine.memo is not None:
+            self._machine.memo.put(result.key, own_id)
 
     def _tell(self) -> None:
-        read = self._store.meter.read_bytes("expert")
+        read = self._machine.store.meter.read_bytes("expert")
         if read > self._told_bytes:
-            self._task.advance(read - self._told_bytes)
+            if self._task is not None:
+                self._task.advance(read - self._told_bytes)
             self._told_bytes = read
 
     def _finished(self, started: deque[TensorRun]) -> Iterator[tuple[TensorWork, bytes]]:
@@ -307,14 +241,12 @@ class Executor:
         }
 
     def _flush(self) -> None:
-        self._appender.submit(self._writer.flush).result()
-        if self._memo is not None:
-            self._memo.flush()
+        self._machine.flush()
         self._flushed = time.monotonic()
 
     def _abandon(self) -> None:
         """Keep what is done: append the results that are there, flush, and let the error go on."""
-        self._stopping.set()
+        self._machine.stop()
         while self._pending:
             oldest = self._pending.popleft()
             if not oldest.future.done() or oldest.future.exception() is not None:
@@ -324,137 +256,4 @@ class Executor:
         self._flush()
 
 
-class _TwoSteps:
-    """One tensor that is looked at before it is merged."""
-
-    def __init__(self, owner: Executor, run: TensorRun, facts: Facts | None) -> None:
-        self._owner = owner
-        self._run = run
-        self._facts = facts
-        self._finder = FactFinder(run.work) if facts is None else None
-        self._decoded: dict[int, Raws] | None = None
-        self._hold: Hold | None = None
-        self._scratch = Scratch(owner._store.layout.tmp)
-        self.spills = False
-
-    def plan_memory(self, memory_bytes: int) -> int:
-        """Choose how the blocks are kept; the bytes to set aside until the tensor is done."""
-        work = self._run.work
-        encoded = work.encoded_bytes(work.seen)
-        decoded = work.decoded_bytes(work.seen)
-        output = self._owner._output_bytes(work, work.needed)
-        if encoded + decoded + output <= memory_bytes // 3:
-            self._decoded = {}
-            return encoded + decoded + output
-        self.spills = encoded + output > memory_bytes // 2
-        limit = min(encoded, memory_bytes // 2)
-        self._hold = Hold(self._scratch, limit)
-        return limit
-
-    def begin(self) -> None:
-        """Expect a result for every needed block."""
-        work = self._run.work
-        for block in work.needed.tolist():
-            self._run.expect(block)
-        self._latch = Latch(int(work.seen.size), self._conclude)
-        self._merging = Latch(len(self._run.results), self._close)
-
-    def _close(self) -> None:
-        """All blocks are merged."""
-        self._owner.counters.spilled_bytes += self._scratch.spilled_bytes
-        self._scratch.close()
-
-    def look_at(self, span: Rows, step: Future[None]) -> None:
-        """Read a span and look at its blocks; `step` is done when all are."""
-        seen = Latch(int(span.size), lambda: step.set_result(None))
-
-        def look(block: int, frames: BlockFrames[Frame]) -> None:
-            self._owner._submit(self._run, 0, lambda: self._look(block, frames, seen))
-
-        self._owner._read(self._run, span, look)
-
-    def _look(self, block: int, frames: BlockFrames[Frame], seen: Latch) -> None:
-        if self._decoded is not None:
-            self._decoded[block] = raws = apply.decode(self._owner._store, frames)
-            self._observe(block, raws.base.raw, raws.experts)
-        else:
-            assert self._hold is not None
-            if self._finder is not None:
-                self._observe_frames(block, frames)
-            self._hold.put(block, frames)
-        seen.done()
-        self._latch.done()
-
-    def _observe_frames(self, block: int, frames: BlockFrames[Frame]) -> None:
-        store = self._owner._store
-        base = apply.decode_base(store, frames)
-        self._observe(block, base.raw, apply.decode_experts(store, frames, base))
-
-    def _observe(self, block: int, base_raw: Any, experts: Any) -> None:
-        if self._finder is None:
-            return
-        work = self._run.work
-        start, stop = work.span(block)
-        base, _ = apply.widen_base(work, base_raw, stop - start)
-        deltas, _ = apply.deltas(work, block, base, experts)
-        self._finder.observe(block, base, deltas)
-
-    def _look_again(self, block: int) -> None:
-        if self._decoded is not None:
-            raws = self._decoded[block]
-            self._observe(block, raws.base.raw, raws.experts)
-        else:
-            assert self._hold is not None
-            self._observe_frames(block, self._hold.get(block))
-        self._latch.done()
-
-    def _conclude(self) -> None:
-        """All blocks were seen: the facts, or another pass. Runs in the thread that saw the last."""
-        run = self._run
-        if self._finder is not None:
-            facts = self._finder.conclude()
-            if facts is None:
-                self._latch = Latch(int(run.work.seen.size), self._conclude)
-                for block in run.work.seen.tolist():
-                    self._owner._submit(run, 1, lambda block=block: self._look_again(block))  # type: ignore[misc]
-                return
-            self._remember(facts)
-            self._facts = facts
-        if run.work.aligned:
-            for block in run.work.needed.tolist():
-                self._owner._submit(run, 2, lambda block=block: self._merge(block))  # type: ignore[misc]
-        else:
-            for part in runs.runs(run.work):
-                self._owner._submit(run, 2, lambda part=part: self._merge_run(part))  # type: ignore[misc]
-
-    def _remember(self, facts: Facts) -> None:
-        if self._owner._memo is not None:
-            self._owner._memo.put(self._run.facts_key(), pack_facts(facts))
-
-    def _merge(self, block: int) -> None:
-        run, facts = self._run, self._facts
-        assert facts is not None
-        raws: Any = self._decoded.pop(block) if self._decoded is not None else None
-        if raws is None:
-            assert self._hold is not None
-            raws = self._hold.get(block)
-            self._hold.drop(block)
-        future = run.results[block]
-        made = apply.merge_block(self._owner._store, self._owner._writer, run.work, block, raws, facts)
-        self._merging.done()
-        future.set_result(Result(block, run.key(block, facts), made))
-
-    def _merge_run(self, part: runs.Run) -> None:
-        run, facts = self._run, self._facts
-        assert facts is not None
-        for block, made in runs.merge_run(self._owner._writer, run.work, part, self._raws, facts):
-            future = run.results.get(block)
-            if future is not None:
-                self._merging.done()
-                future.set_result(Result(block, run.key(block, facts), made))
-
-    def _raws(self, block: int) -> Raws:
-        if self._decoded is not None:
-            return self._decoded[block]
-        assert self._hold is not None
-        return apply.decode(self._owner._store, self._hold.get(block))
+__all__ = ["Counters", "Executor", "Limits"]

@@ -152,10 +152,9 @@ class Works:
         unit: int,
     ) -> TensorWork:
         gram = bool(needed.size) and self._operator.needs_gram(context)
-        whole = record.block_elements % unit != 0
-        seen = np.arange(record.blocks) if needed.size and (gram or whole) else needed
-        if whole and needed.size:
-            needed = seen
+        joined = bool(needed.size) and record.block_elements % unit != 0
+        seen = np.arange(record.blocks) if gram or joined else needed
+        needed = seen if joined else needed
         base = locate(self._repo.objects, record, dtype, seen)
         sources = [base, *(expert.stored for expert in experts if expert.stored is not None)]
         foreign, places = foreign_locations(self._repo.objects, sources, record)

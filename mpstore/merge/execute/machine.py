@@ -1,0 +1,114 @@
+"""The machine a merge runs on: store and writer, readers and crew, and how much of it may be used.
+
+Relies on the store, crew and reading. Promises: an error of any piece of work reaches every result that hangs
+on it; `close` returns when nothing runs any more.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from mpstore import heap
+from mpstore.ids import ObjectId
+from mpstore.merge.execute.crew import Crew
+from mpstore.merge.execute.memo import Memo
+from mpstore.merge.execute.reading import BlockFrames, SpanRead
+from mpstore.merge.execute.run import Latch, TensorRun
+from mpstore.merge.execute.work import Rows, TensorWork
+from mpstore.store import Frame, ObjectStore, ObjectWriter, Prepared
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of the machine a merge may use: `threads` that compute, `readers` that read, `memory_bytes`
+    for everything in flight (encoded and decoded blocks; the interpreter and its libraries come on top).
+    `flush_seconds`: how much work a killed merge loses at most."""
+
+    threads: int = 2
+    readers: int = 4
+    memory_bytes: int = 384 << 20
+    flush_seconds: float = 8.0
+
+
+@dataclass
+class Counters:
+    """What a run did."""
+
+    new_blocks: int = 0  # made, and not in the store before
+    memo_blocks: int = 0  # made by an earlier run, found by the memo
+    spilled_bytes: int = 0  # encoded bytes that went through the scratch file
+    nonfinite: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+class Machine:
+    """What works are run with. Any thread may submit."""
+
+    def __init__(self, store: ObjectStore, writer: ObjectWriter, memo: Memo | None, limits: Limits) -> None:
+        self.store, self.writer, self.memo, self.limits = store, writer, memo, limits
+        self.counters = Counters()
+        heap.keep_freed()
+        self._readers = ThreadPoolExecutor(limits.readers, "merge-read")
+        self._appender = ThreadPoolExecutor(1, "merge-write")  # an interruption never hits it midway
+        self._crew = Crew(limits.threads, "merge")
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Let nothing begin that has not begun."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """End all threads."""
+        self.stop()
+        self._readers.shutdown(wait=True, cancel_futures=True)
+        self._crew.stop()
+        self._appender.shutdown(wait=True)
+        heap.give_back()
+
+    def read(self, run: TensorRun, span: Rows, then: Callable[[int, BlockFrames[Frame]], None]) -> None:
+        """Read a span's sources in parallel; then hand over block after block."""
+        reading = SpanRead(self.store, run.work, span)
+        parts = reading.parts()
+
+        def ready() -> None:
+            for block in span.tolist():
+                then(block, reading.block(block))
+
+        latch = Latch(len(parts), ready)
+        for part in parts:
+            self._readers.submit(self._guarded, run, part, latch)
+
+    def _guarded(self, run: TensorRun, part: Callable[[], None], latch: Latch) -> None:
+        if self._stopping.is_set():
+            return
+        try:
+            part()
+            latch.done()
+        except BaseException as error:
+            run.fail(error)
+
+    def submit(self, run: TensorRun, step: int, call: Callable[[], None]) -> None:
+        def guarded() -> None:
+            try:
+                call()
+            except BaseException as error:
+                run.fail(error)
+
+        self._crew.submit((run.sequence, step), guarded)
+
+    def append(self, prepared: Prepared) -> ObjectId:
+        """Write a block behind the ones before it."""
+        return self._appender.submit(self.writer.append, prepared).result()
+
+    def flush(self) -> None:
+        """Publish what was appended, then the memo that names it."""
+        self._appender.submit(self.writer.flush).result()
+        if self.memo is not None:
+            self.memo.flush()
+
+
+def output_bytes(work: TensorWork, blocks: Rows) -> int:
+    """Bytes of so many output blocks, not encoded."""
+    return int(blocks.size) * work.block_elements * work.out_dtype.bits // 8
