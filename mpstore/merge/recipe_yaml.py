@@ -17,7 +17,7 @@ from mpstore.suggestions import nearest
 
 MAX_CHARACTERS: Final = 1 << 20
 MAX_DEPTH: Final = 16
-MAX_NODES: Final = 50_000
+MAX_NODES: Final = 20_000
 
 DTYPES: Final[Mapping[str, str]] = {
     "float32": "F32",
@@ -133,7 +133,7 @@ def _compose(text: str) -> Any:
     if len(text) > MAX_CHARACTERS:
         raise RecipeError(f"the recipe has {len(text)} characters; {MAX_CHARACTERS} are the limit")
     try:
-        depth = documents = 0
+        depth = documents = events = 0
         event: Any
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.CollectionStartEvent):
@@ -142,6 +142,9 @@ def _compose(text: str) -> Any:
                 depth -= 1
             if depth > MAX_DEPTH:  # before anything recurses over it
                 raise RecipeError(f"line {event.start_mark.line + 1}: nested deeper than {MAX_DEPTH}")
+            events += 1
+            if events > 2 * MAX_NODES:
+                raise RecipeError(f"the recipe holds more than {MAX_NODES} values")
             documents += isinstance(event, yaml.DocumentStartEvent)
             if documents > 1:
                 raise RecipeError(
