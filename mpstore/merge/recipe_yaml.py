@@ -133,7 +133,7 @@ def _compose(text: str) -> Any:
     if len(text) > MAX_CHARACTERS:
         raise RecipeError(f"the recipe has {len(text)} characters; {MAX_CHARACTERS} are the limit")
     try:
-        depth = documents = events = 0
+        depth = documents = 0
         event: Any
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.CollectionStartEvent):
