@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -193,7 +194,8 @@ def test_status_names_the_nearest_branch(repository: Repository, family: Family,
 def test_progress_is_told_of_all_the_work(repository: Repository, family: Family, tmp_path: Path) -> None:
     heard = Heard()
     opened = Repository.open(repository.mp_dir, progress=heard)
-    opened.add(family.base, "progress", message="again")
+    fresh = Path(shutil.copytree(family.base, tmp_path / "fresh"))  # a file that is known is not read
+    opened.add(fresh, "progress", message="again")
     opened.checkout("math", tmp_path / "out")
     assert heard.totals
     for label, total in heard.totals.items():

@@ -135,6 +135,8 @@ class CheckpointWriter:
         reader = HashedReader(stream, check_path(path))
         header = read_header(reader.read, path, size)
         content = self._put_bytes(header.raw)
+        if task is not None:
+            task.advance(len(header.raw))
         names = [tensor.name for tensor in header.tensors]
         keys = self._keys[path] if self._keys is not None else tensor_keys([(path, names)])[path]
         works = [
