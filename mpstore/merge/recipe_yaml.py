@@ -135,15 +135,14 @@ def _compose(text: str) -> Any:
     try:
         depth = documents = 0
         event: Any
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        for number, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
             elif isinstance(event, yaml.CollectionEndEvent):
                 depth -= 1
             if depth > MAX_DEPTH:  # before anything recurses over it
                 raise RecipeError(f"line {event.start_mark.line + 1}: nested deeper than {MAX_DEPTH}")
-            events += 1
-            if events > 2 * MAX_NODES:
+            if number >= 2 * MAX_NODES:
                 raise RecipeError(f"the recipe holds more than {MAX_NODES} values")
             documents += isinstance(event, yaml.DocumentStartEvent)
             if documents > 1:
