@@ -63,18 +63,22 @@ def test_other_parameters_are_other_blocks(repo: Repo) -> None:
     assert other.manifest_id != drawn.manifest_id
 
 
-def test_an_expert_changed_in_one_layer_recomputes_that_layer(repo: Repo, tmp_path: Path) -> None:
-    merge(repo, plan(repo, "ties", TWO))
+@pytest.mark.parametrize("operator", ["linear", "ties"])
+def test_an_expert_changed_in_one_layer_recomputes_that_layer(tmp_path: Path, operator: str) -> None:
+    repo = family(tmp_path, experts=4)
+    names = ("e0", "e1", "e2", "e3")
+    merge(repo, plan(repo, operator, names))
     base = base_tensors()
-    changed = tuned(base, 2, [list(SHAPES)[1]])  # as e1 was
     key = "model.layers.1.mlp.weight"
-    changed[key] = tuned({key: base[key]}, 99)[key]
-    add(repo, tmp_path / "again", "e1", changed, "base")
-    result = merge(repo, plan(repo, "ties", TWO))
     blocks = repo.tensors(repo.manifest(repo.commit(repo.tip("base")).manifest))[key].blocks
-    assert 0 < result.executed.new_blocks <= blocks
-    assert result.executed.expert_read_bytes < plan(repo, "ties", TWO).cost_bytes / 2
-    assert replay(repo, result.commit).same
+    for seed in range(3):  # another content, another place among the experts
+        changed = tuned(base, 2, [list(SHAPES)[1]])  # as e1 was
+        changed[key] = tuned({key: base[key]}, 99 + seed)[key]
+        add(repo, tmp_path / str(seed), "e1", changed, "base")
+        result = merge(repo, plan(repo, operator, names))
+        assert 0 < result.executed.new_blocks <= blocks
+        assert result.executed.expert_read_bytes < result.plan.cost_bytes / 2
+        assert replay(repo, result.commit).same
 
 
 def test_a_wider_budget_makes_only_what_is_new(repo: Repo) -> None:
