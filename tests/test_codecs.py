@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import codec_page_decoder
@@ -216,6 +218,43 @@ def test_invariant_11_damaged_blocks_are_refused_or_of_the_declared_size(mode):
                     attack(made, form, raw.size, base, rng)
                 with pytest.raises(DamagedError):
                     decode(made.codec, form, made.segments, raw.size + form.item_bytes, base)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("elements", [1100, 9001, 33_000])
+@pytest.mark.parametrize("form", [*COMPILED, Format.F64, Format.F8_E4M3])
+def test_invariant_11_compiled_decoders_stay_inside_their_arrays(form, elements):
+    kernels.select("numba")
+    rng = np.random.default_rng(elements)
+    raw = weights(form, elements, 5)
+    base = tuned(raw, form, 6, 0.9)
+    for reference in (None, base):
+        for level in (Level.DEFAULT, Level.MAX):
+            made = encode(raw, form, reference, level)
+            for _ in range(200):
+                attack(made, form, raw.size, reference, rng)
+
+
+NO_CACHE = """
+import numba.core.caching
+numba.core.caching.CacheImpl._locator_classes = []  # numba finds no directory that it may write to
+import numpy as np
+from mpstore import kernels
+from mpstore.codecs import Format, decode, encode, name
+kernels.select("numba")
+raw = np.arange(4000, dtype="<u2").view("u1")
+base = raw.copy()
+base[::9] ^= 1
+made = encode(raw, Format.BF16, base)
+assert name(made.codec) == "rans-delta"
+assert (decode(made.codec, Format.BF16, made.segments, raw.size, base) == raw).all()
+"""
+
+
+@pytest.mark.slow
+def test_an_installation_that_cannot_be_written_to_costs_the_cache_only():
+    root = Path(__file__).parent.parent
+    subprocess.run([sys.executable, "-c", NO_CACHE], cwd=root, check=True, timeout=110)
 
 
 def test_errors_name_what_is_wrong():
