@@ -209,13 +209,13 @@ class Repo:
                 self.objects.find(record.block(int(row)))
             places = self.objects.locate(record.block_ids)
         lengths = self.block_lengths(record)
-        for frame in self.objects.fetch(places, chosen, purpose):
-            raw = self.objects.decode(frame)
-            if raw.size != lengths[frame.row]:
-                raise DamagedError(
-                    f"block {short(frame.id)} has {raw.size} bytes, expected {lengths[frame.row]}"
-                )
-            yield frame.row, raw
+        there = places.found[chosen]
+        for frame in self.objects.fetch(places, chosen[there], purpose):
+            yield frame.row, _of_length(self.objects.decode(frame), frame.id, lengths[frame.row])
+        for row in chosen[~there].tolist():  # gc moved it again while others were looked for
+            block = record.block(row)
+            raw = np.frombuffer(self.objects.read(block, purpose), np.uint8)
+            yield row, _of_length(raw, block, lengths[row])
 
     def block_lengths(self, record: TensorRecord) -> list[int]:
         """Bytes of each block of a tensor."""
@@ -315,6 +315,12 @@ class Repo:
             f"heads/{branch}", tip, commit_id, f"{verb}: {first_line}" if first_line else verb, who
         )
         return commit_id
+
+
+def _of_length(raw: npt.NDArray[np.uint8], block: ObjectId, expected: int) -> npt.NDArray[np.uint8]:
+    if raw.size != expected:
+        raise DamagedError(f"block {short(block)} has {raw.size} bytes, expected {expected}")
+    return raw
 
 
 def _known_dtype(record: TensorRecord) -> dtypes.Dtype:

@@ -93,6 +93,8 @@ def _per_layer(problem: Problem) -> npt.NDArray[np.int64]:
     number = {name: i for i, name in enumerate(dict.fromkeys(names))}
     layer = np.array([number[name] for name in names], np.int64)[problem.tensor]
     order = NORMS.order(problem)
+    if int(order.max(initial=-1)) < 0:
+        return order  # there is nothing to read
     share = _share(problem, order, np.broadcast_to(layer, order.shape))
     # Units that `norms` reads together stay together.
     ranked = np.full(int(order.max(initial=-1)) + 1, np.inf)

@@ -17,9 +17,7 @@ def vector(seed: int, elements: int, grain: float) -> np.ndarray:
     rng = np.random.default_rng(seed)
     values = (np.round(rng.standard_normal(elements) / grain) * grain).astype(np.float32)
     if elements > 10 and seed % 3 == 0:
-        values[:: elements // 5] = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40][
-            : len(values[:: elements // 5])
-        ]
+        values[rng.choice(elements, 6, replace=False)] = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40]
     return values
 
 
