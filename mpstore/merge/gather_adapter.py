@@ -12,8 +12,9 @@ import numpy as np
 
 from mpstore import adapters
 from mpstore.adapters import AdapterConfig, Target
-from mpstore.errors import IncompatibleError
+from mpstore.errors import IncompatibleError, NotFoundError
 from mpstore.merge.gather_base import block_ids, is_merged, located
+from mpstore.merge.stored_header import lacking_tensors
 from mpstore.records.model import Manifest, TensorRecord
 from mpstore.repository import Repo
 
@@ -35,11 +36,12 @@ def adapter_config(repo: Repo, manifest: Manifest, name: str) -> AdapterConfig:
 def adapter_targets(
     repo: Repo, manifest: Manifest, base: Mapping[str, TensorRecord], name: str
 ) -> tuple[dict[str, Target], Mapping[str, TensorRecord]]:
-    """What the adapter has for which tensor of the base, and its own tensors' records."""
+    """What the adapter has for which tensor of the base, and the records of its own tensors that are here."""
     records = repo.tensors(manifest)
+    elsewhere = {key: tensor.shape for key, tensor in lacking_tensors(repo, manifest).items()}
     found = adapters.targets(
         adapter_config(repo, manifest, name),
-        {key: record.shape for key, record in records.items()},
+        elsewhere | {key: record.shape for key, record in records.items()},
         {key: record.shape for key, record in base.items()},
         name,
     )
@@ -49,11 +51,20 @@ def adapter_targets(
     return found, records
 
 
-def target_bytes(repo: Repo, target: Target, records: Mapping[str, TensorRecord]) -> int:
-    """What reading a target's sources costs, with the delta bases that their frames lean on."""
-    ids = block_ids(b"".join(records[source].block_ids for source in target.sources))
+def target_bytes(
+    repo: Repo, target: Target, records: Mapping[str, TensorRecord], network_bytes: Mapping[str, int]
+) -> int:
+    """What reading a target's sources costs, with the delta bases that their frames lean on; of a source that
+    is elsewhere, what fetching it transfers. NotFoundError: one is neither here nor to be fetched."""
+    here = [source for source in target.sources if source in records]
+    elsewhere = [source for source in target.sources if source not in records]
+    for source in elsewhere:
+        if source not in network_bytes:
+            raise NotFoundError(
+                f"the adapter's tensor {source!r} was never fetched", hint="`mp pull` its origin completes it"
+            )
+    ids = block_ids(b"".join(records[source].block_ids for source in here))
     places = located(repo, ids)
     leaned = places.base_ids[places.based]
-    return int(places.frame_bytes.sum(dtype=np.int64)) + int(
-        located(repo, leaned).frame_bytes.sum(dtype=np.int64)
-    )
+    stored = places.frame_bytes.sum(dtype=np.int64) + located(repo, leaned).frame_bytes.sum(dtype=np.int64)
+    return int(stored) + sum(network_bytes[source] for source in elsewhere)

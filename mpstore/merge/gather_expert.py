@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from mpstore import blocks, dtypes, safetensors_file
+from mpstore import blocks, dtypes
 from mpstore.errors import IncompatibleError, NotFoundError
 from mpstore.ids import ID_BYTES, ObjectId, block_id
 from mpstore.merge.gather_adapter import WHY as ADAPTER
@@ -29,7 +29,8 @@ from mpstore.merge.gather_base import (
     weight_bytes,
 )
 from mpstore.merge.plan_inputs import ExpertColumns, Flags, Floats, Integers, Sketches
-from mpstore.records.model import CommitKind, FileEntry, Manifest, TensorRecord
+from mpstore.merge.stored_header import lacking_tensors
+from mpstore.records.model import CommitKind, Manifest, TensorRecord
 from mpstore.repository import Repo
 from mpstore.statistics import SKETCH_WIDTH, DeltaStatistics
 
@@ -86,7 +87,7 @@ def read_expert(
     itself = commit.manifest == base.manifest
     draft = _draft(name, commit.kind, base)
     if commit.kind == "lora":
-        _fill_adapter(draft, repo, manifest)
+        _fill_adapter(draft, repo, manifest, network_bytes)
     elif not itself:
         draft.known = _statistics(repo, base, commit.manifest, commit.kind)
         records = dict(repo.tensors(manifest))
@@ -195,37 +196,29 @@ def _remote_records(
     if not manifest.partial:
         return {}
     found = {}
-    for entry in manifest.files:
-        lacking = [key for key in entry.tensors if not manifest.tensors[key]]
-        if not lacking:
+    for key, tensor in lacking_tensors(repo, manifest).items():
+        theirs = base.records.get(key)
+        if theirs is None:
             continue
-        infos = dict(zip(entry.tensors, _header(repo, entry).tensors, strict=True))
-        for key in lacking:
-            theirs = base.records.get(key)
-            if theirs is None:
-                continue
-            found[key] = replace(theirs, dtype=infos[key].dtype.name, shape=tuple(infos[key].shape))
-            if is_merged(theirs) and key not in network_bytes:
-                raise NotFoundError(
-                    f"tensor {key!r} of {manifest.files[0].path} was never fetched",
-                    hint="`mp pull` its origin completes it",
-                )
+        found[key] = replace(theirs, dtype=tensor.dtype.name, shape=tuple(tensor.shape))
+        if is_merged(theirs) and key not in network_bytes:
+            raise NotFoundError(
+                f"tensor {key!r} of {manifest.files[0].path} was never fetched",
+                hint="`mp pull` its origin completes it",
+            )
     return found
 
 
-def _header(repo: Repo, entry: FileEntry) -> safetensors_file.Header:
-    raw = b"".join(bytes(repo.objects.read(i.tobytes())) for i in block_ids(entry.content_ids))
-    return safetensors_file.parse_header(raw, entry.path)
-
-
-def _fill_adapter(draft: _Draft, repo: Repo, manifest: Manifest) -> None:
+def _fill_adapter(draft: _Draft, repo: Repo, manifest: Manifest, network_bytes: Mapping[str, int]) -> None:
     """The tensors that a LoRA adapter changes: all or nothing, the whole cost on their first block."""
     found, records = adapter_targets(repo, manifest, draft.base.records, draft.name)
     for t, key in enumerate(draft.base.grid.keys):
         rows = draft.base.span(t)
         if key in found and rows.stop > rows.start:
             draft.candidate[rows] = draft.priced[rows] = draft.whole[t] = True
-            draft.frame_bytes[rows.start] = target_bytes(repo, found[key], records)
+            draft.frame_bytes[rows.start] = target_bytes(repo, found[key], records, network_bytes)
+            if not all(source in records for source in found[key].sources):
+                draft.fallbacks[key] = REMOTE
     draft.fallbacks["*"] = ADAPTER
 
 

@@ -1,8 +1,9 @@
 """Experts that were never downloaded: headers first, then only the tensors that a plan selected.
 
 Relies on hub, resuming, pull's filters and the ingest of single tensors. Promises: until a plan asks, only
-headers cross the network; what was fetched is a *partial* commit on the branch hub/ORG/NAME, which a pull of
-the same commit completes and verifies as a whole (a part of a file has no SHA-256 of its own).
+headers (and an adapter's configuration) cross the network; what was fetched is a *partial* commit on the
+branch hub/ORG/NAME, which a pull of the same commit completes and verifies as a whole (a part of a file has
+no SHA-256 of its own).
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ from typing import Final
 import numpy as np
 
 from mpstore import blocks
+from mpstore.adapters import MAX_CONFIG_BYTES
 from mpstore.checkpoint_dir import SUFFIX, check_weights, kind_of, tensor_keys
 from mpstore.errors import IncompatibleError, NotFoundError, RemoteError
 from mpstore.events import Progress, silent
 from mpstore.ids import ObjectId, to_hex
 from mpstore.ingest.base_tensors import BaseTensors
 from mpstore.ingest.tensor_work import TensorWork
+from mpstore.merge.execute.output import put_opaque
 from mpstore.merge.gather import Source
+from mpstore.merge.gather_adapter import CONFIG_FILE, adapter_targets
+from mpstore.merge.stored_header import lacking_tensors, stored_header
 from mpstore.pipeline import OrderedPipeline, thread_count
 from mpstore.records.model import FileEntry, Manifest, Parent, Plan, PlanExpert, TensorRecord
 from mpstore.remotes.address import Address, is_address, parse
@@ -32,8 +37,9 @@ from mpstore.remotes.hub import Hub, HubFile, HubModel
 from mpstore.remotes.network import Traffic
 from mpstore.remotes.origin import Origin, origin_of
 from mpstore.remotes.resuming import fetch_header
+from mpstore.remotes.small_file import fetch_small
 from mpstore.repository import Repo
-from mpstore.safetensors_file import Header, TensorInfo, parse_header
+from mpstore.safetensors_file import Header, TensorInfo
 from mpstore.statistics import Row
 from mpstore.store import Hint, ObjectWriter, Prepared
 
@@ -86,15 +92,11 @@ class HubModels:
         traffic = Traffic()
         headers = {file.path: fetch_header(self._hub, model, file, traffic) for file in weights}
         kind = kind_of({file.path for file in model.files}, headers)
-        if kind == "lora":
-            raise IncompatibleError(
-                f"{model.address} is a LoRA adapter, which is read whole",
-                hint=f"mp pull {model.address} --branch NAME, and merge NAME",
-            )
+        config = self._adapter_config(model, traffic) if kind == "lora" else None
         branch = branch_of(model.address)
         tip = self._repo.tip(branch)
         with self._repo.objects.writer(f"headers of {model.address}") as writer:
-            manifest = self._empty_manifest(writer, weights, headers)
+            manifest = self._empty_manifest(writer, weights, headers, config)
             return self._repo.advance(
                 writer,
                 branch,
@@ -106,8 +108,20 @@ class HubModels:
                 how={"verb": "pull", "origin": _origin(model).as_json()},
             )
 
+    def _adapter_config(self, model: HubModel, traffic: Traffic) -> bytes:
+        """What a LoRA adapter's pairs mean; a few hundred bytes that planning needs."""
+        file = model.file(CONFIG_FILE)
+        if file is None or file.size > MAX_CONFIG_BYTES:
+            size = "no" if file is None else f"an impossible ({file.size} bytes)"
+            raise IncompatibleError(f"{model.address} has {size} {CONFIG_FILE}")
+        return fetch_small(self._hub, model, file, traffic)
+
     def _empty_manifest(
-        self, writer: ObjectWriter, weights: list[HubFile], headers: Mapping[str, Header]
+        self,
+        writer: ObjectWriter,
+        weights: list[HubFile],
+        headers: Mapping[str, Header],
+        config: bytes | None,
     ) -> Manifest:
         keys = tensor_keys((path, [t.name for t in header.tensors]) for path, header in headers.items())
         entries, size = [], blocks.OPAQUE_BLOCK_BYTES
@@ -116,6 +130,9 @@ class HubModels:
             content = b"".join(writer.put(raw[at : at + size], Hint()) for at in range(0, len(raw), size))
             sha256 = file.sha256 or b""
             entries.append(FileEntry(file.path, "safetensors", file.size, sha256, content, keys[file.path]))
+        if config is not None:
+            entries.append(put_opaque(writer, CONFIG_FILE, config))
+        entries.sort(key=lambda entry: entry.path)
         return Manifest(tuple(entries), {key: b"" for own in sorted(keys.values()) for key in sorted(own)})
 
     # After planning
@@ -127,7 +144,7 @@ class HubModels:
 
     def _supplied(self, plan: Plan, expert: PlanExpert) -> PlanExpert:
         manifest = self._repo.manifest(expert.manifest)
-        lacking = {key for key in expert.selection if manifest.tensors.get(key) == b""}
+        lacking = {key for key in self._sources(plan, expert, manifest) if manifest.tensors.get(key) == b""}
         if not lacking:
             return expert
         commit = self._repo.commit(expert.commit)
@@ -161,25 +178,21 @@ class HubModels:
             task.finish()
         return replace(expert, commit=commit_id, manifest=manifest_id)
 
+    def _sources(self, plan: Plan, expert: PlanExpert, manifest: Manifest) -> Iterator[str]:
+        """The expert's own tensors that the plan selected: an adapter's pairs have names of their own."""
+        if expert.kind != "lora":
+            yield from expert.selection
+            return
+        base = self._repo.tensors(self._repo.manifest(plan.base_manifest))
+        targets, _ = adapter_targets(self._repo, manifest, base, expert.model)
+        for key in expert.selection:
+            yield from targets[key].sources
+
 
 def network_bytes(repo: Repo, commit: ObjectId) -> dict[str, int]:
     """Of every tensor of a commit that is not in the store, the bytes that fetching it transfers."""
     manifest = repo.manifest(repo.commit(commit).manifest)
-    found = {}
-    for entry in manifest.files:
-        if all(manifest.tensors[key] for key in entry.tensors):
-            continue
-        for key, tensor in zip(entry.tensors, stored_header(repo, entry).tensors, strict=True):
-            if not manifest.tensors[key]:
-                found[key] = tensor.data_bytes
-    return found
-
-
-def stored_header(repo: Repo, entry: FileEntry) -> Header:
-    """The parsed header of a safetensors file whose header is in the store."""
-    ids = entry.content_ids
-    raw = b"".join(bytes(repo.objects.read(ids[at : at + 32])) for at in range(0, len(ids), 32))
-    return parse_header(raw, entry.path, entry.size)
+    return {key: tensor.data_bytes for key, tensor in lacking_tensors(repo, manifest).items()}
 
 
 def fetched_blocks(repo: Repo, model: HubModel) -> dict[str, dict[int, ObjectId]]:
@@ -191,6 +204,8 @@ def fetched_blocks(repo: Repo, model: HubModel) -> dict[str, dict[int, ObjectId]
     manifest = repo.manifest(repo.commit(tip).manifest)
     found: dict[str, dict[int, ObjectId]] = {}
     for entry in manifest.files:
+        if entry.kind != "safetensors":
+            continue
         own = found.setdefault(entry.path, {})
         number = 0
         for key, tensor in zip(entry.tensors, stored_header(repo, entry).tensors, strict=True):

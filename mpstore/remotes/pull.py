@@ -7,7 +7,6 @@ no copy is made beside the store; on any failure no ref has moved and the next p
 
 from __future__ import annotations
 
-import hashlib
 import io
 import time
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from mpstore.events import Progress, silent
 from mpstore.ids import ObjectId, short, to_hex
 from mpstore.ingest.base_search import FoundBase, find_base
 from mpstore.ingest.checkpoint_writer import CheckpointWriter, Committed
+from mpstore.merge.stored_header import header_bytes
 from mpstore.records.model import FileEntry, Manifest
 from mpstore.remotes.address import Address
 from mpstore.remotes.download import HubStream
@@ -37,6 +37,7 @@ from mpstore.remotes.network import Traffic
 from mpstore.remotes.origin import Origin, origin_of
 from mpstore.remotes.partial import fetched_blocks
 from mpstore.remotes.resuming import ResumingStream, fetch_header
+from mpstore.remotes.small_file import fetch_small
 from mpstore.remotes.stored_file import StoredFile
 from mpstore.repository import Repo
 from mpstore.safetensors_file import Header
@@ -329,21 +330,5 @@ class _Fetch:
 
     def _small(self, writer: CheckpointWriter, file: HubFile) -> None:
         """A file without SHA-256 in the listing: git's blob id is checked instead."""
-        with HubStream(self._hub, self._model, file, taken=self._traffic.add) as stream:
-            parts = []
-            while part := stream.read(1 << 20):
-                parts.append(part)
-        data = b"".join(parts)
-        blob = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-        if len(file.blob_id) == 40 and blob != file.blob_id:
-            raise DamagedError(
-                f"{self._model.address}: {file.path} has git blob id {blob}, the Hub lists {file.blob_id}",
-                hint="pull again",
-            )
+        data = fetch_small(self._hub, self._model, file, self._traffic)
         writer.add_opaque(file.path, io.BytesIO(data), file.size)
-
-
-def header_bytes(repo: Repo, entry: FileEntry) -> bytes:
-    """The header of a stored safetensors file, verbatim."""
-    ids = entry.content_ids
-    return b"".join(bytes(repo.objects.read(ids[at : at + 32])) for at in range(0, len(ids), 32))

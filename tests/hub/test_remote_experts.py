@@ -6,9 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command import Inline
-from families import base_tensors, fine_tuned, read_checkpoint, write_checkpoint
+from families import (
+    HIDDEN,
+    LAYERS,
+    base_tensors,
+    fine_tuned,
+    read_checkpoint,
+    safetensors_bytes,
+    write_checkpoint,
+)
 
 from hub.conftest import files_of
 from hub.server import Fault, TestHub
@@ -112,3 +121,93 @@ def test_a_fault_while_fetching_moves_nothing_and_the_next_try_succeeds(hub: Tes
     assert "merged" not in json.dumps(mp("branch"))
     hub.faults.clear()
     mp("merge", *words(), "--branch", "merged")
+
+
+RANK = 4
+
+
+@pytest.fixture
+def adapter(tmp_path: Path, hub: TestHub) -> Path:
+    """A LoRA adapter of the attention's queries and one norm in full, on the Hub as org/adapter."""
+    rng = np.random.default_rng(5)
+    tensors = {"base_model.model.model.norm.weight": np.full(HIDDEN, 1.5, np.float32)}
+    for layer in range(LAYERS):
+        for which in ("q", "v"):
+            name = f"base_model.model.model.layers.{layer}.self_attn.{which}_proj"
+            size = 0.1 if which == "q" else 1e-4
+            tensors[f"{name}.lora_A.weight"] = rng.standard_normal((RANK, HIDDEN)).astype(np.float32) * size
+            tensors[f"{name}.lora_B.weight"] = rng.standard_normal((HIDDEN, RANK)).astype(np.float32) * 0.1
+    directory = tmp_path / "src/adapter"
+    directory.mkdir(parents=True)
+    (directory / "adapter_model.safetensors").write_bytes(safetensors_bytes(tensors))
+    config = {"peft_type": "LORA", "r": RANK, "lora_alpha": 8, "modules_to_save": ["norm"]}
+    (directory / "adapter_config.json").write_text(json.dumps(config))
+    (directory / "tokenizer.json").write_text(json.dumps({"unused": "x" * 5000}))
+    hub.put("org/adapter", files_of(directory))
+    return directory
+
+
+def adapted(name: str) -> list[str]:
+    experts = ["--expert", f"{name}:weight=0.5", "--expert", "hf://org/one:weight=0.25"]
+    return ["--base", "base", "--op", "task_arithmetic", *experts]
+
+
+def test_an_adapter_of_the_hub_merges_as_one_that_was_pulled(
+    hub: TestHub, mp: Shell, adapter: Path, tmp_path: Path
+) -> None:
+    planned = mp("plan", *adapted("hf://org/adapter"))
+    weights = (adapter / "adapter_model.safetensors").stat().st_size
+    own, other = planned["experts"]
+    assert own["kind"] == "lora"
+    assert 0.8 * weights < own["planned_bytes"] < weights
+    hub.sent_bytes = 0
+    mp("merge", *adapted("hf://org/adapter"), "--branch", "remote")
+    assert hub.sent_bytes == own["planned_bytes"] + other["planned_bytes"], "headers came with the plan"
+    mp("pull", "hf://org/adapter", "--branch", "here")
+    mp("merge", *adapted("here"), "--branch", "local")
+    mp("checkout", "remote", tmp_path / "a")
+    mp("checkout", "local", tmp_path / "b")
+    first, second = read_checkpoint(tmp_path / "a"), read_checkpoint(tmp_path / "b")
+    assert {key: array.tobytes() for key, array in first.items()} == {
+        key: array.tobytes() for key, array in second.items()
+    }
+    moved = {key for key, array in first.items() if array.tobytes() != base_tensors()[key].tobytes()}
+    assert "model.norm.weight" in moved
+    assert mp("replay", "remote")["same"]
+    assert mp("fsck", "--read-data")
+
+
+@pytest.mark.usefixtures("adapter")
+def test_a_budget_takes_the_adapter_tensor_by_tensor(hub: TestHub, mp: Shell) -> None:
+    words = ["--base", "base", "--op", "task_arithmetic", "--expert", "hf://org/adapter:weight=1"]
+    planned = mp("plan", *words)
+    assert "not in the store" in json.dumps(planned["fallbacks"])
+    half = planned["planned_bytes"] // 2
+    headers = hub.sent_bytes
+    hub.sent_bytes = 0
+    merged = mp("merge", *words, "--budget", half, "--branch", "half")
+    assert 0 < merged["planned_bytes"] <= half
+    assert merged["expert_read_bytes"] <= half
+    assert hub.sent_bytes <= merged["planned_bytes"] + headers
+    assert 0 < len(mp("ls", "hub/org/adapter")["tensors"]) < 2 * 2 * LAYERS + 1
+    hub.sent_bytes = 0
+    mp("merge", *words, "--branch", "whole", "-m", "the rest")
+    assert hub.sent_bytes < planned["planned_bytes"] - merged["planned_bytes"] + headers
+    assert mp("pull", "hf://org/adapter", "--branch", "here")["resumed_bytes"] == planned["planned_bytes"]
+
+
+@pytest.mark.usefixtures("adapter")
+def test_an_adapter_that_was_partly_fetched_needs_the_rest_by_name(hub: TestHub, mp: Shell) -> None:
+    mp("plan", *adapted("hf://org/adapter"))
+    hub.faults = [Fault("status", "*", 1000, status=403)]
+    refused = mp("plan", *adapted("hub/org/adapter"), code=3)
+    assert "lora_" in refused["message"] or "norm" in refused["message"]
+    assert "mp pull" in refused["hint"]
+
+
+@pytest.mark.usefixtures("adapter")
+def test_an_adapters_configuration_is_what_the_hub_lists(hub: TestHub, mp: Shell) -> None:
+    hub.faults = [Fault("corrupt", "adapter_config.json")]
+    refused = mp("plan", *adapted("hf://org/adapter"), code=4)
+    assert "adapter_config.json" in refused["message"]
+    mp("plan", *adapted("hf://org/adapter"))
