@@ -14,10 +14,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from mpstore import kernels
 from mpstore.codecs import rans_stream
 from mpstore.codecs.formats import Format, Layout
 from mpstore.codecs.segments import Buffer, Bytes, as_bytes, expect, join
 from mpstore.errors import DamagedError
+from mpstore.kernels.codec_batch_numpy import LONGEST_RUN, DeltaShape
 from mpstore.kernels.codec_rans_numpy import CHUNK
 from mpstore.kernels.planes_numpy import WORD
 
@@ -25,7 +27,6 @@ _HEADER: Final = struct.Struct(
     "<BBHBH"
 )  # lanes, key shift, lowest key, contexts - 1, chunks a map bit (0: no map)
 _KEYS: Final = 32  # octaves of the base's magnitude that are told apart, counted from the largest
-_LONGEST_RUN: Final = 65535
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _change_map(coded: npt.NDArray[np.uint8], loops: Any) -> tuple[int, Bytes]:
     """One bit for each run of chunks: whether it holds a change. The run is the longest that fits every
     change of state, so rows of a matrix that were not touched take a bit each. (0, nothing): all changed."""
     run = int(loops.change_run(coded))
-    run = run if run <= _LONGEST_RUN else 1
+    run = run if run <= LONGEST_RUN else 1
     return run, np.packbits(coded[::run], bitorder="little") if run else np.empty(0, np.uint8)
 
 
@@ -94,6 +95,48 @@ def _read_map(data: Bytes, chunks: int, run: int) -> tuple[npt.NDArray[np.uint8]
         raise DamagedError("rans-delta block ends inside its map of changes")
     coded = np.repeat(np.unpackbits(packed, bitorder="little")[:bits], run)[:chunks]
     return coded, _HEADER.size + packed.size
+
+
+def _shape(form: Format) -> DeltaShape:
+    layout, keys = form.layout, _Keys.of(form.layout)
+    rows = _KEYS if keys.mask else 1
+    kind = np.dtype(WORD[layout.word_bytes])
+    return DeltaShape(kind, layout.sign_magnitude, int(keys.mask), keys.shift, rows, _symbols(layout))
+
+
+def encode_many(
+    raws: Sequence[Bytes], form: Format, bases: Sequence[Bytes]
+) -> list[tuple[Buffer, ...] | None]:
+    """`encode` of several blocks, each of at least one word, at once where there are kernels for that."""
+    loops = kernels.pick("codec_batch", sum(raw.size for raw in raws) // form.layout.word_bytes)
+    made: list[tuple[Buffer, ...] | None] = []
+    for raw, base, segment in zip(raws, bases, loops.encode_deltas(raws, bases, _shape(form)), strict=True):
+        made.append((segment,) if segment is not None else encode(raw, form, base))
+    return made
+
+
+def decode_into(
+    form: Format, blocks: Sequence[tuple[Sequence[Buffer], Bytes]], outs: Sequence[Bytes]
+) -> None:
+    """`decode` of several (segments, base) into `outs`, each of at least one byte, at once where there are
+    kernels for that."""
+    word_bytes = form.layout.word_bytes
+    sound = [
+        k
+        for k, ((segments, base), out) in enumerate(zip(blocks, outs, strict=True))
+        if len(segments) == 1 and base.size == out.size and out.size % word_bytes == 0
+    ]
+    whole: set[int] = set()
+    if sound:
+        loops = kernels.pick("codec_batch", sum(outs[k].size for k in sound) // word_bytes)
+        first = [as_bytes(blocks[k][0][0]) for k in sound]
+        done = loops.decode_deltas(
+            first, [blocks[k][1] for k in sound], [outs[k] for k in sound], _shape(form)
+        )
+        whole = {k for k, well in zip(sound, done, strict=True) if well}
+    for k, ((segments, base), out) in enumerate(zip(blocks, outs, strict=True)):
+        if k not in whole:
+            out[:] = decode(form, segments, out.size, base)
 
 
 def decode(form: Format, segments: Sequence[Buffer], raw_bytes: int, base: Bytes) -> Bytes:

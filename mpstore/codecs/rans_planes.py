@@ -12,10 +12,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from mpstore import kernels
 from mpstore.codecs import rans_stream
 from mpstore.codecs.formats import Format
 from mpstore.codecs.segments import Buffer, Bytes, as_bytes, expect, join, pack, unpack
 from mpstore.errors import DamagedError
+from mpstore.kernels.codec_batch_numpy import PlanesShape
 from mpstore.kernels.planes_numpy import WORD
 
 _RAW: Final = 0
@@ -124,6 +126,28 @@ def decode(form: Format, segments: Sequence[Buffer], raw_bytes: int) -> Bytes:
         _decode_plane(part, plane, loops)
     loops.join_planes(planes, layout.sign_magnitude, out)
     return out.view(np.uint8)
+
+
+def decode_into(form: Format, blocks: Sequence[Sequence[Buffer]], outs: Sequence[Bytes]) -> None:
+    """`decode` of several blocks into `outs`, each of at least one byte, at once where there are kernels for
+    that."""
+    layout = form.layout
+    width = layout.word_bytes
+    sound = [
+        k
+        for k, (segments, out) in enumerate(zip(blocks, outs, strict=True))
+        if len(segments) == width and out.size % width == 0
+    ]
+    whole: set[int] = set()
+    if sound:
+        loops = kernels.pick("codec_batch", sum(outs[k].size for k in sound) // width)
+        planes = [[as_bytes(segment) for segment in blocks[k]] for k in sound]
+        shape = PlanesShape(np.dtype(WORD[width]), layout.sign_magnitude)
+        done = loops.decode_planes(planes, [outs[k] for k in sound], shape)
+        whole = {k for k, well in zip(sound, done, strict=True) if well}
+    for k, (segments, out) in enumerate(zip(blocks, outs, strict=True)):
+        if k not in whole:
+            out[:] = decode(form, segments, out.size)
 
 
 def _decode_plane(data: Bytes, out: Bytes, loops: Any) -> None:

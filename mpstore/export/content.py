@@ -64,8 +64,8 @@ class BlockRun:
         places = self._located()
         bases = self._bases(places, rows)
         found: dict[int, Bytes] = {}
-        for frame in self._store.fetch(places, list(rows), "other"):
-            raw = self._store.decode(frame, bases.get(frame.base))
+        frames = list(self._store.fetch(places, list(rows), "other"))
+        for frame, raw in zip(frames, self._store.decode_many(frames, bases), strict=True):
             if raw.size != self.lengths[frame.row]:
                 expected = self.lengths[frame.row]
                 raise DamagedError(f"block {short(frame.id)} has {raw.size} bytes, expected {expected}")
@@ -87,7 +87,8 @@ class BlockRun:
             return {}
         located = self._store.locate(b"".join(wanted))
         there = np.flatnonzero(located.found & ~located.based)
-        return {frame.id: self._store.decode(frame) for frame in self._store.fetch(located, there, "base")}
+        frames = list(self._store.fetch(located, there, "base"))
+        return dict(zip((frame.id for frame in frames), self._store.decode_many(frames), strict=True))
 
 
 @dataclass(frozen=True)

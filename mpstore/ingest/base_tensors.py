@@ -40,9 +40,9 @@ class BaseTensor:
     def read(self, rows: Sequence[int]) -> dict[int, Bytes]:
         """The decoded blocks at `rows`, neighbours read together. DamagedError: one is missing or damaged."""
         there = [row for row in rows if self.places.found[row]]
-        found = {
-            frame.row: self.store.decode(frame) for frame in self.store.fetch(self.places, there, "base")
-        }
+        frames = list(self.store.fetch(self.places, there, "base"))
+        decoded = self.store.decode_many(frames)
+        found = {frame.row: raw for frame, raw in zip(frames, decoded, strict=True)}
         for row in rows:
             if row not in found:
                 found[row] = np.frombuffer(self.store.read(self.block(row), "base"), np.uint8)

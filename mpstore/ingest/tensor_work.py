@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mpstore.dtypes import Dtype
-from mpstore.ids import ObjectId, block_id
+from mpstore.ids import block_id
 from mpstore.ingest.base_tensors import BaseTensor
-from mpstore.statistics import Row, observe_raw
+from mpstore.statistics import Row, observe_many
 from mpstore.store import Hint, ObjectWriter, Prepared
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -37,33 +37,26 @@ class TensorWork:
         """Consecutive blocks, the first of them being block `first`: ready to be appended, each with its row
         where one is wanted."""
         ids = [block_id(raw.data) for raw in raws]
-        base, form = self.base, self.dtype.form
+        base = self.base
         if base is None or not (self._leans or self.measure):
-            return [
-                (self.writer.prepare(raw, Hint(form), own_id), None)
-                for raw, own_id in zip(raws, ids, strict=True)
-            ]
-        equal = [self._leans and own_id == base.block(first + k) for k, own_id in enumerate(ids)]
-        base_raws = base.read([first + k for k, same in enumerate(equal) if not same])
-        return [
-            self._with_base(raw, ids[k], first + k, base_raws.get(first + k), base)
-            for k, raw in enumerate(raws)
+            hints = [Hint(self.dtype.form)] * len(raws)
+            return [(prepared, None) for prepared in self.writer.prepare_many(raws, hints, ids)]
+        rows = range(first, first + len(raws))
+        equal = [self._leans and own_id == base.block(row) for row, own_id in zip(rows, ids, strict=True)]
+        base_raws = base.read([row for row, same in zip(rows, equal, strict=True) if not same])
+        hints = [
+            Hint(self.dtype.form, base.block(row), base_raws[row])
+            if self._leans and not same
+            else Hint(self.dtype.form)
+            for row, same in zip(rows, equal, strict=True)
         ]
+        made = self.writer.prepare_many(raws, hints, ids)
+        if not self.measure:
+            return [(prepared, None) for prepared in made]
+        others = [base_raws.get(row, raw) for row, raw in zip(rows, raws, strict=True)]
+        seen = observe_many(others, base.dtype, raws, self.dtype, self.difference, equal)
+        return list(zip(made, seen, strict=True))
 
     @property
     def _leans(self) -> bool:
         return self.base is not None and self.difference and self.base.dtype == self.dtype
-
-    def _with_base(
-        self, raw: Bytes, own_id: ObjectId, index: int, base_raw: Bytes | None, base: BaseTensor
-    ) -> tuple[Prepared, Row | None]:
-        """`base_raw` None: the block is the base's."""
-        leans = self._leans and base_raw is not None
-        hint = Hint(self.dtype.form, base.block(index), base_raw) if leans else Hint(self.dtype.form)
-        prepared = self.writer.prepare(raw, hint, own_id)
-        if not self.measure:
-            return prepared, None
-        other = raw if base_raw is None else base_raw
-        return prepared, observe_raw(
-            other, base.dtype, raw, self.dtype, self.difference, equal=base_raw is None
-        )

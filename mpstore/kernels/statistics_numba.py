@@ -7,12 +7,14 @@ reference; releases the interpreter lock; scratch is half a MB a thread.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from mpstore.kernels.addresses_numba import addresses, words_at
+from mpstore.kernels.jit import compiled
 from mpstore.kernels.statistics_numpy import (
     BINS,
     CHUNK,
@@ -34,7 +36,7 @@ _SIGNS = sign_table().reshape(-1, TILE_ROWS, LANES)
 _scratch = threading.local()
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _load(base: Any, expert: Any, difference: bool, b: Any, d: Any) -> None:
     """Base and delta of a chunk as float32, from float32 or from uint16 bfloat16 patterns."""
     if base.itemsize == 2:
@@ -52,7 +54,7 @@ def _load(base: Any, expert: Any, difference: bool, b: Any, d: Any) -> None:
             d[i] -= b[i]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _histogram(words: Any, count: int, tables: Any) -> None:
     """Four tables in turn: equal neighbours (zeros, mostly) would otherwise wait for each other's store."""
     quarter = count // 4 * 4
@@ -65,7 +67,7 @@ def _histogram(words: Any, count: int, tables: Any) -> None:
         tables[0, (words[i] & _MAGNITUDE) >> _SIXTEEN] += _ONE
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _range(words: Any, count: int) -> tuple[Any, Any, int]:
     """(smallest non-zero magnitude, largest finite magnitude, non-finite elements)."""
     low = _MAGNITUDE
@@ -80,7 +82,7 @@ def _range(words: Any, count: int) -> tuple[Any, Any, int]:
     return low, top, bad
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _add_moments(b: Any, d: Any, sums: Any) -> None:
     """b, d: (tiles, 4, 32) float32. Sums of delta^2, base * delta, base^2 by lane."""
     for t in range(d.shape[0]):
@@ -94,7 +96,7 @@ def _add_moments(b: Any, d: Any, sums: Any) -> None:
             sums[2, lane] += (y0 * y0 + y1 * y1) + (y2 * y2 + y3 * y3)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _add_sketch(d: Any, signs: Any, word: Any, sketch: Any, part: Any) -> None:
     """d, signs: (16, 4, 32) float32; bit l of `word` flips lane l."""
     part[:] = 0.0
@@ -107,7 +109,7 @@ def _add_sketch(d: Any, signs: Any, word: Any, sketch: Any, part: Any) -> None:
         sketch[lane] += -part[lane] if (word >> np.uint64(lane)) & np.uint64(1) else part[lane]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _drain(tables: Any, low: Any, high: Any) -> tuple[Any, Any]:
     """Bins in use and their counts; the tables are zero again. Only bin 0 and [low, high] can be in use."""
     bins = np.empty(high - low + np.int64(2), np.uint16)
@@ -125,7 +127,7 @@ def _drain(tables: Any, low: Any, high: Any) -> tuple[Any, Any]:
     return bins[:used].copy(), counts[:used].copy()
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _quantized(sketch: Any) -> tuple[Any, Any]:
     codes = np.zeros(LANES, np.int8)
     largest = 0.0
@@ -139,19 +141,21 @@ def _quantized(sketch: Any) -> tuple[Any, Any]:
     return codes, scale
 
 
-@njit(nogil=True, cache=True)
-def _observe(base: Any, expert: Any, difference: bool, signs: Any, words: Any, tables: Any) -> Any:
+@compiled
+def _observe(
+    base: Any, expert: Any, difference: bool, signs: Any, words: Any, tables: Any, sums: Any, sketch: Any
+) -> Any:
+    """One block: sums by lane and the sketch are added to; (non-finite elements, smallest and largest
+    magnitude's patterns)."""
     b = np.empty(CHUNK, np.float32)
     d = np.empty(CHUNK, np.float32)
     bits = d.view(np.uint32)
     b_tiles, d_tiles = b.reshape(-1, TILE_ROWS, LANES), d.reshape(-1, TILE_ROWS, LANES)
-    sums = np.zeros((3, LANES))
-    sketch = np.zeros(LANES)
     part = np.zeros(LANES)
     top = np.uint32(0)
     low = _MAGNITUDE
     nonfinite = 0
-    for chunk in range(words.size):
+    for chunk in range((base.size + CHUNK - 1) // CHUNK):
         start = chunk * CHUNK
         count = min(CHUNK, base.size - start)
         _load(base[start : start + count], expert[start : start + count], difference, b, d)
@@ -170,13 +174,30 @@ def _observe(base: Any, expert: Any, difference: bool, signs: Any, words: Any, t
         tiles = (count + TILE - 1) // TILE
         _add_moments(b_tiles[:tiles], d_tiles[:tiles], sums)
         _add_sketch(d_tiles, signs, words[chunk], sketch, part)
-    high = np.int64(BINS - 1) if nonfinite else np.int64(top >> _SIXTEEN)
-    bins, counts = _drain(tables, max(np.int64(1), min(np.int64(low >> _SIXTEEN), high)), high)
-    codes, scale = _quantized(sketch)
-    totals = np.zeros(3)
-    for lane in range(LANES):
-        totals += sums[:, lane]
-    return totals, codes, scale, bins, counts, nonfinite, top
+    return nonfinite, low, top
+
+
+@compiled
+def _observe_many(
+    bases: Any, experts: Any, sizes: Any, like: Any, difference: bool, signs: Any, words: Any, tables: Any,
+    totals: Any, codes: Any, scales: Any, odd: Any, tops: Any,
+) -> Any:  # fmt: skip
+    """A row of the outputs for each block; bins in use and their counts of all of them together."""
+    least, most = np.int64(BINS - 1), np.int64(0)
+    for k in range(sizes.size):
+        sums = np.zeros((3, LANES))
+        sketch = np.zeros(LANES)
+        base, expert = words_at(bases[k], sizes[k], like), words_at(experts[k], sizes[k], like)
+        odd[k], low, top = _observe(base, expert, difference, signs, words, tables, sums, sketch)
+        tops[k] = top
+        least = min(least, np.int64(low >> _SIXTEEN))
+        most = np.int64(BINS - 1) if odd[k] else max(most, np.int64(top >> _SIXTEEN))
+        quantized, scales[k] = _quantized(sketch)
+        codes[k] = quantized
+        for lane in range(LANES):
+            for which in range(3):
+                totals[k, which] += sums[which, lane]
+    return _drain(tables, max(np.int64(1), min(least, most)), most)
 
 
 def _tables() -> npt.NDArray[np.uint32]:
@@ -187,14 +208,29 @@ def _tables() -> npt.NDArray[np.uint32]:
     return tables
 
 
+def observe_many(
+    bases: Sequence[npt.NDArray[Any]], experts: Sequence[npt.NDArray[Any]], difference: bool
+) -> list[Observation]:
+    """As `statistics_numpy.observe_many`."""
+    sizes = np.array([base.size for base in bases], np.int64)
+    count = len(sizes)
+    words = chunk_words(-(-int(sizes.max()) // CHUNK))
+    totals, codes = np.zeros((count, 3)), np.empty((count, LANES), np.int8)
+    scales, odd, tops = np.empty(count, np.float32), np.empty(count, np.int64), np.empty(count, np.uint32)
+    bins, counts = _observe_many(
+        addresses(bases), addresses(experts), sizes, np.empty(0, bases[0].dtype), difference, _SIGNS, words,
+        _tables(), totals, codes, scales, odd, tops,
+    )  # fmt: skip
+    made = []
+    for k in range(count):
+        own = slice(None) if k == 0 else slice(0)
+        delta_sq, dot, base_sq = totals[k].tolist()
+        scale, largest = float(scales[k]), float(tops[k].view(np.float32))
+        seen = bins[own], counts[own], int(odd[k]), largest
+        made.append(Observation(delta_sq, dot, base_sq, codes[k], scale, *seen))
+    return made
+
+
 def observe(base: npt.NDArray[Any], expert: npt.NDArray[Any], difference: bool) -> Observation:
     """As `statistics_numpy.observe`."""
-    base, expert = base.view(), expert.view()
-    base.flags.writeable = expert.flags.writeable = False  # or each mixture of the two is compiled anew
-    words = chunk_words(-(-base.size // CHUNK))
-    totals, codes, scale, bins, counts, nonfinite, top = _observe(
-        base, expert, difference, _SIGNS, words, _tables()
-    )
-    largest = float(np.uint32(top).view(np.float32))
-    delta_sq, dot, base_sq = totals.tolist()
-    return Observation(delta_sq, dot, base_sq, codes, float(scale), bins, counts, int(nonfinite), largest)
+    return observe_many([base], [expert], difference)[0]

@@ -7,6 +7,7 @@ of 2 048; nothing depends on the machine. Non-finite deltas enter no sum.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -103,6 +104,19 @@ def _sketch(delta: Float32) -> tuple[npt.NDArray[np.int8], float]:
     if not np.isfinite(scale) or scale == 0:
         return np.zeros(LANES, np.int8), 0.0
     return np.clip(np.rint(sketch / np.float64(scale)), -127, 127).astype(np.int8), float(scale)
+
+
+def observe_many(
+    bases: Sequence[npt.NDArray[Any]], experts: Sequence[npt.NDArray[Any]], difference: bool
+) -> list[Observation]:
+    """`observe` of several blocks, all of one dtype; the first has the bins of all, the others none."""
+    made = [observe(base, expert, difference) for base, expert in zip(bases, experts, strict=True)]
+    total = np.zeros(BINS, np.uint32)
+    for one in made:
+        total[one.bins] += one.counts
+    bins = np.flatnonzero(total).astype(np.uint16)
+    first = made[0]._replace(bins=bins, counts=total[bins])
+    return [first, *(one._replace(bins=bins[:0], counts=total[:0]) for one in made[1:])]
 
 
 def observe(base: npt.NDArray[Any], expert: npt.NDArray[Any], difference: bool) -> Observation:

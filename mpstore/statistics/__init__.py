@@ -7,7 +7,7 @@ rows without loss; the same pair of manifests gives the same record on any machi
 from mpstore.statistics.columns import DeltaStatistics, from_columns, ref_name, to_columns
 from mpstore.statistics.gather import Collector
 from mpstore.statistics.histogram import Bin, Histogram
-from mpstore.statistics.observe import SKETCH_WIDTH, Row, observe, observe_raw
+from mpstore.statistics.observe import SKETCH_WIDTH, Row, observe, observe_many, observe_raw
 
 __all__ = [
     "SKETCH_WIDTH",
@@ -18,6 +18,7 @@ __all__ = [
     "Row",
     "from_columns",
     "observe",
+    "observe_many",
     "observe_raw",
     "ref_name",
     "to_columns",

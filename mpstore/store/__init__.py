@@ -8,8 +8,9 @@ from mpstore.store.frame import Frame
 from mpstore.store.locations import Locations
 from mpstore.store.objects import ObjectStore
 from mpstore.store.pack import ReadMeter, set_read_observer
+from mpstore.store.preparing import Hint, Prepared
 from mpstore.store.sessions import SessionInfo, read_sessions
-from mpstore.store.writer import Hint, ObjectWriter, Prepared, WriteSummary
+from mpstore.store.writer import ObjectWriter, WriteSummary
 
 __all__ = [
     "Frame",

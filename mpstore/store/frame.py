@@ -170,10 +170,27 @@ def encode(
 
     UsageError: longer than MAX_RAW_BYTES.
     """
-    raw_bytes = as_bytes(raw).size
-    if raw_bytes > MAX_RAW_BYTES:
-        raise UsageError(f"an object of {raw_bytes} bytes: at most {MAX_RAW_BYTES} fit")
-    encoded = codecs.encode(raw, codec_form(form), None if base is None else base[1], level)
-    lengths = tuple(as_bytes(segment).size for segment in encoded.segments)
-    leans_on = base[0] if base is not None and codecs.needs_base(encoded.codec) else NO_BASE
-    return FrameHeader(own_id, encoded.codec, form, raw_bytes, lengths, leans_on), encoded.segments
+    return encode_many([own_id], [raw], form, [base], level)[0]
+
+
+def encode_many(
+    ids: Sequence[ObjectId],
+    raws: Sequence[Any],
+    form: int,
+    bases: Sequence[tuple[ObjectId, Any] | None],
+    level: codecs.Level,
+) -> list[tuple[FrameHeader, Sequence[Any]]]:
+    """`encode` of several objects of one form."""
+    sizes = [as_bytes(raw).size for raw in raws]
+    if max(sizes) > MAX_RAW_BYTES:
+        raise UsageError(f"an object of {max(sizes)} bytes: at most {MAX_RAW_BYTES} fit")
+    base_raws = [None if base is None else base[1] for base in bases]
+    made: list[tuple[FrameHeader, Sequence[Any]]] = []
+    for own_id, size, base, encoded in zip(
+        ids, sizes, bases, codecs.encode_many(raws, codec_form(form), base_raws, level), strict=True
+    ):
+        lengths = tuple(as_bytes(segment).size for segment in encoded.segments)
+        leans_on = base[0] if base is not None and codecs.needs_base(encoded.codec) else NO_BASE
+        header = FrameHeader(own_id, encoded.codec, form, size, lengths, leans_on)
+        made.append((header, encoded.segments))
+    return made

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -25,8 +25,9 @@ from mpstore.store.locations import Locations, Place
 from mpstore.store.pack import PackFile, ReadMeter, coalesced
 from mpstore.store.packindex import as_ids
 from mpstore.store.packset import Layout, PackSet, pack_path
+from mpstore.store.preparing import WriterOptions
 from mpstore.store.trash import restore_objects
-from mpstore.store.writer import ObjectWriter, WriterOptions
+from mpstore.store.writer import ObjectWriter
 
 PACK_BYTES: Final = 256 << 20
 _OPEN_PACKS: Final = 128
@@ -269,13 +270,35 @@ class ObjectStore:
         """
         return self._decode(frame, base_raw, 0)
 
+    def decode_many(
+        self, frames: Sequence[Frame], bases: Mapping[ObjectId, Any] | None = None
+    ) -> list[npt.NDArray[np.uint8]]:
+        """`decode` of several frames: the results share memory. `bases`: decoded bytes, by id, of blocks that
+        they lean on; others are read."""
+        known = {} if bases is None else bases
+        pairs = [self._with_base(frame, known.get(frame.base), 0) for frame in frames]
+        return decode_frames([frame for frame, _ in pairs], [base_raw for _, base_raw in pairs])
+
+    def _with_base(self, frame: Frame, base_raw: Any, depth: int) -> tuple[Frame, Any]:
+        """The frame and the bytes that it leans on (None: nothing); another copy of it where these are gone:
+        it was read before a gc that encoded it anew, or has outlived its base."""
+        if not frame.needs_base:
+            return frame, None
+        if base_raw is not None:
+            return frame, base_raw
+        if depth >= _MAX_DEPTH:
+            raise DamagedError(f"pack {frame.pack}, offset {frame.offset}: deltas lean on each other")
+        try:
+            return frame, self._read(frame.base, frame.purpose, depth + 1)
+        except DamagedError as error:
+            tried = (self.packs.number(frame.pack), frame.offset, frame.header.frame_bytes)
+            again = self._elsewhere(frame.id, tried, frame.purpose, error, frame.row)
+            if again.base == frame.base:
+                raise
+            return self._with_base(again, None, depth + 1)
+
     def _decode(self, frame: Frame, base_raw: Any, depth: int) -> npt.NDArray[np.uint8]:
-        where = f"pack {frame.pack}, offset {frame.offset}"
-        if frame.needs_base and base_raw is None:
-            if depth >= _MAX_DEPTH:
-                raise DamagedError(f"{where}: deltas lean on each other")
-            base_raw = self._read(frame.base, frame.purpose, depth + 1)
-        return decode_frame(frame, base_raw)
+        return decode_frame(*self._with_base(frame, base_raw, depth))
 
     def read_record(self, kind: str, object_id: ObjectId) -> memoryview:
         """The bytes of a record. DamagedError: missing, damaged, or of another kind."""
@@ -300,6 +323,27 @@ def decode_frame(frame: Frame, base_raw: Any) -> npt.NDArray[np.uint8]:
     if object_id(header.form, raw.data) != frame.id:
         raise DamagedError(f"{where}: the content is not that of object {short(frame.id)}")
     return raw
+
+
+def decode_frames(frames: Sequence[Frame], base_raws: Sequence[Any]) -> list[npt.NDArray[np.uint8]]:
+    """`decode_frame` of several at once: one that is damaged is found, and named, one by one."""
+    by_form: dict[int, list[int]] = {}
+    for k, frame in enumerate(frames):
+        by_form.setdefault(frame.header.form, []).append(k)
+    found: dict[int, npt.NDArray[np.uint8]] = {}
+    for form, own in by_form.items():
+        wanted = [
+            codecs.Block(frames[k].header.codec, frames[k].segments, frames[k].raw_bytes, base_raws[k])
+            for k in own
+        ]
+        try:
+            raws = codecs.decode_many(codec_form(form), wanted)
+        except DamagedError:
+            raws = []
+        found |= {
+            k: raw for k, raw in zip(own, raws, strict=False) if object_id(form, raw.data) == frames[k].id
+        }
+    return [found[k] if k in found else decode_frame(frame, base_raws[k]) for k, frame in enumerate(frames)]
 
 
 def _absent(own_id: ObjectId) -> DamagedError:

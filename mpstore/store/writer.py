@@ -14,47 +14,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from mpstore import codecs, files
-from mpstore.codecs import Format, Level
+from mpstore import files
 from mpstore.codecs.segments import Bytes, as_bytes
-from mpstore.errors import DamagedError, MpError, StorageError
-from mpstore.ids import ObjectId, block_id, record_id, short
+from mpstore.errors import ConflictError, DamagedError, MpError, StorageError
+from mpstore.ids import ObjectId, record_id, short
 from mpstore.store import frame as frames
 from mpstore.store import packindex
-from mpstore.store.frame import NO_BASE, FrameHeader
+from mpstore.store.frame import FrameHeader
 from mpstore.store.pack import BLOCKS, RECORDS, PackWriter
 from mpstore.store.packindex import PackInfo
 from mpstore.store.packset import index_path, pack_path
+from mpstore.store.preparing import Claim, Hint, Prepared, Preparer, check
 from mpstore.store.sessions import Session
 from mpstore.store.trash import restore_packs
 
 if TYPE_CHECKING:
     from mpstore.store.objects import ObjectStore
-
-
-@dataclass(frozen=True)
-class WriterOptions:
-    """pack_bytes: a pack is closed when it has grown past this. verify: decode what was encoded before it is
-    stored."""
-
-    pack_bytes: int
-    level: Level
-    verify: bool
-
-
-@dataclass(frozen=True)
-class Hint:
-    """What helps to encode a block: its format and, if there is one, a block it resembles.
-
-    `base_raw` is that block's decoded bytes, where they are at hand. A base that is itself delta-coded is
-    replaced by the base it leans on (deltas are one deep); one that is not in the store is ignored.
-    """
-
-    form: Format = Format.BYTES
-    base: ObjectId | None = None
-    base_raw: Any = None
 
 
 @dataclass(frozen=True)
@@ -68,33 +43,6 @@ class WriteSummary:
     new_records: int
 
 
-class _Claim:
-    """An object this session is going to store: encoded by one thread, written by whoever comes first."""
-
-    __slots__ = ("done", "error", "header", "segments", "written")
-
-    def __init__(self) -> None:
-        self.done = threading.Event()
-        self.header: FrameHeader | None = None
-        self.segments: Sequence[Any] = ()
-        self.error: BaseException | None = None
-        self.written = False
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A block ready to be appended. `claim` None: the store has it already."""
-
-    id: ObjectId
-    raw_bytes: int
-    claim: _Claim | None
-
-    @property
-    def reused(self) -> bool:
-        """Whether the store had it before this session."""
-        return self.claim is None
-
-
 class ObjectWriter:
     """A session. Leave the context only after the ref has moved: until then it protects what was written."""
 
@@ -105,8 +53,7 @@ class ObjectWriter:
         self._layout.create()
         self._session = Session(self._layout.sessions, label)
         self._held: set[ObjectId] = set()  # pinned, and seen to be there after that
-        self._claims: dict[ObjectId, _Claim] = {}
-        self._claims_lock = threading.Lock()
+        self._preparer = Preparer(store, self.adopt)
         self._write_lock = threading.RLock()
         self._open: dict[int, PackWriter] = {}
         self._failed = False
@@ -135,10 +82,15 @@ class ObjectWriter:
             place = packs.place(object_id)
             if place is None:
                 return False
-            if self._pin(packs.ids[place.pack]):
+            # A delta that nothing needed may have outlived its base: then it is as good as not there.
+            if self._pin(packs.ids[place.pack]) and (not place.based or self.adopt(place.base)):
                 return True
             packs.refresh()
         return False
+
+    def hold_pack(self, pack_id: ObjectId) -> bool:
+        """Lean on all that lies in a pack (not on the bases of its deltas). False: it has gone."""
+        return self._pin(pack_id)
 
     def _pin(self, pack_id: ObjectId) -> bool:
         """Pin first, look second. False: the pack has gone."""
@@ -165,77 +117,13 @@ class ObjectWriter:
 
         `raw` must not change before the block has been appended. `own_id`: its id, where it is known.
         """
-        hint = hint or Hint()
-        data = as_bytes(raw)
-        own_id = own_id or block_id(data.data)
-        claim, mine = self._claim(own_id)
-        if mine and claim is not None:
-            self._encode(claim, own_id, data, hint)
-        return Prepared(own_id, data.size, claim)
+        return self._preparer.prepare(raw, hint, own_id)
 
-    def _claim(self, own_id: ObjectId) -> tuple[_Claim | None, bool]:
-        """(None, False): the store has it; else the claim on it, and whether the caller is to encode it."""
-        with self._claims_lock:
-            claim = self._claims.get(own_id)
-        if claim is not None:
-            return claim, False
-        if self.adopt(own_id):
-            return None, False
-        with self._claims_lock:
-            claim = self._claims.get(own_id)
-            if claim is None:
-                self._claims[own_id] = claim = _Claim()
-                return claim, True
-            return claim, False
-
-    def _encode(self, claim: _Claim, own_id: ObjectId, raw: Bytes, hint: Hint) -> None:
-        try:
-            base = self._base(own_id, hint)
-            header, segments = frames.encode(own_id, raw, int(hint.form), base, self._options.level)
-            if self._options.verify:
-                _check(header, segments, raw, None if header.base == NO_BASE or base is None else base[1])
-            claim.header, claim.segments = header, segments
-        except BaseException as error:
-            claim.error = error
-            with self._claims_lock:
-                self._claims.pop(own_id, None)
-            raise
-        finally:
-            claim.done.set()
-
-    def _base(self, own_id: ObjectId, hint: Hint) -> tuple[ObjectId, Any] | None:
-        """The base to lean on with its bytes: never delta-coded itself, pinned, or None."""
-        if hint.base is None or hint.base == own_id:
-            return None
-        leans_on = self._leans_on(hint.base)
-        if leans_on is None:
-            return None
-        if leans_on == NO_BASE:
-            raw = hint.base_raw if hint.base_raw is not None else self._read(hint.base)
-            return None if raw is None else (hint.base, raw)
-        if leans_on == own_id or self._leans_on(leans_on) != NO_BASE:
-            return None
-        raw = self._read(leans_on)
-        return None if raw is None else (leans_on, raw)
-
-    def _leans_on(self, object_id: ObjectId) -> ObjectId | None:
-        """The base of a block here or in the store (then pinned); NO_BASE: none; None: no such block."""
-        with self._claims_lock:
-            claim = self._claims.get(object_id)
-        if claim is not None:
-            # Only what is written counts: a claim that fails later must not be leant on.
-            return claim.header.base if claim.written and claim.header is not None else None
-        if not self.adopt(object_id):
-            return None
-        place = self._store.packs.place(object_id)
-        return None if place is None else place.base
-
-    def _read(self, object_id: ObjectId) -> Any:
-        """A base's bytes; None when it is not published yet or cannot be read (then nothing leans on it)."""
-        try:
-            return self._store.read(object_id, "base") if self._store.contains(object_id) else None
-        except DamagedError:
-            return None
+    def prepare_many(
+        self, raws: Sequence[Bytes], hints: Sequence[Hint], ids: Sequence[ObjectId]
+    ) -> list[Prepared]:
+        """`prepare` of several blocks, given as uint8 arrays, all hints of one format."""
+        return self._preparer.prepare_many(raws, hints, ids)
 
     def append(self, prepared: Prepared) -> ObjectId:
         """Write a prepared block behind the ones before it. One thread, in tensor order."""
@@ -261,16 +149,16 @@ class ObjectWriter:
         """Store a record; it is published after the blocks appended before it."""
         own_id = record_id(kind, data)
         with self._write_lock:
-            claim, mine = self._claim(own_id)
+            claim, mine = self._preparer.claim(own_id)
             if not mine or claim is None:
                 return own_id
             try:
                 header, segments = frames.encode(
                     own_id, data, frames.record_form(kind), None, self._options.level
                 )
-                _check(header, segments, as_bytes(data), None)
+                check([(header, segments)], [as_bytes(data)], [None])
             except BaseException:
-                del self._claims[own_id]
+                del self._preparer.claims[own_id]
                 raise
             claim.header, claim.segments = header, segments
             claim.done.set()
@@ -281,9 +169,9 @@ class ObjectWriter:
     def copy(self, header: FrameHeader, segments: Sequence[Any]) -> None:
         """Store a frame once more, as it is, though the store has it: gc empties packs so. Once a session."""
         with self._write_lock:
-            claim = self._claims.get(header.id)
+            claim = self._preparer.claims.get(header.id)
             if claim is None:
-                claim = self._claims[header.id] = _Claim()
+                claim = self._preparer.claims[header.id] = Claim()
                 claim.header, claim.segments = header, segments
                 claim.done.set()
                 self._write(BLOCKS if header.kind is None else RECORDS, claim)
@@ -296,12 +184,12 @@ class ObjectWriter:
         if frames.object_id(form, raw) != own_id:
             raise DamagedError(f"object {short(own_id)}: a copy of it is not the same")
         header, segments = frames.encode(own_id, raw, form, None, self._options.level)
-        _check(header, segments, as_bytes(raw), None)
+        check([(header, segments)], [as_bytes(raw)], [None])
         self.copy(header, segments)
 
     # Packs
 
-    def _write(self, kind: int, claim: _Claim) -> None:
+    def _write(self, kind: int, claim: Claim) -> None:
         if self._failed:
             raise StorageError("an earlier write of this session failed")
         assert claim.header is not None
@@ -334,9 +222,9 @@ class ObjectWriter:
             pack.discard()
         self._stored_bytes += pack.size
         self._store.packs.add(table)
-        with self._claims_lock:
+        with self._preparer.lock:
             for entry in pack.entries:
-                self._claims.pop(entry.header.id, None)
+                self._preparer.claims.pop(entry.header.id, None)
 
     def flush(self) -> None:
         """Publish what was appended so far: blocks first, then records."""
@@ -347,8 +235,16 @@ class ObjectWriter:
             self._publish(RECORDS)
 
     def finish(self) -> WriteSummary:
-        """Publish everything and say what was done. The session stays registered until it is left."""
+        """Publish everything and say what was done. The session stays registered until it is left.
+
+        ConflictError: it was declared dead meanwhile, so that what it leans on may be gone.
+        """
         self.flush()
+        if not self._session.registered():
+            raise ConflictError(
+                "this command was declared dead by `mp gc --drop-sessions`, and what it leans on may be gone",
+                hint="run it again; what it stored is found again as far as it is still there",
+            )
         return WriteSummary(
             self._new_blocks, self._reused_blocks, self._raw_bytes, self._stored_bytes, self._new_records
         )
@@ -361,11 +257,3 @@ class ObjectWriter:
         with contextlib.suppress(StorageError):  # a session left behind is swept by gc
             self._session.close()
         self._store.packs.save_cache()
-
-
-def _check(header: FrameHeader, segments: Sequence[Any], raw: Bytes, base_raw: Any) -> None:
-    """Decode what was just encoded: a codec's mistake, or the memory's, must not reach the disk."""
-    form = frames.codec_form(header.form)
-    decoded = codecs.decode(header.codec, form, segments, header.raw_bytes, base_raw)
-    if not np.array_equal(decoded, raw):
-        raise DamagedError(f"object {short(header.id)} does not decode to what was encoded")

@@ -1,0 +1,206 @@
+"""Blocks made ready to be written: hashed, looked up, encoded, checked. A session's part for many threads.
+
+Relies on frame, packset and codecs. Promises: an object is encoded by one thread; a base to lean on is never
+delta-coded itself, and pinned before it is looked at; what is encoded decodes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mpstore import codecs
+from mpstore.codecs import Format, Level
+from mpstore.codecs.segments import Bytes, as_bytes
+from mpstore.errors import DamagedError
+from mpstore.ids import ObjectId, block_id, short
+from mpstore.store import frame as frames
+from mpstore.store.frame import NO_BASE, FrameHeader
+
+if TYPE_CHECKING:
+    from mpstore.store.objects import ObjectStore
+
+
+@dataclass(frozen=True)
+class WriterOptions:
+    """pack_bytes: a pack is closed when it has grown past this. verify: decode what was encoded before it is
+    stored."""
+
+    pack_bytes: int
+    level: Level
+    verify: bool
+
+
+@dataclass(frozen=True)
+class Hint:
+    """What helps to encode a block: its format and, if there is one, a block it resembles.
+
+    `base_raw` is that block's decoded bytes, where they are at hand. A base that is itself delta-coded is
+    replaced by the base it leans on (deltas are one deep); one that is not in the store is ignored.
+    """
+
+    form: Format = Format.BYTES
+    base: ObjectId | None = None
+    base_raw: Any = None
+
+
+class Claim:
+    """An object this session is going to store: encoded by one thread, written by whoever comes first."""
+
+    __slots__ = ("done", "error", "header", "segments", "written")
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.header: FrameHeader | None = None
+        self.segments: Sequence[Any] = ()
+        self.error: BaseException | None = None
+        self.written = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A block ready to be appended. `claim` None: the store has it already."""
+
+    id: ObjectId
+    raw_bytes: int
+    claim: Claim | None
+
+    @property
+    def reused(self) -> bool:
+        """Whether the store had it before this session."""
+        return self.claim is None
+
+
+class Preparer:
+    """`claims`: what this session is going to store, by id, under `lock`. `adopt`: have the session
+    lean on an object that is in the store; False: it is not."""
+
+    def __init__(self, store: ObjectStore, adopt: Callable[[ObjectId], bool]) -> None:
+        self._store = store
+        self._options = store.options
+        self._adopt = adopt
+        self.claims: dict[ObjectId, Claim] = {}
+        self.lock = threading.Lock()
+
+    def prepare(self, raw: Any, hint: Hint | None = None, own_id: ObjectId | None = None) -> Prepared:
+        """Hash a block and, if it is new, encode it and check that it decodes. For any number of threads.
+
+        `raw` must not change before the block has been appended. `own_id`: its id, where it is known.
+        """
+        hint = hint or Hint()
+        data = as_bytes(raw)
+        return self.prepare_many([data], [hint], [own_id or block_id(data.data)])[0]
+
+    def prepare_many(
+        self, raws: Sequence[Bytes], hints: Sequence[Hint], ids: Sequence[ObjectId]
+    ) -> list[Prepared]:
+        """`prepare` of several blocks, given as uint8 arrays, all hints of one format."""
+        claims = self._claim_many(ids)
+        fresh = {k: claim for k, (claim, mine) in enumerate(claims) if mine and claim is not None}
+        if fresh:
+            own = [(raws[k], hints[k], ids[k]) for k in fresh]
+            self._encode(list(fresh.values()), *map(list, zip(*own, strict=True)))
+        return [
+            Prepared(own_id, raw.size, claim)
+            for own_id, raw, (claim, _) in zip(ids, raws, claims, strict=True)
+        ]
+
+    def _claim_many(self, ids: Sequence[ObjectId]) -> list[tuple[Claim | None, bool]]:
+        """`claim` of each, with one look into the store for all of them."""
+        with self.lock:
+            unknown = [own_id for own_id in ids if own_id not in self.claims]
+        found = self._store.locate(b"".join(unknown)).found if unknown else ()
+        absent = {own_id for own_id, there in zip(unknown, found, strict=True) if not there}
+        return [self.claim(own_id, own_id not in absent) for own_id in ids]
+
+    def claim(self, own_id: ObjectId, there: bool = True) -> tuple[Claim | None, bool]:
+        """(None, False): the store has it; else the claim on it, and whether the caller is to encode it.
+        `there` False: the store was found not to have it."""
+        with self.lock:
+            claim = self.claims.get(own_id)
+        if claim is not None:
+            return claim, False
+        if there and self._adopt(own_id):
+            return None, False
+        with self.lock:
+            claim = self.claims.get(own_id)
+            if claim is None:
+                self.claims[own_id] = claim = Claim()
+                return claim, True
+            return claim, False
+
+    def _encode(
+        self,
+        claims: Sequence[Claim],
+        raws: Sequence[Bytes],
+        hints: Sequence[Hint],
+        ids: Sequence[ObjectId],
+    ) -> None:
+        try:
+            bases = [self._base(own_id, hint) for own_id, hint in zip(ids, hints, strict=True)]
+            made = frames.encode_many(ids, raws, int(hints[0].form), bases, self._options.level)
+            if self._options.verify:
+                check(made, raws, [None if base is None else base[1] for base in bases])
+            for claim, (header, segments) in zip(claims, made, strict=True):
+                claim.header, claim.segments = header, segments
+        except BaseException as error:
+            for claim in claims:
+                claim.error = error
+            with self.lock:
+                for own_id in ids:
+                    self.claims.pop(own_id, None)
+            raise
+        finally:
+            for claim in claims:
+                claim.done.set()
+
+    def _base(self, own_id: ObjectId, hint: Hint) -> tuple[ObjectId, Any] | None:
+        """The base to lean on with its bytes: never delta-coded itself, pinned, or None."""
+        if hint.base is None or hint.base == own_id:
+            return None
+        leans_on = self._leans_on(hint.base)
+        if leans_on is None:
+            return None
+        if leans_on == NO_BASE:
+            raw = hint.base_raw if hint.base_raw is not None else self._read(hint.base)
+            return None if raw is None else (hint.base, raw)
+        if leans_on == own_id or self._leans_on(leans_on) != NO_BASE:
+            return None
+        raw = self._read(leans_on)
+        return None if raw is None else (leans_on, raw)
+
+    def _leans_on(self, object_id: ObjectId) -> ObjectId | None:
+        """The base of a block here or in the store (then pinned); NO_BASE: none; None: no such block."""
+        with self.lock:
+            claim = self.claims.get(object_id)
+        if claim is not None:
+            # Only what is written counts: a claim that fails later must not be leant on.
+            return claim.header.base if claim.written and claim.header is not None else None
+        if not self._adopt(object_id):
+            return None
+        place = self._store.packs.place(object_id)
+        return None if place is None else place.base
+
+    def _read(self, object_id: ObjectId) -> Any:
+        """A base's bytes; None when it is not published yet or cannot be read (then nothing leans on it)."""
+        try:
+            return self._store.read(object_id, "base") if self._store.contains(object_id) else None
+        except DamagedError:
+            return None
+
+
+def check(
+    made: Sequence[tuple[FrameHeader, Sequence[Any]]], raws: Sequence[Bytes], base_raws: Sequence[Any]
+) -> None:
+    """Decode what was just encoded: a codec's mistake, or the memory's, must not reach the disk."""
+    form = frames.codec_form(made[0][0].form)
+    blocks = [
+        codecs.Block(header.codec, segments, header.raw_bytes, None if header.base == NO_BASE else base_raw)
+        for (header, segments), base_raw in zip(made, base_raws, strict=True)
+    ]
+    decoded = codecs.decode_many(form, blocks)
+    if not codecs.same(decoded, raws):
+        names = ", ".join(short(header.id) for header, _ in made)
+        raise DamagedError(f"object {names}: does not decode to what was encoded")
