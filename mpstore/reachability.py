@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -194,19 +194,26 @@ def _id_of(value: object) -> ObjectId | None:
 
 
 def whole_table(repo: Repo) -> IndexTable:
-    """One table over all packs there are."""
+    """One table over all packs there are; of copies of an object those that can be decoded come first."""
     repo.objects.refresh()
     tables = [numbered.table for numbered in repo.objects.packs.tables()]
-    return tables[0] if len(tables) == 1 else packindex.merge(tables)
+    table = tables[0] if len(tables) == 1 else packindex.merge(tables)
+    lost = table.search(table.bases) < 0
+    if not lost.any():
+        return table
+    rows = np.flatnonzero(table.base_row < len(table.bases))
+    return packindex.demote(table, rows[lost[table.base_row[rows]]])
 
 
-def read_roots(repo: Repo, cutoff_ns: int) -> Roots:
-    """Read sessions, refs and logs as they are now. DamagedError: a ref cannot be read at all.
+def read_roots(repo: Repo, cutoff_ns: int, dropped: Container[str] = ()) -> Roots:
+    """Read sessions (but those whose paths are dropped), refs and logs as they are now. DamagedError: a ref
+    cannot be read at all.
 
     Sessions first: a writer moves its ref before it unregisters, so one of the two is seen. A ref that is
     removed while this reads stays a root by its log entry, which is younger than any cutoff.
     """
-    sessions = tuple(one for one in read_sessions(repo.objects.layout.sessions) if not one.dead)
+    registered = read_sessions(repo.objects.layout.sessions)
+    sessions = tuple(one for one in registered if not one.dead and one.path not in dropped)
     commits: set[ObjectId] = set()
     for name in logged_names(repo):
         ref = repo.refs.read(name)

@@ -92,7 +92,7 @@ def test_invariant_06_a_base_that_deltas_lean_on_stays(tmp_path: Path) -> None:
     commit(repo, "base", base)
     expert = commit(repo, "expert", tuned, base)
     remove_branch(repo, "base")
-    report = collect(repo, repack_all=True)
+    report = collect(repo)
     assert report.kept_for_deltas_objects == 9
     again = Repo.open(repo.root)
     assert content_of(again, expert) == tuned

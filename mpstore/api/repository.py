@@ -211,10 +211,12 @@ class Repository(Looking, HubSide):
         keep_reflog_seconds: float = 30 * 86400,
         repack: bool = False,
         compression: str | None = None,
+        drop_sessions: Sequence[str] = (),
     ) -> GcReport:
         """Remove what no ref, reflog entry in the window, running writer or delta needs.
 
-        `compression`: encode all blocks anew at that level. Hooks: pre-gc, post-gc.
+        `compression`: encode all blocks anew at that level. `drop_sessions`: hosts or names of sessions of
+        other hosts to be declared dead first. Hooks: pre-gc, post-gc.
         """
         from mpstore import gc
         from mpstore.codecs import Level
@@ -226,6 +228,7 @@ class Repository(Looking, HubSide):
             keep_reflog_ns=int(keep_reflog_seconds * 1e9),
             repack_all=repack,
             compression=None if compression is None else Level(compression),
+            dropped_sessions=tuple(drop_sessions),
             progress=self._progress,
         )
         self._hooks.run("post-gc", report.as_json())

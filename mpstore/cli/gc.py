@@ -22,6 +22,7 @@ if TYPE_CHECKING:
   mp gc --dry-run                      what would go
   mp gc --keep-reflog 7d               also what only reflogs older than a week know
   mp gc --repack --compression max     make what stays smaller
+  mp gc --drop-sessions old-machine    its commands will never end: it is gone
 """,
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be removed.")
@@ -33,17 +34,35 @@ if TYPE_CHECKING:
     help="Keep what reflog entries of this age know: 30d, 12h, 0.",
 )
 @click.option(
-    "--repack", is_flag=True, help="Rewrite packs that have anything dead; put small ones together."
+    "--repack",
+    is_flag=True,
+    help="Rewrite packs that have anything dead; put small ones together; let go of bases that "
+    "only deltas need, where that takes less.",
 )
 @click.option(
     "--compression",
     type=click.Choice(["fast", "default", "max"]),
-    help="Encode every block anew at this level, where that is smaller.",
+    help="Encode every block anew at this level, and as a delta of a parent's, where that is smaller.",
 )
-def command(session: Session, dry_run: bool, keep_reflog: str, repack: bool, compression: str | None) -> None:
+@click.option(
+    "--drop-sessions",
+    "dropped",
+    multiple=True,
+    metavar="HOST|SESSION",
+    help="Declare commands of another host dead, that nothing here can know to have ended. Repeat.",
+)
+def command(
+    session: Session,
+    dry_run: bool,
+    keep_reflog: str,
+    repack: bool,
+    compression: str | None,
+    dropped: tuple[str, ...],
+) -> None:
     """Remove what no branch, tag, recent reflog entry, running command or stored delta needs.
 
-    Safe while other commands read and write, and may be interrupted at any moment.
+    Safe while other commands read and write, and may be interrupted at any moment. Only --drop-sessions is up
+    to you: a command that still runs on that host loses what it is about to commit.
     """
     session.kept = "whatever is needed is still there; the next mp gc goes on"
     report = session.repository().gc(
@@ -51,6 +70,7 @@ def command(session: Session, dry_run: bool, keep_reflog: str, repack: bool, com
         keep_reflog_seconds=quantities.parse_age(keep_reflog, "--keep-reflog"),
         repack=repack,
         compression=compression,
+        drop_sessions=dropped,
     )
     session.report(report.as_json(), _lines(report))
 
@@ -71,15 +91,35 @@ def _lines(report: GcReport) -> Iterator[str]:
             f"kept {plural(report.kept_for_deltas_objects, 'object')} "
             f"({size(report.kept_for_deltas_bytes)}) that stored deltas lean on"
         )
+    if report.released_bases_objects:
+        gone = f"{plural(report.released_bases_objects, 'base')} ({size(report.released_bases_bytes)})"
+        yield (
+            f"{'would let' if report.dry_run else 'let'} go of {gone} that only deltas needed: "
+            f"{plural(report.rebased_objects, 'block')} anew, {size(report.rebased_growth_bytes)} more"
+        )
+    if report.given_bases_objects:
+        yield f"encoded {plural(report.given_bases_objects, 'block')} as deltas that had no base"
     if report.removed_reflog_entries:
         yield f"{verb} {plural(report.removed_reflog_entries, 'entry')} of reflogs"
-    for label in report.kept_by_sessions:
-        yield f"kept what a running command needs: {label}"
-    for label in report.foreign_sessions:
-        yield f"kept what another host's command may need: {label}"
+    yield from _sessions(report)
     for pack in report.damaged_packs:
         yield f"pack {pack} is damaged and was left as it is: mp fsck says more"
     yield (
         f"packs: {size(report.pack_bytes_before)} before, {size(report.pack_bytes_after)} after; "
         f"{plural(report.live_objects, 'object')} in use, {seconds(report.seconds)}"
     )
+
+
+def _sessions(report: GcReport) -> Iterator[str]:
+    """Who holds what, and what can be done about it."""
+    for label in report.kept_by_sessions:
+        yield f"kept what a running command needs: {label}"
+    for label in report.foreign_sessions:
+        yield f"kept what another host's command may need: {label}"
+    if report.foreign_sessions:
+        yield (
+            "if that host is gone for good, or the command has ended: mp gc --drop-sessions HOST|SESSION "
+            "(if it still runs, it loses what it is about to commit)"
+        )
+    for label in report.dropped_sessions:
+        yield f"{'would declare' if report.dry_run else 'declared'} dead: {label}"

@@ -195,8 +195,19 @@ def check_rows(table: IndexTable) -> None:
         raise DamagedError("an index points at a base that it does not list")
 
 
+def demote(table: IndexTable, rows: npt.NDArray[np.int64]) -> IndexTable:
+    """The table with these rows behind all others of the same id."""
+    last = np.zeros(table.rows, np.bool_)
+    last[rows] = True
+    return _in_order(table, np.argsort(last, kind="stable"))
+
+
 def _sorted(table: IndexTable) -> IndexTable:
-    order = np.argsort(table.base_row != _NO_BASE_ROW, kind="stable")
+    return _in_order(table, np.argsort(table.base_row != _NO_BASE_ROW, kind="stable"))
+
+
+def _in_order(table: IndexTable, order: npt.NDArray[np.int64]) -> IndexTable:
+    """Sorted by id, and among equal ids in `order`."""
     order = order[np.argsort(table.prefix[order], kind="stable")]
     columns = {name: np.ascontiguousarray(getattr(table, name)[order]) for name, _, _ in _COLUMNS}
     return IndexTable(table.packs, table.bases, **columns)

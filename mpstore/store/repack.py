@@ -1,12 +1,13 @@
 """Moving live frames out of packs that are to go, and encoding them anew on the way.
 
-Relies on objects, writer and codecs. Promises: a frame is copied only after it has decoded to its id; ids,
-and which blocks are deltas, never change; an encoding is replaced only by a smaller one.
+Relies on objects, writer and codecs. Promises: a frame is copied only after it has decoded to its id; ids
+never change; an encoding is replaced only by a smaller one, or where its base goes; what a copy leans on is
+copied too, or pinned and seen to be there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,7 +19,7 @@ from mpstore import codecs
 from mpstore.codecs import Level
 from mpstore.errors import DamagedError
 from mpstore.events import Task
-from mpstore.ids import ObjectId
+from mpstore.ids import ObjectId, short
 from mpstore.store import frame as frames
 from mpstore.store.frame import NO_BASE, Frame
 from mpstore.store.locations import Locations
@@ -27,16 +28,29 @@ from mpstore.store.packindex import IndexTable
 from mpstore.store.writer import ObjectWriter
 
 _CHUNK_BYTES: Final = 32 << 20
+_Encoded = tuple[frames.FrameHeader, tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
 class Repacked:
-    """damaged: packs of which a frame could not be copied, with the reason: they must stay."""
+    """given_objects: those that have a base now and had none. damaged: packs of which a frame could not be
+    copied, with the reason: they must stay."""
 
     copied_objects: int
+    given_objects: int
     read_bytes: int
     written_bytes: int
     damaged: dict[ObjectId, str]
+
+
+@dataclass(frozen=True)
+class Bases:
+    """What the rows to be copied are to lean on. ids: uint8[n, 32], zeros none; changed: bool[n], that is
+    another base than they have; packs: where it lies, None where it is among the rows itself."""
+
+    ids: npt.NDArray[np.uint8]
+    changed: npt.NDArray[np.bool_]
+    packs: Sequence[ObjectId | None]
 
 
 def locations(store: ObjectStore, table: IndexTable, rows: npt.NDArray[np.int64]) -> Locations:
@@ -62,18 +76,20 @@ def repack(
     rows: npt.NDArray[np.int64],
     level: Level | None,
     task: Task,
-    threads: int = 1,
+    threads: int,
+    bases: Bases,
 ) -> Repacked:
     """Copy the frames at `rows` into the writer's packs, in the order they lie in; `level`: try for a smaller
     encoding too."""
     places = locations(store, table, rows)
+    copier = _Copier(store, writer, bases, level)
     damaged: dict[ObjectId, str] = {}
-    copied = read_bytes = written_bytes = 0
+    copied = given = read_bytes = written_bytes = 0
 
-    def work(row: int) -> tuple[Frame, frames.FrameHeader, tuple[Any, ...]] | DamagedError:
+    def work(row: int) -> tuple[Frame, _Encoded] | DamagedError:
         try:
             frame = next(store.fetch(places, [row]))
-            return (frame, *_encoded(frame, store, level))
+            return frame, copier.encoded(frame, row)
         except DamagedError as error:
             return error
 
@@ -83,13 +99,14 @@ def repack(
                 if isinstance(made, DamagedError):
                     damaged.setdefault(store.packs.ids[int(places.pack[row])], made.message)
                     continue
-                frame, header, segments = made
+                frame, (header, segments) = made
                 writer.copy(header, segments)
                 copied += 1
+                given += header.base != NO_BASE and not frame.needs_base
                 read_bytes += frame.header.frame_bytes
                 written_bytes += header.frame_bytes
                 task.advance(frame.header.frame_bytes)
-    return Repacked(copied, read_bytes, written_bytes, damaged)
+    return Repacked(copied, given, read_bytes, written_bytes, damaged)
 
 
 def _chunks(places: Locations) -> Iterator[list[int]]:
@@ -106,24 +123,55 @@ def _chunks(places: Locations) -> Iterator[list[int]]:
         yield chunk
 
 
-def _encoded(
-    frame: Frame, store: ObjectStore, level: Level | None
-) -> tuple[frames.FrameHeader, tuple[Any, ...]]:
-    base_raw = store.read(frame.base) if frame.needs_base else None
-    raw = decode_frame(frame, base_raw)
-    if level is None:
-        return frame.header, frame.segments
-    base = None if base_raw is None else (frame.base, base_raw)
+class _Copier:
+    """Encodes frames for their new pack. For any number of threads."""
+
+    def __init__(self, store: ObjectStore, writer: ObjectWriter, bases: Bases, level: Level | None) -> None:
+        self._store = store
+        self._writer = writer
+        self._bases = bases
+        self._level = level
+
+    def encoded(self, frame: Frame, row: int) -> _Encoded:
+        """The frame as it is, or a smaller one; one on another base where it must be."""
+        base_raw = self._store.read(frame.base) if frame.needs_base else None
+        raw = decode_frame(frame, base_raw)
+        base = None if base_raw is None else (frame.base, base_raw)
+        if self._bases.changed[row]:
+            base = self._new_base(row)
+        if base is not None and not self._stays(base[0], row):
+            base = None  # another gc was quicker
+        if base_raw is not None and (base is None or base[0] != frame.base):
+            return _proved(frame, raw, base, self._level or self._store.options.level)
+        if self._level is None and not self._bases.changed[row]:
+            return frame.header, frame.segments
+        header, segments = _proved(frame, raw, base, self._level or self._store.options.level)
+        if header.frame_bytes >= frame.header.frame_bytes:
+            return frame.header, frame.segments
+        return header, segments
+
+    def _stays(self, base: ObjectId, row: int) -> bool:
+        """Whether what is written now may lean on the base: it moves along, or is pinned and there."""
+        if base != self._bases.ids[row].tobytes():
+            return self._writer.adopt(base)
+        pack = self._bases.packs[row]
+        return pack is None or self._writer.hold_pack(pack)
+
+    def _new_base(self, row: int) -> tuple[ObjectId, Any] | None:
+        own_id = self._bases.ids[row].tobytes()
+        try:
+            return None if own_id == NO_BASE else (own_id, self._store.read(own_id))
+        except DamagedError:
+            return None
+
+
+def _proved(
+    frame: Frame, raw: npt.NDArray[np.uint8], base: tuple[ObjectId, Any] | None, level: Level
+) -> _Encoded:
+    """Encoded, and decoded to see. DamagedError: that gave something else."""
     header, segments = frames.encode(frame.id, raw, frame.header.form, base, level)
-    if header.frame_bytes >= frame.header.frame_bytes:
-        return frame.header, frame.segments
-    again = codecs.decode(
-        header.codec,
-        frames.codec_form(header.form),
-        segments,
-        header.raw_bytes,
-        None if header.base == NO_BASE else base_raw,
-    )
-    if not np.array_equal(again, raw):
-        return frame.header, frame.segments
+    leant_on = None if header.base == NO_BASE or base is None else base[1]
+    form = frames.codec_form(header.form)
+    if not np.array_equal(codecs.decode(header.codec, form, segments, header.raw_bytes, leant_on), raw):
+        raise DamagedError(f"object {short(frame.id)} does not decode to what was encoded")
     return header, tuple(segments)

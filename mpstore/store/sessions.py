@@ -60,6 +60,10 @@ class Session:
                 self._file.append(f"\n{what} {object_id.hex()}\n".encode())
                 known.add(object_id)
 
+    def registered(self) -> bool:
+        """Whether gc can still see this session."""
+        return os.path.exists(self.path)
+
     def close(self) -> None:
         """Unregister: nothing is pinned any more."""
         self._file.close()
