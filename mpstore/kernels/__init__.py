@@ -55,6 +55,12 @@ def worth(elements: int) -> bool:
     return _Choice.waited_elements >= _PATIENCE_ELEMENTS and _load()
 
 
+def expect(elements: int) -> None:
+    """Work on so many elements is about to come: where that pays for compiled kernels, load them now, not
+    after numpy has limped through the first of it."""
+    worth(elements)
+
+
 def pick(family: str, elements: int = _PATIENCE_ELEMENTS) -> Any:
     """The module of a kernel family: `family`_numba where that is worth it for `elements`, else _numpy."""
     name = f"mpstore.kernels.{family}_{'numba' if worth(elements) else 'numpy'}"

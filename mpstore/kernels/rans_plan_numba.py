@@ -65,8 +65,16 @@ def count_tokens(
     A key is (base & mask) >> shift, less `lowest`, clipped to the rows of `counts` (keys, tokens), which
     is added to.
     """
-    highest = _U64(counts.shape[0] - 1)
+    kind = distance.dtype.type
+    low = kind(lowest)
+    high = kind(lowest + counts.shape[0] - 1) if counts.shape[0] > 1 else low
+    step = kind(shift)
     bits = distance.itemsize * 8
+    # four tables in turn: equal neighbours (zeros, mostly) would otherwise wait for each other's store
+    symbols = _U32(counts.shape[1])
+    tables = np.zeros((4, counts.size), np.uint32)
+    first, second, third, fourth = tables[0], tables[1], tables[2], tables[3]
+    indices = np.empty(_CHUNK, np.uint32)
     for chunk in range(coded.size):
         if not coded[chunk]:
             continue
@@ -75,24 +83,36 @@ def count_tokens(
         reference = base[start : start + _CHUNK]
         marks = tokens[start : start + _CHUNK]
         rows = keys[start : start + _CHUNK]
-        largest = _U64(0)
+        largest = kind(0)
         for i in range(piece.size):
-            largest = max(largest, _U64(piece[i]))
-            marks[i] = _U8(piece[i])
-            key = _U64(reference[i] & mask) >> _U64(shift)
-            rows[i] = _U8(min(max(key, _U64(lowest)) - _U64(lowest), highest))
-        if largest >= _U64(16):
-            for i in range(piece.size):
-                marks[i] = _U8(min(_U64(piece[i]), _U64(15)))
+            largest = max(largest, piece[i])
+        for i in range(piece.size):
+            marks[i] = _U8(min(piece[i], kind(15)))
+        for i in range(piece.size):
+            key = kind(kind(reference[i] & mask) >> step)
+            rows[i] = _U8(kind(min(max(key, low), high) - low))
+        if largest >= kind(15):
             for power in range(4, bits):
-                if largest < (_U64(1) << _U64(power)):
+                if _U64(largest) < (_U64(1) << _U64(power)):
                     break
                 edge = distance.dtype.type(_U64(1) << _U64(power))
                 middle = distance.dtype.type(_U64(3) << _U64(power - 1))
                 for i in range(piece.size):
                     marks[i] += _U8(piece[i] >= edge) + _U8(piece[i] >= middle)
         for i in range(piece.size):
-            counts[rows[i], marks[i]] += _U32(1)
+            indices[i] = _U32(_U32(rows[i]) * symbols) + _U32(marks[i])
+        whole = piece.size // 4 * 4
+        for i in range(0, whole, 4):
+            first[indices[i]] += _U32(1)
+            second[indices[i + 1]] += _U32(1)
+            third[indices[i + 2]] += _U32(1)
+            fourth[indices[i + 3]] += _U32(1)
+        for i in range(whole, piece.size):
+            first[indices[i]] += _U32(1)
+    for row in range(counts.shape[0]):
+        for symbol in range(counts.shape[1]):
+            at = row * counts.shape[1] + symbol
+            counts[row, symbol] += first[at] + second[at] + third[at] + fourth[at]
 
 
 @inlined

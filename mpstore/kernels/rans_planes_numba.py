@@ -13,6 +13,7 @@ from mpstore.kernels.jit import compiled
 
 _U8 = np.uint8
 _U32 = np.uint32
+_PIECE = 2048
 
 
 @compiled
@@ -20,13 +21,17 @@ def split_planes(words: Any, rotate: bool, planes: Any) -> None:
     """Words to (word bytes, n) planes, least significant first; a float's sign first moves to the low bit."""
     kind = words.dtype.type
     last = kind(words.itemsize * 8 - 1)
-    for index in range(planes.shape[0]):
-        plane = planes[index]
-        for i in range(words.size):
-            word = words[i]
+    for start in range(0, words.size, _PIECE):
+        piece = words[start : start + _PIECE]
+        for index in range(planes.shape[0]):
+            plane = planes[index, start : start + _PIECE]
             if rotate:
-                word = kind(kind(word << kind(1)) | kind(word >> last))
-            plane[i] = _U8(word >> kind(8 * index))
+                for i in range(piece.size):
+                    word = kind(kind(piece[i] << kind(1)) | kind(piece[i] >> last))
+                    plane[i] = _U8(word >> kind(8 * index))
+            else:
+                for i in range(piece.size):
+                    plane[i] = _U8(piece[i] >> kind(8 * index))
 
 
 @compiled
@@ -34,13 +39,20 @@ def join_planes(planes: Any, rotated: bool, out: Any) -> None:
     """Inverse of `split_planes`."""
     kind = out.dtype.type
     last = kind(out.itemsize * 8 - 1)
-    for start in range(0, out.size, 4096):
-        piece = out[start : start + 4096]
-        for index in range(planes.shape[0]):
-            plane = planes[index, start : start + 4096]
+    for start in range(0, out.size, _PIECE):
+        piece = out[start : start + _PIECE]
+        low = planes[0, start : start + _PIECE]
+        if planes.shape[0] == 2:  # the most common by far
+            high = planes[1, start : start + _PIECE]
             for i in range(piece.size):
-                byte = kind(kind(plane[i]) << kind(8 * index))
-                piece[i] = byte if index == 0 else kind(piece[i] | byte)
+                piece[i] = kind(kind(low[i]) | kind(kind(high[i]) << kind(8)))
+        else:
+            for i in range(piece.size):
+                piece[i] = kind(low[i])
+            for index in range(1, planes.shape[0]):
+                plane = planes[index, start : start + _PIECE]
+                for i in range(piece.size):
+                    piece[i] |= kind(kind(plane[i]) << kind(8 * index))
         if rotated:
             for i in range(piece.size):
                 piece[i] = kind(kind(piece[i] >> kind(1)) | kind(piece[i] << last))

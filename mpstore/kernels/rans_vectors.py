@@ -276,11 +276,18 @@ def push_symbols(
         frequency = b.and_(entry, v.splat(4095))
         full = b.icmp_unsigned(">=", x, b.shl(frequency, v.splat(20)))
         x, given = v.emit(x, full, words)
-        doubles = ir.VectorType(ir.DoubleType(), _LANES)
-        # exact: both are below 2^32 and the quotient below 2^20, so it cannot round up to the next integer
-        ratio = b.fdiv(b.uitofp(x, doubles), b.uitofp(frequency, doubles))
-        step = b.mul(b.fptoui(ratio, x.type), b.sub(v.splat(4096), frequency))
-        v.store(b.add(b.add(x, b.lshr(entry, v.splat(12))), step), state)
+        # q = x / frequency, below 2^20, by single precision: at most one off, which the remainder tells
+        floats = ir.VectorType(ir.FloatType(), _LANES)
+        ratio = b.fdiv(b.uitofp(x, floats), b.uitofp(frequency, floats))
+        quotient = b.fptoui(ratio, x.type)
+        rest = b.sub(x, b.mul(quotient, frequency))
+        below = b.icmp_signed("<", rest, v.splat(0))
+        quotient = b.select(below, b.sub(quotient, v.splat(1)), quotient)
+        rest = b.select(below, b.add(rest, frequency), rest)
+        above = b.icmp_unsigned(">=", rest, frequency)
+        quotient = b.select(above, b.add(quotient, v.splat(1)), quotient)
+        rest = b.select(above, b.sub(rest, frequency), rest)
+        v.store(b.add(b.add(b.shl(quotient, v.splat(12)), rest), b.lshr(entry, v.splat(12))), state)
         return given
 
     return _intrinsic((table, indices, at, state, lane, words, position), build)
