@@ -100,6 +100,10 @@ def test_damage_matrix(root: Path, tmp_path: Path, way: str, victim: str) -> Non
     shutil.copytree(root, tmp_path / "copy")
     DAMAGE[way](VICTIMS[victim](root))
     report = check(root, read_data=True)
+    if way == "delete" and "index" in victim:  # the pack has it all; see below
+        assert (report.exit_code, len(report.notes)) == (0, 1)
+        assert whole(root, "expert")
+        return
     if (way, victim) == ("delete", "ref"):  # the log has it all, as after a crash between the two
         assert report.exit_code == 0
         assert whole(root, "expert")
@@ -120,6 +124,30 @@ def test_damage_matrix(root: Path, tmp_path: Path, way: str, victim: str) -> Non
     assert mended.damage_left == ()
     assert whole(root, "expert")
     assert check(root, read_data=True).exit_code == 0
+
+
+def test_a_whole_pack_without_an_index_is_a_note_and_a_damaged_one_is_damage(root: Path) -> None:
+    """What a full disk or a crash leaves between pack and index, and an index whose pack is gone."""
+    pack = pack_of(root, "expert", records=False)
+    pack.with_suffix(".idx").unlink()
+    orphan = pack.with_name("ab" * 32 + ".idx")
+    shutil.copy(pack_of(root, "base", records=True).with_suffix(".idx"), orphan)
+    report = check(root, read_data=True)
+    assert (report.damage, report.exit_code) == ((), 0)
+    assert {(one.what, one.name) for one in report.notes} == {("index", pack.stem), ("index", orphan.stem)}
+    mended = repair(root)
+    assert len(mended.repaired) == 2
+    assert mended.exit_code == 0
+    assert pack.with_suffix(".idx").exists()
+    assert not orphan.exists()
+    assert check(root).notes == ()
+    assert whole(root, "expert")
+    pack.with_suffix(".idx").unlink()
+    DAMAGE["truncate"](pack)
+    damaged = check(root)
+    assert damaged.exit_code == 4
+    assert ("index", pack.stem) in {(one.what, one.name) for one in damaged.damage}
+    assert damaged.notes == ()
 
 
 @pytest.mark.parametrize("way", DAMAGE)

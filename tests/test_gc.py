@@ -12,7 +12,7 @@ import pytest
 
 from mpstore import files, gc
 from mpstore.codecs import Format, Level
-from mpstore.errors import DamagedError, StorageError
+from mpstore.errors import ConflictError, DamagedError, StorageError, UsageError
 from mpstore.ids import block_id
 from mpstore.reachability import hold
 from mpstore.records.model import Parent
@@ -260,9 +260,51 @@ def test_a_session_of_another_host_is_kept_and_named(tmp_path: Path) -> None:
     )
     report = collect(repo)
     assert len(report.foreign_sessions) == 1
-    assert "elsewhere" in report.foreign_sessions[0]
+    assert all(part in report.foreign_sessions[0] for part in ("elsewhere", "31", "days", path.stem))
     assert pack_ids(repo.objects.layout.packs) == {pack}
     assert path.exists()
+
+
+FOREIGN = "1f.17.deadbeef.deadbeef-1"
+
+
+@pytest.mark.parametrize("word", ["elsewhere", FOREIGN])
+def test_a_session_of_another_host_goes_when_it_is_declared_dead(tmp_path: Path, word: str) -> None:
+    repo = new_repository(tmp_path)
+    commit(repo, "main", some_content(1))
+    packs = pack_ids(repo.objects.layout.packs)
+    remove_branch(repo, "main")
+    sessions = Path(repo.objects.layout.sessions)
+    text = b'{"label": "add", "host": "%s", "pid": 31, "begun_ns": 5}\n\npack %s\n'
+    for host, name in ((b"elsewhere", FOREIGN), (b"third", "2f.17.deadbeef.0eadbeef-1")):
+        (sessions / f"{name}.session").write_bytes(text % (host, min(packs).hex().encode()))
+    with pytest.raises(UsageError, match="no session"):
+        collect(repo, dropped_sessions=[word, "nowhere"])
+    dry = collect(repo, dropped_sessions=[word, "third"], dry_run=True)
+    assert len(list(sessions.iterdir())) == 2
+    assert dry.removed_packs == len(packs)
+    report = collect(repo, dropped_sessions=[word])
+    assert [FOREIGN in line for line in report.dropped_sessions] == [True]
+    assert ["third" in line for line in report.foreign_sessions] == [True]
+    assert pack_ids(repo.objects.layout.packs) == {min(packs)}
+    collect(repo, dropped_sessions=["third"])
+    assert pack_ids(repo.objects.layout.packs) == set()
+
+
+def test_a_living_session_of_this_host_is_not_dropped_and_a_dropped_writer_commits_nothing(
+    tmp_path: Path,
+) -> None:
+    repo = new_repository(tmp_path)
+    with repo.objects.writer("alive") as writer:
+        (path,) = Path(repo.objects.layout.sessions).iterdir()
+        with pytest.raises(UsageError, match="runs on this host"):
+            collect(repo, dropped_sessions=[path.stem])
+        assert path.exists()
+        writer.put(b"x" * 1000)
+        writer.flush()
+        path.unlink()  # as another host that thinks it dead would do
+        with pytest.raises(ConflictError, match="declared dead"):
+            writer.finish()
 
 
 def test_a_record_that_is_lost_stops_gc_and_a_block_that_is_lost_does_not(tmp_path: Path) -> None:

@@ -59,6 +59,8 @@ def command(
 
 def _lines(report: FsckReport) -> Iterator[str]:
     yield from _several("damaged", report.damage)
+    if not report.repaired:
+        yield from _several("note", report.notes)
     for touched in report.touched[:_SHOWN]:
         names = ", ".join(ref.partition("/")[2] for ref in touched.refs) or "no branch"
         lost = plural(touched.objects, "object")

@@ -60,10 +60,12 @@ def check_names(repo: Repo) -> list[Damage]:
     ]
 
 
-def check_packs(repo: Repo) -> list[Damage]:
-    """Every pack has a good index that belongs to it, and the size that the index says."""
+def check_packs(repo: Repo) -> tuple[list[Damage], list[Damage]]:
+    """Whether every pack has a good index that belongs to it, and the size that the index says: damage, and
+    what a crash or a full disk may leave and costs nothing but time."""
     directory = repo.objects.layout.packs
-    found = []
+    found: list[Damage] = []
+    notes: list[Damage] = []
     present = pack_ids(directory)
     for pack_id in sorted(present):
         name = pack_id.hex()
@@ -76,14 +78,29 @@ def check_packs(repo: Repo) -> list[Damage]:
             if size != expected:
                 found.append(Damage("pack", name, f"it has {size} bytes, its index says {expected}"))
         except FileNotFoundError:
-            found.append(Damage("index", name, "the pack has no index"))
+            whole = _is_whole(pack_path(directory, pack_id))
+            if whole:
+                notes.append(Damage("index", name, "not there yet: rebuilt when needed, written by --repair"))
+            elif whole is not None:
+                found.append(Damage("index", name, "the pack has no index, and is damaged itself"))
         except (DamagedError, StorageError) as error:
             found.append(Damage("index", name, error.message))
     for entry in sorted(os.listdir(directory)):
         stem, suffix = os.path.splitext(entry)
         if suffix == INDEX_SUFFIX and stem not in {one.hex() for one in present}:
-            found.append(Damage("index", stem, "its pack is gone"))
-    return found
+            notes.append(Damage("index", stem, "its pack is gone: never used, removed by --repair"))
+    return found, notes
+
+
+def _is_whole(path: str) -> bool | None:
+    """Whether a pack is frames from end to end; None: it has gone (gc or another fsck is at work)."""
+    try:
+        found = scan(PackFile(path))
+    except FileNotFoundError:
+        return None
+    except (DamagedError, StorageError):
+        return False
+    return found.kind is not None and bool(found.entries) and not found.damaged
 
 
 def check_objects(repo: Repo) -> tuple[list[Damage], Marker]:

@@ -17,7 +17,8 @@ DAMAGED_EXIT_CODE: Final = 4
 @dataclass(frozen=True)
 class FsckReport:
     """damage: all that was found; touched: what of refs, commits and tensors it reaches; repaired: what was
-    done, in words; damage_left: what remains after that (`damage` itself where nothing was repaired)."""
+    done, in words; damage_left: what remains after that (`damage` itself where nothing was repaired); notes:
+    what is not as it should be and harms nothing (a pack whose index is to be rebuilt)."""
 
     packs: int
     objects: int
@@ -28,6 +29,7 @@ class FsckReport:
     touched: tuple[Touched, ...]
     repaired: tuple[str, ...] = ()
     damage_left: tuple[Damage, ...] = ()
+    notes: tuple[Damage, ...] = ()
     seconds: float = 0.0
 
     @property

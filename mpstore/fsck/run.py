@@ -26,6 +26,7 @@ from mpstore.repository import Repo
 class _Findings:
     names: list[Damage]
     packs: list[Damage]
+    notes: list[Damage]
     objects: list[Damage]
     marker: Marker
     content: Content
@@ -99,12 +100,13 @@ def _mend_content(
         now = _findings(repo, read_data, subset, progress)
     suspects = {bytes.fromhex(one.name) for one in now.packs if one.what == "pack"}
     done += mend.salvage(repo, now.content.bad_packs | suspects)
-    return done + mend.mend_indexes(repo, check_packs(repo))
+    damage, notes = check_packs(repo)
+    return done + mend.mend_indexes(repo, [*damage, *notes])
 
 
 def _findings(repo: Repo, read_data: bool, subset: Subset | None, progress: Progress) -> _Findings:
     names = check_names(repo)
-    packs = check_packs(repo)
+    packs, notes = check_packs(repo)
     objects, marker = check_objects(repo)
     content = Content()
     if read_data or subset is not None:
@@ -112,7 +114,7 @@ def _findings(repo: Repo, read_data: bool, subset: Subset | None, progress: Prog
         task = progress.task("reading packs", None if subset else total, "bytes")
         content = read_packs(repo, subset, task)
         task.finish()
-    return _Findings(names, packs, objects, marker, content)
+    return _Findings(names, packs, notes, objects, marker, content)
 
 
 def _report(repo: Repo, found: _Findings) -> FsckReport:
@@ -126,4 +128,5 @@ def _report(repo: Repo, found: _Findings) -> FsckReport:
         damage=found.damage,
         touched=find_touched(repo, bad),
         damage_left=found.damage,
+        notes=tuple(found.notes),
     )
