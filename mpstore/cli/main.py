@@ -16,6 +16,7 @@ from types import FrameType
 
 import click
 
+from mpstore.cli import memory
 from mpstore.cli import session as session_module
 from mpstore.cli.options import CONTEXT, global_options
 from mpstore.cli.session import OutputClosed, Session
@@ -82,6 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
     """The console script."""
     arguments = sys.argv[1:] if arguments is None else arguments
     session = Session()
+    memory.settle()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(arguments, prog_name="mp", standalone_mode=False, obj=session)

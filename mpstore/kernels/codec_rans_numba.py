@@ -214,15 +214,18 @@ def encode_symbols(symbols: Any, frequency: Any, lanes: int, words: Any) -> Any:
     """rANS words of bytes under one table, as `encode_tokens` without context or raw bits."""
     packed, inverse = encoding_table(frequency)
     state = np.full(lanes, _LOW, np.uint32)
-    indices = np.empty(lanes, np.uint32)
+    # a chunk's indices first: a vector that is read right after its items were written waits for them
+    indices = np.empty(_CHUNK, np.uint32)
     position = _U64(words.size)
-    for step in range((symbols.size - 1) // lanes * lanes, -1, -lanes):
-        if position < _U64(3 * lanes + 1):
+    for start in range((symbols.size - 1) // _CHUNK * _CHUNK, -1, -_CHUNK):
+        piece = symbols[start : start + _CHUNK]
+        if position < _U64(_CHUNK + 2 * lanes + 1):
             return -1
-        active = min(lanes, symbols.size - step)
-        for lane in range(active):
-            indices[lane] = symbols[step + lane]
-        position = push_symbols(active, _U64(0), indices, packed, inverse, state, words, position)
+        for i in range(piece.size):
+            indices[i] = piece[i]
+        for step in range((piece.size - 1) // lanes * lanes, -1, -lanes):
+            active = min(lanes, piece.size - step)
+            position = push_symbols(active, _U64(step), indices, packed, inverse, state, words, position)
     for lane in range(lanes - 1, -1, -1):
         position -= _U64(2)
         words[position] = _U16(state[lane])
