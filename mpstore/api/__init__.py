@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mpstore.api.repository import Repository
 from mpstore.api.values import Listing, MergeWords, NamedCommit, TensorInfo
 from mpstore.history import CommitDetail, CommitInfo, PlanSummary
+from mpstore.history import dot as lineage_dot
 from mpstore.records.model import CommitKind
 from mpstore.records.reflog import LogEntry
 
@@ -61,6 +62,7 @@ __all__ = [
     "TensorReach",
     "TensorShape",
     "Usage",
+    "lineage_dot",
 ]
 
 _ROOMS: Final = {

@@ -23,7 +23,7 @@ from mpstore.merge import engine, models, replay, results
 from mpstore.merge import recipe as recipes
 from mpstore.merge.engine import Prepared, Replayed, Request
 from mpstore.merge.execute.executor import Limits
-from mpstore.merge.plan_check import check_plan_current
+from mpstore.merge.plan_check import check_inputs, check_plan_current
 from mpstore.pipeline import thread_count
 from mpstore.records.encoding import encode
 from mpstore.records.model import Plan
@@ -66,18 +66,17 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class PlanResult:
-    """A plan and its id. `curve` and the experts' raw_bytes are known only when it was made just now."""
+    """A plan, its id, and each expert's weights in bytes, whole and unencoded. `curve` is known only when it
+    was made just now."""
 
     id: ObjectId
     plan: Plan
+    raw_bytes: tuple[int, ...]
     curve: tuple[CurvePoint, ...] = ()
-    raw_bytes: tuple[int, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The keys of `mp plan --json`."""
-        document = results.plan_json(self.plan, self.id)
-        for expert, raw_bytes in zip(document["experts"], self.raw_bytes, strict=False):
-            expert["raw_bytes"] = raw_bytes
+        document = results.plan_json(self.plan, self.id, self.raw_bytes)
         return {**document, "curve": [vars(point) for point in self.curve]}
 
 
@@ -85,12 +84,14 @@ def plan(repo: Repo, words: Words, limits: Limits, store: bool, progress: Progre
     """Decide what a merge would read; or look a stored plan up."""
     if words.plan is not None:
         plan_id = find_plan(repo, words.plan)
-        return PlanResult(plan_id, repo.plan(plan_id))
+        known_plan = repo.plan(plan_id)
+        check_inputs(repo, known_plan)
+        return PlanResult(plan_id, known_plan, engine.expert_raw_bytes(repo, known_plan))
     with _models(repo, words, limits, progress) as known:
         prepared = engine.prepare(repo, _request(words, limits), known, progress)
     plan_id = engine.store_plan(repo, prepared.plan) if store else record_id(Plan.KIND, encode(prepared.plan))
-    raw_bytes = tuple(expert.raw_bytes for expert in prepared.inputs.experts)
-    return PlanResult(plan_id, prepared.plan, _curve(prepared), raw_bytes)
+    raw_bytes = engine.expert_raw_bytes(repo, prepared.plan)
+    return PlanResult(plan_id, prepared.plan, raw_bytes, _curve(prepared))
 
 
 def merge(

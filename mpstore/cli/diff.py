@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mpstore.api import Diff, FileDiff, TensorDiff, TensorShape
 
 _BAR = 40
+_NAMED = 3
 
 
 @verb(
@@ -83,6 +84,7 @@ def _document(found: Diff) -> dict[str, Any]:
         ],
         "changed_tensors": len(found.tensors),
         "equal_tensors": found.equal_tensors,
+        "lacking_tensors": list(found.lacking),
     }
 
 
@@ -140,8 +142,14 @@ def _stat(found: Diff) -> Iterator[str]:
 
 
 def _summary(found: Diff) -> Iterator[str]:
+    if found.lacking:
+        named = ", ".join(found.lacking[:_NAMED]) + (", …" if len(found.lacking) > _NAMED else "")
+        yield (
+            f" {plural(len(found.lacking), 'tensor')} not compared ({named}): never fetched from the Hub; "
+            "mp pull completes them"
+        )
     if found.empty:
-        yield "no differences"
+        yield "no differences in what is here" if found.lacking else "no differences"
         return
     blocks = sum(one.changed_blocks for one in found.tensors)
     files = f", {plural(len(found.files), 'file')}" if found.files else ""

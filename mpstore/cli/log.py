@@ -42,9 +42,9 @@ def command(
     if dot:
         if graph or oneline or session.as_json:
             raise UsageError("--dot is a form of its own: it goes with no other")
-        from mpstore import history
+        from mpstore.api import lineage_dot
 
-        session.answer({}, history.dot(shown).splitlines())
+        session.answer({}, lineage_dot(shown).splitlines())
         return
     value = {"commits": [commits.as_json(info) for info in shown]}
     lines = _drawn(shown, oneline) if graph else _listed(shown, oneline)

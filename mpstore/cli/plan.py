@@ -66,7 +66,7 @@ def report_plan(session: Session, value: dict[str, Any]) -> None:
                     expert["model"],
                     expert["commit"][:10],
                     size(expert["planned_bytes"]),
-                    share(expert["planned_bytes"], expert["raw_bytes"]) if "raw_bytes" in expert else "",
+                    share(expert["planned_bytes"], expert["raw_bytes"]),
                     merge_report.settings(expert["params"]),
                 )
                 for expert in value["experts"]

@@ -45,7 +45,7 @@ class AddResult:
             "manifest": to_hex(done.manifest),
             "tensors": done.tensors,
             "blocks": done.blocks,
-            "new_blocks": done.summary.new_blocks,
+            "new_blocks": done.new_blocks,
             "raw_bytes": done.raw_bytes,
             "stored_bytes": done.summary.stored_bytes,
             "base": self.base,

@@ -33,18 +33,21 @@ from mpstore.statistics import Row
 from mpstore.store import Hint, Prepared, WriteSummary
 
 _DEPTH_PER_THREAD: Final = 4
-_BATCH_BYTES: Final = 1 << 20
+_BATCH_BYTES: Final = 4 << 20
 
 
 @dataclass(frozen=True)
 class Committed:
-    """What `commit` did. `created` False: the branch had this very checkpoint already."""
+    """What `commit` did. `created` False: the branch had this very checkpoint already. `blocks` are the
+    tensors', `new_blocks` those of them that were not in the store; `summary` counts headers and other files'
+    blocks too."""
 
     commit: ObjectId
     manifest: ObjectId
     created: bool
     tensors: int
     blocks: int
+    new_blocks: int
     raw_bytes: int
     summary: WriteSummary
 
@@ -102,6 +105,7 @@ class CheckpointWriter:
             raise
         self._keys = None if layout is None else tensor_keys(layout)
         self._files: dict[str, _Stored] = {}
+        self._new_blocks = 0
         self._lock = threading.Lock()
         self._progress = progress
         workers = thread_count(threads, repo.config.threads)
@@ -222,7 +226,10 @@ class CheckpointWriter:
             for prepared, row in done:
                 if row is not None:
                     self._pairing.add(key, len(ids), row)
-                ids.append(self._writer.append(prepared))
+                with self._lock:  # two files may bring the same new block: one of them is the first
+                    claim = prepared.claim
+                    self._new_blocks += claim is not None and not claim.written
+                    ids.append(self._writer.append(prepared))
             pool.give_back(buffer)
 
         for batch, start in enumerate(range(0, tensor.data_bytes, batch_blocks * block_bytes)):
@@ -285,6 +292,7 @@ class CheckpointWriter:
             not same,
             len(manifest.tensors),
             sum(file.blocks for file in self._files.values()),
+            self._new_blocks,
             sum(file.size for file in manifest.files),
             summary,
         )

@@ -12,15 +12,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mpstore.errors import NotFoundError
 from mpstore.events import Progress, silent
-from mpstore.ids import ObjectId, short, to_hex
+from mpstore.ids import ObjectId, to_hex
 from mpstore.merge import budget as budgets
 from mpstore.merge import gather, modelcard, planner
 from mpstore.merge.execute import execution
 from mpstore.merge.execute.execution import Executed
 from mpstore.merge.execute.executor import Limits
+from mpstore.merge.gather_base import weight_bytes
 from mpstore.merge.models import Models
+from mpstore.merge.plan_check import check_inputs
 from mpstore.merge.plan_inputs import Limits as PlanLimits
 from mpstore.merge.plan_inputs import PlanInputs
 from mpstore.merge.planner import Planned
@@ -83,14 +84,14 @@ def store_plan(repo: Repo, plan: Plan) -> ObjectId:
     return plan_id
 
 
-def check_inputs(repo: Repo, plan: Plan) -> None:
-    """A stored plan is refused where what it reads is gone. NotFoundError names it."""
-    for commit in (plan.base_commit, *(expert.commit for expert in plan.experts)):
-        if not repo.objects.contains(commit):
-            raise NotFoundError(
-                f"the plan reads commit {short(commit)}, which is no longer in the store",
-                hint="plan again: `mp plan …`",
-            )
+def expert_raw_bytes(repo: Repo, plan: Plan) -> tuple[int, ...]:
+    """Of each expert, what reading its weights whole and unencoded takes; 0 of one that is the base."""
+    return tuple(
+        0
+        if expert.manifest == plan.base_manifest and not plan.outputs
+        else weight_bytes(repo.manifest(expert.manifest))
+        for expert in plan.experts
+    )
 
 
 def merge(
@@ -115,11 +116,12 @@ def merge(
     started = time.monotonic()
     tip = repo.tip(branch)
     check_inputs(repo, plan)
+    raw_bytes = expert_raw_bytes(repo, plan)
     with repo.objects.writer(f"merge {branch}") as writer:
         plan_id = writer.put_record(Plan.KIND, encode(plan))
         writer.flush()
         if before is not None:
-            before({"branch": branch, **plan_json(plan, plan_id)})
+            before({"branch": branch, **plan_json(plan, plan_id, raw_bytes)})
         supplied = plan if supply is None else supply(plan)
         if supplied is not plan:
             plan, plan_id = supplied, writer.put_record(Plan.KIND, encode(supplied))
@@ -138,7 +140,8 @@ def merge(
         )
         summary = writer.finish()
     _report(plan, done, progress)
-    result = MergeResult(branch, commit, done, plan, plan_id, summary, round(time.monotonic() - started, 3))
+    seconds = round(time.monotonic() - started, 3)
+    result = MergeResult(branch, commit, done, plan, plan_id, raw_bytes, summary, seconds)
     if after is not None:
         after(merged_json(result))
     return result

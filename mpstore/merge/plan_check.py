@@ -20,6 +20,22 @@ def check_plan_current(repo: Repo, plan: Plan, *, names: bool = True) -> None:
     the commits alone count. Raises ConflictError (a model has moved), NotFoundError (a commit is gone),
     DamagedError (a block is lost), BudgetError (repacked, the selection now costs more to read).
     """
+    check_inputs(repo, plan)
+    if names:
+        _check_name(repo, plan.base_model, plan.base_commit)
+        for expert in plan.experts:
+            _check_name(repo, expert.model, expert.commit)
+    cost = selection_cost(repo, plan)
+    if cost > plan.cost_bytes:
+        raise BudgetError(
+            f"the plan promises to read {plan.cost_bytes} bytes; as the store is packed now it takes {cost}",
+            hint="plan again: `mp plan` with the same recipe and budget",
+        )
+
+
+def check_inputs(repo: Repo, plan: Plan) -> None:
+    """Refuse a plan where a commit that it reads is gone (NotFoundError) or is not what the plan says
+    (ConflictError): the part that every execution asks for, a replay's too."""
     models = [(plan.base_model, plan.base_commit, plan.base_manifest)]
     models += [(expert.model, expert.commit, expert.manifest) for expert in plan.experts]
     for name, commit, manifest in models:
@@ -28,7 +44,7 @@ def check_plan_current(repo: Repo, plan: Plan, *, names: bool = True) -> None:
             repo.objects.refresh() and repo.objects.contains(commit)
         ):
             raise NotFoundError(
-                f"the plan reads {called} at commit {short(commit)}, which this repository has no more",
+                f"the plan reads {called} at commit {short(commit)}, which is no longer in the store",
                 hint="plan again",
             )
         found = repo.commit(commit)
@@ -38,14 +54,6 @@ def check_plan_current(repo: Repo, plan: Plan, *, names: bool = True) -> None:
                 f"{short(manifest)}",
                 hint="plan again",
             )
-        if names:
-            _check_name(repo, name, commit)
-    cost = selection_cost(repo, plan)
-    if cost > plan.cost_bytes:
-        raise BudgetError(
-            f"the plan promises to read {plan.cost_bytes} bytes; as the store is packed now it takes {cost}",
-            hint="plan again: `mp plan` with the same recipe and budget",
-        )
 
 
 def _check_name(repo: Repo, name: str, commit: bytes) -> None:

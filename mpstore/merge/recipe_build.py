@@ -28,7 +28,7 @@ def build(draft: Draft) -> Recipe:
     recipe = recipe_slices.arrange(op, draft, params) if draft.slices else _from_models(op, draft, params)
     _check_count(op, recipe, draft)
     recipe = _vectors(op, recipe)
-    _check_required(op, recipe)
+    _check_required(op, recipe, draft.lenient)
     if op.check is not None:
         _check_constants(op, recipe)
     return replace(recipe, text=recipe_text.canonical(recipe))
@@ -115,7 +115,7 @@ def scopes(recipe: Recipe, expert: int | None) -> list[list[Settings]]:
     return found
 
 
-def _check_required(op: Operator, recipe: Recipe) -> None:
+def _check_required(op: Operator, recipe: Recipe, flags: bool) -> None:
     for parameter in op.parameters:
         if not parameter.required:
             continue
@@ -123,15 +123,15 @@ def _check_required(op: Operator, recipe: Recipe) -> None:
         for expert in whose:
             for settings_here in scopes(recipe, expert):
                 if not any(parameter.name in one for one in settings_here):
-                    _missing(op, parameter, None if expert is None else recipe.experts[expert])
+                    _missing(op, parameter, None if expert is None else recipe.experts[expert], flags)
 
 
-def _missing(op: Operator, parameter: Parameter, model: str | None) -> None:
+def _missing(op: Operator, parameter: Parameter, model: str | None, flags: bool) -> None:
     whose = "" if model is None else f" for {model}"
-    raise RecipeError(
-        f"{op.name} needs a {parameter.name}{whose}",
-        hint=f"add parameters: {{{parameter.name}: …}} ({parameter.doc})",
-    )
+    said = f"add parameters: {{{parameter.name}: …}}"
+    if flags:
+        said = f"add --set {parameter.name}=…" if model is None else f"say {model}:{parameter.name}=…"
+    raise RecipeError(f"{op.name} needs a {parameter.name}{whose}", hint=f"{said} ({parameter.doc})")
 
 
 def defaults(op: Operator, scope: str) -> dict[str, Value]:

@@ -15,6 +15,7 @@ from mpstore.merge import engine
 from mpstore.merge.engine import Replayed
 from mpstore.merge.execute import execution
 from mpstore.merge.execute.executor import Limits
+from mpstore.merge.plan_check import check_inputs
 from mpstore.repository import Repo
 
 
@@ -29,7 +30,7 @@ def replay(
         raise UsageError(f"{short(commit_id)} is no merge: there is no plan to replay")
     plan_id = bytes.fromhex(named)
     plan = repo.plan(plan_id)
-    engine.check_inputs(repo, plan)
+    check_inputs(repo, plan)
     with repo.objects.writer(f"replay {short(commit_id)}") as writer:
         done = execution.execute(
             repo,

@@ -5,6 +5,7 @@ Relies on records. Promises: the keys are the contract; a figure that is not kno
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +17,14 @@ from mpstore.store import WriteSummary
 
 @dataclass(frozen=True)
 class MergeResult:
-    """A merge that was committed."""
+    """A merge that was committed. `raw_bytes`: of each expert, its weights whole and unencoded."""
 
     branch: str
     commit: ObjectId
     executed: Executed
     plan: Plan
     plan_id: ObjectId
+    raw_bytes: tuple[int, ...]
     summary: WriteSummary
     seconds: float
 
@@ -38,7 +40,7 @@ def merged_json(result: MergeResult) -> dict[str, Any]:
         "branch": result.branch,
         "commit": to_hex(result.commit),
         "manifest": to_hex(done.manifest_id),
-        **_planned(plan, result.plan_id),
+        **_planned(plan, result.plan_id, result.raw_bytes),
         "expert_read_bytes": done.expert_read_bytes,
         "base_read_bytes": done.base_read_bytes,
         "written_bytes": result.summary.stored_bytes,
@@ -48,11 +50,22 @@ def merged_json(result: MergeResult) -> dict[str, Any]:
     }
 
 
-def _planned(plan: Plan, plan_id: ObjectId) -> dict[str, Any]:
+def _planned(plan: Plan, plan_id: ObjectId, raw_bytes: Sequence[int]) -> dict[str, Any]:
     return {
         "plan": to_hex(plan_id),
         "operator": plan.operator,
-        "experts": [expert.model for expert in plan.experts],
+        "experts": [
+            {
+                "model": expert.model,
+                "commit": to_hex(expert.commit),
+                "manifest": to_hex(expert.manifest),
+                "kind": expert.kind,
+                "params": dict(expert.params),
+                "planned_bytes": expert.cost_bytes,
+                "raw_bytes": raw,
+            }
+            for expert, raw in zip(plan.experts, raw_bytes, strict=True)
+        ],
         "budget_bytes": plan.budget_bytes,
         "full_raw_bytes": plan.full_raw_bytes,
         "full_stored_bytes": plan.full_stored_bytes,
@@ -64,21 +77,10 @@ def _planned(plan: Plan, plan_id: ObjectId) -> dict[str, Any]:
     }
 
 
-def plan_json(plan: Plan, plan_id: ObjectId) -> dict[str, Any]:
-    """A plan as far as it is known before it runs."""
+def plan_json(plan: Plan, plan_id: ObjectId, raw_bytes: Sequence[int]) -> dict[str, Any]:
+    """A plan as far as it is known before it runs; `raw_bytes` of each expert, as in `MergeResult`."""
     return {
-        **_planned(plan, plan_id),
-        "experts": [
-            {
-                "model": expert.model,
-                "commit": to_hex(expert.commit),
-                "manifest": to_hex(expert.manifest),
-                "kind": expert.kind,
-                "params": dict(expert.params),
-                "planned_bytes": expert.cost_bytes,
-            }
-            for expert in plan.experts
-        ],
+        **_planned(plan, plan_id, raw_bytes),
         "base": plan.base_model,
         "policy": plan.policy,
         "binding": plan.binding,

@@ -87,7 +87,7 @@ class PullResult:
             "new": done is not None and done.created,
             "tensors": 0 if done is None else done.tensors,
             "blocks": 0 if done is None else done.blocks,
-            "new_blocks": 0 if done is None else done.summary.new_blocks,
+            "new_blocks": 0 if done is None else done.new_blocks,
             "raw_bytes": 0 if done is None else done.raw_bytes,
             "stored_bytes": 0 if done is None else done.summary.stored_bytes,
             "received_bytes": self.received_bytes,

@@ -247,6 +247,18 @@ def test_recipes_that_cannot_be_meant(real: Command, quick: Command, tmp_path: P
 
 
 @pytest.mark.usefixtures("unharmed")
+def test_a_missing_parameter_is_asked_for_as_it_would_be_said(quick: Command, tmp_path: Path) -> None:
+    said = quick("merge", "--base", "base", "--expert", "math", "--op", "slerp", "--branch", "m", code=2)
+    assert "add --set t=…" in said.err
+    quick("merge", "--base", "base", "--expert", "math", "--op", "slerp", "--set", "t=0.5", "--dry-run")
+    recipe = tmp_path / "recipe.yml"
+    recipe.write_text("merge_method: slerp\nbase_model: base\nmodels: [{model: math}]\n")
+    said = quick("merge", recipe, "--branch", "m", code=2)
+    assert "add parameters: {t: …}" in said.err
+    assert "--set" not in said.err
+
+
+@pytest.mark.usefixtures("unharmed")
 def test_words_that_contradict_each_other(quick: Command, tmp_path: Path, merge_words: Words) -> None:
     (tmp_path / "recipe.yml").write_text("merge_method: linear\n")
     for words, said in (

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import Command
-from families import Family, read_checkpoint, safetensors_bytes
+from families import Family, read_checkpoint, safetensors_bytes, write_checkpoint
 
 
 def digests(directory: Path) -> dict[str, str]:
@@ -64,6 +64,16 @@ def test_add_says_what_the_contract_promises(empty: Command, family: Family) -> 
     second = empty.json("add", family.experts["math"], "--branch", "math")
     assert second["base"] == "base"
     assert second["new_blocks"] < second["blocks"]
+
+
+def test_blocks_and_new_blocks_count_the_same_things(empty: Command, tmp_path: Path) -> None:
+    """The tensors' blocks: neither headers nor other files; what a checkpoint repeats is new once."""
+    tensors = {"a": np.arange(3000, dtype=np.float32), "b": np.ones(2048, np.float32)}
+    first = empty.json("add", write_checkpoint(tmp_path / "one", tensors), "--branch", "one")
+    assert (first["blocks"], first["new_blocks"]) == (3 + 2, 3 + 1)
+    tensors["a"] = np.concatenate([tensors["a"][:2900], np.zeros(100, np.float32)])
+    second = empty.json("add", write_checkpoint(tmp_path / "two", tensors), "--branch", "two")
+    assert (second["blocks"], second["new_blocks"]) == (3 + 2, 1)
 
 
 def test_the_same_checkpoint_again_stores_nothing(mp: Command, family: Family) -> None:

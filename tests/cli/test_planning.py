@@ -42,3 +42,19 @@ def test_what_cannot_be_met_is_exit_6_and_says_what_would_do(mp: Command) -> Non
 def test_the_curve_is_drawn(mp: Command, tmp_path: Path, name: str) -> None:
     mp("plan", *MERGE, "--budget", "10%", "--plot", tmp_path / name)
     assert (tmp_path / name).stat().st_size > 1000
+
+
+def test_plan_and_merge_say_the_experts_in_one_form(mp: Command, family: Family) -> None:
+    planned = mp.json("plan", *MERGE, "--budget", "30%")
+    dry = mp.json("merge", *MERGE, "--budget", "30%", "--dry-run")
+    stored = mp.json("plan", "--plan", planned["plan"])
+    merged = mp.json("merge", *MERGE, "--budget", "30%", "--branch", "merged")
+    assert planned["experts"] == dry["experts"] == stored["experts"] == merged["experts"]
+    for expert in merged["experts"]:
+        assert list(expert) == ["model", "commit", "manifest", "kind", "params", "planned_bytes", "raw_bytes"]
+        weights = family.experts[expert["model"]].glob("*.safetensors")
+        assert expert["raw_bytes"] == sum(path.stat().st_size for path in weights)
+        assert expert["commit"] == mp.json("show", expert["model"])["commit"]
+    assert sum(one["planned_bytes"] for one in merged["experts"]) == merged["planned_bytes"]
+    assert sum(one["raw_bytes"] for one in merged["experts"]) == merged["full_raw_bytes"]
+    assert set(planned) - set(merged) >= {"curve", "policy", "base"}

@@ -123,6 +123,19 @@ def test_a_fault_while_fetching_moves_nothing_and_the_next_try_succeeds(hub: Tes
     mp("merge", *words(), "--branch", "merged")
 
 
+def test_a_diff_names_what_it_could_not_compare(mp: Shell, tmp_path: Path) -> None:
+    mp("merge", *words(), "--budget", "20%", "--branch", "merged")
+    found = mp("diff", "base", "hub/org/one")
+    lacking = set(found["lacking_tensors"])
+    assert lacking
+    assert lacking | {one["tensor"] for one in found["tensors"]} == set(base_tensors())
+    said = Inline(tmp_path / "work")("diff", "base", "hub/org/one").out
+    assert f"{len(lacking)} tensors not compared" in said
+    assert min(lacking) in said
+    assert "mp pull" in said
+    assert "not compared" not in Inline(tmp_path / "work")("diff", "base", "merged").out
+
+
 RANK = 4
 
 

@@ -400,7 +400,7 @@ def test_a_plan_is_drawn_with_what_is_known(bench: Bench) -> None:
             )
         ]
         assert np.isfinite(points[0]["relative_bound"]) == (base == "base")
-        document = plan_json(planned.plan, bytes(32))
+        document = plan_json(planned.plan, bytes(32), [0] * len(planned.plan.experts))
         assert picture(document, points, ".png").startswith(b"\x89PNG")
     assert b"<svg" in picture(document, points, ".SVG")
     with pytest.raises(UsageError, match="cannot draw"):
