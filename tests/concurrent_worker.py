@@ -14,6 +14,7 @@ import time
 from collections import Counter
 
 from mpstore import gc
+from mpstore.codecs import Level
 from mpstore.ids import ObjectId
 from mpstore.records.model import Parent
 from mpstore.repository import Repo
@@ -26,7 +27,7 @@ POOL = 12
 def pool_content(randomly: random.Random) -> dict[str, list[bytes]]:
     blocks = []
     for _ in range(randomly.randint(1, 4)):
-        block = bf16_block(randomly.randrange(POOL))
+        block = bf16_block(randomly.randrange(randomly.choice([3, POOL])))
         blocks.append(fine_tuned(block, randomly.randrange(3)) if randomly.random() < 0.5 else block)
     return {f"t{randomly.randrange(3)}": blocks}
 
@@ -42,8 +43,9 @@ class Worker:
     def commit(self) -> None:
         branch = f"w{self.number}-{self.random.randrange(4)}"
         content = pool_content(self.random)
-        base = {
-            key: [bf16_block(self.random.randrange(POOL)) for _ in blocks] for key, blocks in content.items()
+        base = {  # any block of the pool; often enough the one that a fine-tuned block is of
+            key: [bf16_block(self.random.randrange(self.random.choice([3, POOL]))) for _ in blocks]
+            for key, blocks in content.items()
         }
         repo = Repo.open(self.root)
         parents = ()
@@ -60,7 +62,8 @@ class Worker:
 
     def collect(self) -> None:
         repack = self.random.random() < 0.5
-        gc.collect(Repo.open(self.root), keep_reflog_ns=0, repack_all=repack)
+        level = Level.MAX if self.random.random() < 0.2 else None
+        gc.collect(Repo.open(self.root), keep_reflog_ns=0, repack_all=repack, compression=level)
 
     def verify(self) -> None:
         repo = Repo.open(self.root)

@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pytest
 
+import mpstore
 from mpstore import fsck
 from mpstore.repository import Repo
+from tests.concurrent_commands import digest, make_repository
 from tests.repository_material import new_repository
 
+Result = tuple[Counter[str], dict[str, str]]
 
-def run_workers(root: Path, workers: int, seconds: float, seed: int) -> Counter[str]:
-    repo = new_repository(root, 4096)
-    command = [sys.executable, "-W", "error", "-m", "tests.concurrent_worker", str(root)]
+
+def run_processes(module: str, directory: Path, workers: int, seconds: float, seed: int) -> Result:
+    command = [sys.executable, "-W", "error", "-m", module, str(directory)]
     processes = [
         subprocess.Popen(
             [*command, str(number), str(seconds), str(seed + number)],
@@ -40,22 +43,52 @@ def run_workers(root: Path, workers: int, seconds: float, seed: int) -> Counter[
         done.update(result["done"])
         expected |= result["expected"]
     assert not failures, f"seed {seed}:\n" + "\n".join(failures)
+    return done, expected
+
+
+def check_after(root: Path) -> None:
+    assert fsck.check(Repo.open(root), read_data=True).damage == ()
+    layout = Repo.open(root).objects.layout
+    assert os.listdir(layout.sessions) == os.listdir(layout.trash) == []
+
+
+def run_workers(root: Path, workers: int, seconds: float, seed: int) -> Counter[str]:
+    new_repository(root, 4096)
+    done, expected = run_processes("tests.concurrent_worker", root, workers, seconds, seed)
     again = Repo.open(root)
     tips = {
         name.removeprefix("heads/"): again.tip(name.removeprefix("heads/"))
         for name in again.refs.names("heads/")
     }
     assert {branch: tip.hex() for branch, tip in tips.items() if tip} == expected
-    assert fsck.check(again, read_data=True).damage == ()
-    assert os.listdir(repo.objects.layout.sessions) == os.listdir(repo.objects.layout.trash) == []
+    check_after(root)
+    return done
+
+
+def run_commands(top: Path, workers: int, seconds: float, seed: int) -> Counter[str]:
+    make_repository(top)
+    base = digest(mpstore.Repository.open(top / "repo"), "base")
+    done, expected = run_processes("tests.concurrent_commands", top, workers, seconds, seed)
+    repository = mpstore.Repository.open(top / "repo")
+    found = {branch.name: digest(repository, branch.name) for branch in repository.branches()}
+    assert found == {**expected, "base": base}
+    check_after(top / "repo")
+    repository.gc(keep_reflog_seconds=0, repack=True)
+    check_after(top / "repo")
     return done
 
 
 def test_invariant_06_processes_at_once_against_a_model(tmp_path: Path) -> None:
-    done = run_workers(tmp_path, 3, 3.0, seed=1)
+    done = run_workers(tmp_path, 3, 1.5, seed=1)
     print(f"three processes: {dict(done)}")
-    assert done["collect"] > 3
-    assert done["commit"] > 5
+    assert done["collect"] > 1
+    assert done["commit"] > 2
+
+
+def test_invariant_06_adds_merges_deletions_and_gc_at_once(tmp_path: Path) -> None:
+    done = run_commands(tmp_path, 3, 2.0, seed=1)
+    print(f"three processes that add and merge: {dict(done)}")
+    assert done["add"] + done["merge"] > 3
 
 
 @pytest.mark.slow
@@ -64,4 +97,13 @@ def test_invariant_06_processes_at_once_against_a_model(tmp_path: Path) -> None:
 def test_invariant_06_processes_at_once_against_a_model_for_long(tmp_path: Path, seed: int) -> None:
     done = run_workers(tmp_path, 5, 60.0, seed)
     print(f"five processes: {dict(done)}")
+    assert done["collect"] > 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", range(100, 400, 100))
+def test_invariant_06_adds_merges_deletions_and_gc_at_once_for_long(tmp_path: Path, seed: int) -> None:
+    done = run_commands(tmp_path, 5, 60.0, seed)
+    print(f"five processes that add and merge: {dict(done)}")
     assert done["collect"] > 20
