@@ -150,7 +150,10 @@ def find_plan(repo: Repo, prefix: str) -> ObjectId:
     if len(found) > 1:
         raise AmbiguousError(f"{prefix} fits {len(found)} plans: {', '.join(map(short, found))}")
     if not found:
-        raise NotFoundError(f"no stored plan {prefix!r}", hint="mp plan … stores one and prints its id")
+        raise NotFoundError(
+            f"no stored plan {prefix!r}",
+            hint="mp plan … stores one; mp gc removes it once its models are gone: plan again",
+        )
     return found[0]
 
 
