@@ -1,21 +1,21 @@
-"""Merging one block: decode, take differences, apply the operator, round, encode.
+"""Merging blocks: decode, take differences, apply the operator, round, encode.
 
-Relies on the store, convert and the operator. Promises: a function of the frames and facts alone; scratch is
-one float32 array per expert and thread, kept and used again.
+Relies on the store, convert, words and the operator. Promises: a function of the frames and facts alone;
+scratch is one float32 array per expert and thread, kept and used again.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from mpstore.ids import ObjectId
-from mpstore.merge.execute import convert
+from mpstore.ids import ObjectId, block_id
+from mpstore.merge.execute import convert, words
 from mpstore.merge.execute.reading import BlockFrames
 from mpstore.merge.execute.work import NO_BASE, TensorWork
 from mpstore.merge.operators.protocol import Block, Facts
@@ -83,17 +83,29 @@ def decode_base(store: ObjectStore, frames: BlockFrames[Frame]) -> BaseRaw:
     return BaseRaw(raw, base.id, raw) if leaned is None else BaseRaw(raw, base.base, leaned)
 
 
-def decode_experts(store: ObjectStore, frames: BlockFrames[Frame], base: BaseRaw) -> Iterator[Bytes | None]:
-    """Each expert's decoded block in turn; a delta base that several lean on is decoded once."""
+def decode_bases(store: ObjectStore, frames: Sequence[BlockFrames[Frame]]) -> list[BaseRaw]:
+    """`decode_base` of several blocks, at once where their frames lean on nothing."""
+    if any(one.base.base != NO_BASE for one in frames):
+        return [decode_base(store, one) for one in frames]
+    raws = store.decode_many([one.base for one in frames])
+    return [BaseRaw(raw, one.base.id, raw) for one, raw in zip(frames, raws, strict=True)]
+
+
+def decode_experts(store: ObjectStore, frames: BlockFrames[Frame], base: BaseRaw) -> tuple[Bytes | None, ...]:
+    """Each expert's decoded block; a delta base that several lean on is decoded once."""
     base_id = frames.base.id
     known: dict[ObjectId, Bytes] = {base_id: base.raw, base.leans_on: base.leans_on_raw}
-    for frame in frames.experts:
-        if frame is None:
-            yield None
-        elif frame.id == base_id:  # a delta checkpoint may hold the very bytes of the base
-            yield base.raw
-        else:
-            yield store.decode(frame, _leaned(store, frames, frame, known))
+    wanted = [frame for frame in frames.experts if frame is not None and frame.id != base_id]
+    for frame in wanted:
+        _leaned(store, frames, frame, known)
+    made = iter(store.decode_many(wanted, known))
+    found: list[Bytes | None] = []
+    for one in frames.experts:
+        if one is None:
+            found.append(None)
+        else:  # a delta checkpoint may hold the very bytes of the base
+            found.append(base.raw if one.id == base_id else next(made))
+    return tuple(found)
 
 
 def _leaned(
@@ -107,10 +119,10 @@ def _leaned(
     return raw
 
 
-def decode(store: ObjectStore, frames: BlockFrames[Frame]) -> Raws:
-    """All of a block, decoded and verified."""
-    base = decode_base(store, frames)
-    return Raws(base, tuple(decode_experts(store, frames, base)))
+def decode(store: ObjectStore, frames: Sequence[BlockFrames[Frame]]) -> Iterator[Raws]:
+    """Blocks decoded and verified, one after the other."""
+    for one, base in zip(frames, decode_bases(store, frames), strict=True):
+        yield Raws(base, decode_experts(store, one, base))
 
 
 def widen_base(work: TensorWork, raw: Bytes, elements: int) -> tuple[F32, int]:
@@ -120,7 +132,7 @@ def widen_base(work: TensorWork, raw: Bytes, elements: int) -> tuple[F32, int]:
 
 
 def deltas(
-    work: TensorWork, block: int, base: F32, raws: Sequence[Bytes | None] | Iterator[Bytes | None]
+    work: TensorWork, block: int, base: F32, raws: Sequence[Bytes | None]
 ) -> tuple[tuple[F32 | None, ...], tuple[int, ...]]:
     """Every expert's delta of a block, in this thread's arena (None: zero), and their non-finite values."""
     found: list[F32 | None] = []
@@ -151,22 +163,40 @@ class Made:
     nonfinite: Nonfinite
 
 
-def merge_block(
-    store: ObjectStore, writer: ObjectWriter, work: TensorWork, block: int, raws: Any, facts: Facts
-) -> Made:
-    """The operator on one block. `raws` is `Raws`, or `BlockFrames` that are decoded one after the other."""
-    if isinstance(raws, BlockFrames):
-        decoded = decode_base(store, raws)
-        experts: Any = decode_experts(store, raws, decoded)
-    else:
-        decoded, experts = raws.base, raws.experts
+def merge_blocks(
+    writer: ObjectWriter,
+    work: TensorWork,
+    blocks: Sequence[int],
+    given: Iterable[Raws],
+    facts: Facts,
+) -> list[Made]:
+    """The operator on some blocks, whose outputs are hashed and encoded together."""
+    columns = words.columns(work, facts)
+    raws: list[Bytes] = []
+    hints: list[Hint] = []
+    nonfinite: list[Nonfinite] = []
+    for block, decoded in zip(blocks, given, strict=True):
+        if columns is None:
+            raw, odd = _merge(work, block, decoded, facts)
+        else:
+            raw, counts = words.merge(work, block, decoded.base.raw, decoded.experts, columns)
+            odd = Nonfinite(counts[0], tuple(counts[1:]))
+        raws.append(raw)
+        hints.append(hint(work, decoded.base))
+        nonfinite.append(odd)
+    prepared = writer.prepare_many(raws, hints, [block_id(raw.data) for raw in raws])
+    return [Made(one, odd) for one, odd in zip(prepared, nonfinite, strict=True)]
+
+
+def _merge(work: TensorWork, block: int, raws: Raws, facts: Facts) -> tuple[Bytes, Nonfinite]:
+    """By way of float32 arrays: any dtype, any operator."""
     start, stop = work.span(block)
-    base, odd_base = widen_base(work, decoded.raw, stop - start)
-    found, odd = deltas(work, block, base, experts)
+    base, odd_base = widen_base(work, raws.base.raw, stop - start)
+    found, odd = deltas(work, block, base, raws.experts)
     out = Arena.take("out", stop - start)
     merged = work.operator.apply(Block(start, base, found, out), facts, work.context)
-    raw = convert.narrow(merged, base, decoded.raw if work.same_dtype else None, work.out_dtype)
-    return Made(writer.prepare(raw, hint(work, decoded)), Nonfinite(odd_base, odd))
+    raw = convert.narrow(merged, base, raws.base.raw if work.same_dtype else None, work.out_dtype)
+    return raw, Nonfinite(odd_base, odd)
 
 
 def hint(work: TensorWork, base: BaseRaw) -> Hint:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,7 +23,7 @@ import numpy as np
 
 from mpstore.events import Progress, Task, silent
 from mpstore.merge.execute import apply
-from mpstore.merge.execute.machine import Counters, Limits, Machine, output_bytes
+from mpstore.merge.execute.machine import Counters, Frames, Group, Limits, Machine, groups, output_bytes
 from mpstore.merge.execute.memo import Memo
 from mpstore.merge.execute.run import Result, Results, TensorRun, unpack_facts
 from mpstore.merge.execute.two_steps import TwoSteps
@@ -149,16 +149,16 @@ class Executor:
         for span in self._spans(work, blocks):
             cost = work.encoded_bytes(span) + output_bytes(work, span)
             self._make_room(cost)
-            futures = [run.expect(block) for block in span.tolist()]
-            self._machine.read(run, span, lambda block, frames: self._merge_later(run, block, facts, frames))
+            futures = [run.expect(group) for group in groups(work, span)]
+            self._machine.read(run, span, lambda group, frames: self._merge_later(run, group, facts, frames))
             self._expect(run, futures, cost)
 
-    def _merge_later(self, run: TensorRun, block: int, facts: Facts, frames: Any) -> None:
-        self._machine.submit(run, 0, lambda: self._merge(run, block, facts, frames))
+    def _merge_later(self, run: TensorRun, group: Group, facts: Facts, frames: Frames) -> None:
+        self._machine.submit(run, 0, lambda: self._merge(run, group, facts, frames))
 
-    def _merge(self, run: TensorRun, block: int, facts: Facts, frames: Any) -> None:
-        made = apply.merge_block(self._machine.store, self._machine.writer, run.work, block, frames, facts)
-        run.results[block].set_result(Result(block, run.key(block, facts), made))
+    def _merge(self, run: TensorRun, group: Group, facts: Facts, frames: Frames) -> None:
+        raws = apply.decode(self._machine.store, frames)
+        run.finish(group, facts, apply.merge_blocks(self._machine.writer, run.work, group, raws, facts))
 
     def _in_two_steps(self, run: TensorRun, facts: Facts | None) -> None:
         """Look at every block and keep it, then merge: where facts come first, or runs cross blocks."""
@@ -175,7 +175,7 @@ class Executor:
             steps.look_at(span, step)
             if transient:
                 self._pending.append(_Pending(step, None, transient))
-        self._expect(run, [run.results[block] for block in work.needed.tolist()], keep)
+        self._expect(run, [run.results[group[0]] for group in steps.groups], keep)
         if steps.spills:  # its room is needed before the next tensor may ask for any
             self._drain()
 
@@ -207,17 +207,17 @@ class Executor:
         if time.monotonic() - self._flushed > self._machine.limits.flush_seconds:
             self._flush()
 
-    def _take(self, run: TensorRun, result: Result) -> None:
-        del run.results[result.block]
-        made = result.made
-        assert made is not None
-        own_id = self._machine.append(made.prepared)
-        run.keep(result.block, own_id)
-        self.counters.new_blocks += not made.prepared.reused
-        if made.nonfinite.any:
-            run.nonfinite += [made.nonfinite.base, *made.nonfinite.experts]
-        if self._machine.memo is not None:
-            self._machine.memo.put(result.key, own_id)
+    def _take(self, run: TensorRun, results: Sequence[Result]) -> None:
+        del run.results[results[0].block]
+        self._machine.append([result.made.prepared for result in results])
+        for result in results:
+            made = result.made
+            run.keep(result.block, made.prepared.id)
+            self.counters.new_blocks += not made.prepared.reused
+            if made.nonfinite.any:
+                run.nonfinite += [made.nonfinite.base, *made.nonfinite.experts]
+            if self._machine.memo is not None:
+                self._machine.memo.put(result.key, made.prepared.id)
 
     def _tell(self) -> None:
         read = self._machine.store.meter.read_bytes("expert")

@@ -20,7 +20,10 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from mpstore import kernels
 from mpstore.kernels.execute_numpy import CHUNK
+from mpstore.kernels.merge_words_numpy import Search
+from mpstore.merge.execute import words
 from mpstore.merge.execute.convert import kernel
 from mpstore.merge.execute.work import TensorWork
 from mpstore.merge.operators.protocol import Facts
@@ -29,6 +32,7 @@ from mpstore.statistics import Histogram
 F32: TypeAlias = npt.NDArray[np.float32]
 F64: TypeAlias = npt.NDArray[np.float64]
 U32: TypeAlias = npt.NDArray[np.uint32]
+Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 MOST_COUNTERS_BITS: Final = 20
 FEWEST_COUNTERS_BITS: Final = 10
@@ -73,12 +77,28 @@ class RankSearch:
                 with self._lock:
                     self._collected.append(room[:size].copy())
             return
+        kernel(delta.size).count_magnitudes(delta, self._low, self._shift, self._counters())
+
+    def _counters(self) -> U32:
+        """This thread's."""
         counts = self._counts.get(threading.get_ident())
         if counts is None:
             counts = np.zeros(self._size, np.uint32)
             with self._lock:
                 self._counts[threading.get_ident()] = counts
-        kernel(delta.size).count_magnitudes(delta, self._low, self._shift, counts)
+        return counts
+
+    def words_search(self, item: int) -> Search:
+        """This pass, for a kernel that looks at the stored words of expert `item`."""
+        if self._collects:
+            return Search(item, self._low, self._high, 0, None)
+        return Search(item, self._low, self._high, self._shift, self._counters())
+
+    def collect(self, patterns: U32 | None) -> None:
+        """Take in what the kernel found. Any thread."""
+        if patterns is not None and patterns.size:
+            with self._lock:
+                self._collected.append(patterns)
 
     def observe_zeros(self, elements: int) -> None:
         """Count elements that are known to be zero and are not read."""
@@ -178,6 +198,7 @@ class FactFinder:
 
     def __init__(self, work: TensorWork) -> None:
         self._work = work
+        self._words = words.fit(work)
         self._values: list[list[float | None]] = [[None] * len(ranks) for ranks in work.ranks]
         self._searches: list[list[RankSearch | None]] = [
             [RankSearch(rank, work.elements, expert.histogram) for rank in ranks]
@@ -213,6 +234,26 @@ class FactFinder:
                     search.observe(delta)
         if self._gram is not None:
             self._gram.observe(block, [base, *deltas])
+
+    @property
+    def takes_words(self) -> bool:
+        """Whether this pass can look at stored words: ranks alone, of 16-bit floats."""
+        return self._gram is None and self._words
+
+    def observe_words(self, base: Bytes, experts: Sequence[Bytes | None]) -> None:
+        """`observe` of one block as it is stored. Any thread."""
+        sources, present = words.sources(self._work, base, experts)
+        passes = [
+            (search, search.words_search(item))
+            for item, place in enumerate(present)
+            for search in self._searches[place]
+            if search is not None
+        ]
+        if passes:
+            chosen = kernels.pick("merge_words", sources.base.size * len(passes))
+            found = chosen.search(sources, [one for _, one in passes])
+            for (search, _), patterns in zip(passes, found, strict=True):
+                search.collect(patterns)
 
     def conclude(self) -> Facts | None:
         """After a pass over all blocks: the facts, or None where another pass is needed. One thread."""

@@ -7,18 +7,23 @@ on it; `close` returns when nothing runs any more.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Final, TypeAlias
 
 from mpstore import heap
-from mpstore.ids import ObjectId
 from mpstore.merge.execute.crew import Crew
 from mpstore.merge.execute.memo import Memo
 from mpstore.merge.execute.reading import BlockFrames, SpanRead
 from mpstore.merge.execute.run import Latch, TensorRun
 from mpstore.merge.execute.work import Rows, TensorWork
 from mpstore.store import Frame, ObjectStore, ObjectWriter, Prepared
+
+Group: TypeAlias = list[int]
+Frames: TypeAlias = list[BlockFrames[Frame]]
+GROUP_BYTES: Final = 1 << 20  # of the base's blocks in a group
+MOST_GROUPED: Final = 32
 
 
 @dataclass(frozen=True)
@@ -67,14 +72,14 @@ class Machine:
         self._appender.shutdown(wait=True)
         heap.give_back()
 
-    def read(self, run: TensorRun, span: Rows, then: Callable[[int, BlockFrames[Frame]], None]) -> None:
-        """Read a span's sources in parallel; then hand over block after block."""
+    def read(self, run: TensorRun, span: Rows, then: Callable[[Group, Frames], None]) -> None:
+        """Read a span's sources in parallel; then hand over group after group."""
         reading = SpanRead(self.store, run.work, span)
         parts = reading.parts()
 
         def ready() -> None:
-            for block in span.tolist():
-                then(block, reading.block(block))
+            for group in groups(run.work, span):
+                then(group, [reading.block(block) for block in group])
 
         latch = Latch(len(parts), ready)
         for part in parts:
@@ -98,15 +103,28 @@ class Machine:
 
         self._crew.submit((run.sequence, step), guarded)
 
-    def append(self, prepared: Prepared) -> ObjectId:
-        """Write a block behind the ones before it."""
-        return self._appender.submit(self.writer.append, prepared).result()
+    def append(self, prepared: Sequence[Prepared]) -> None:
+        """Write blocks behind the ones before them."""
+        self._appender.submit(self._append, prepared).result()
+
+    def _append(self, prepared: Sequence[Prepared]) -> None:
+        for one in prepared:
+            self.writer.append(one)
 
     def flush(self) -> None:
         """Publish what was appended, then the memo that names it."""
         self._appender.submit(self.writer.flush).result()
         if self.memo is not None:
             self.memo.flush()
+
+
+def groups(work: TensorWork, blocks: Rows) -> Iterator[Group]:
+    """Blocks that one thread does together: so few calls do much, and yet all threads have something."""
+    per_block = max(1, work.block_elements * work.base.dtype.bits // 8)
+    size = max(1, min(GROUP_BYTES // per_block, MOST_GROUPED))
+    numbers = blocks.tolist()
+    for start in range(0, len(numbers), size):
+        yield numbers[start : start + size]
 
 
 def output_bytes(work: TensorWork, blocks: Rows) -> int:

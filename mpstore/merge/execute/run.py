@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -26,15 +26,14 @@ from mpstore.merge.operators.protocol import Facts
 
 @dataclass(frozen=True)
 class Result:
-    """An output block: made now, or known from the memo (then `made` is None)."""
+    """An output block, made now."""
 
     block: int
     key: ObjectId
-    made: Made | None = None
-    known: ObjectId | None = None
+    made: Made
 
 
-Results: TypeAlias = "Future[Result]"
+Results: TypeAlias = "Future[Sequence[Result]]"
 
 
 class Latch:
@@ -45,10 +44,10 @@ class Latch:
         self._lock = threading.Lock()
         self._call = call
 
-    def done(self) -> None:
-        """One less."""
+    def done(self, count: int = 1) -> None:
+        """So many less."""
         with self._lock:
-            self._left -= 1
+            self._left -= count
             last = self._left == 0
         if last:
             self._call()
@@ -65,12 +64,19 @@ class TensorRun:
         self.results: dict[int, Results] = {}
         self.steps: list[Future[None]] = []
         self._identity = _identity(work)
+        self._keys: dict[int, ObjectId] = {}
+        self._identified: tuple[Facts, list[bytes]] | None = None
 
-    def expect(self, block: int) -> Results:
-        """The future of a block."""
+    def expect(self, group: Sequence[int]) -> Results:
+        """The future of some blocks that are made together, kept under the first."""
         future: Results = Future()
-        self.results[block] = future
+        self.results[group[0]] = future
         return future
+
+    def finish(self, group: Sequence[int], facts: Facts, made: Sequence[Made]) -> None:
+        """The blocks of a future are made."""
+        results = [Result(block, self.key(block, facts), one) for block, one in zip(group, made, strict=True)]
+        self.results[group[0]].set_result(results)
 
     def fail(self, error: BaseException) -> None:
         """Give the error to every result that is still expected."""
@@ -90,15 +96,28 @@ class TensorRun:
         keys enter only where masks hang on them.
         A block that is made together with others depends on these too.
         """
+        known = self._keys.get(block)
+        if known is not None:
+            return known
         if self.work.aligned:
-            return self._block_key(block, facts)
-        around = runs.around(self.work, block)
-        return key_of("run", block, [self._block_key(other, facts) for other in around])
+            found = self._block_key(block, facts)
+        else:
+            around = runs.around(self.work, block)
+            found = key_of("run", block, [self._block_key(other, facts) for other in around])
+        self._keys[block] = found
+        return found
 
     def _block_key(self, block: int, facts: Facts) -> ObjectId:
         work = self.work
-        sources = [self._source(place, block, facts) for place in range(len(work.experts))]
-        order = sorted(range(len(sources)), key=lambda place: key_of(*sources[place]))
+        if self._identified is None or self._identified[0] is not facts:
+            self._identified = facts, [self._source(place, facts) for place in range(len(work.experts))]
+        sources = [
+            identity + expert.stored.record.block(block)
+            if expert.stored is not None and expert.reads(block)
+            else identity
+            for identity, expert in zip(self._identified[1], work.experts, strict=True)
+        ]
+        order = sorted(range(len(sources)), key=sources.__getitem__)
         index = [0, *(place + 1 for place in order)]
         return key_of(
             "block",
@@ -109,17 +128,14 @@ class TensorRun:
             None if facts.gram is None else facts.gram[np.ix_(index, index)].tobytes(),
         )
 
-    def _source(self, place: int, block: int, facts: Facts) -> list[object]:
+    def _source(self, place: int, facts: Facts) -> bytes:
+        """What an expert brings to all blocks alike: 32 bytes."""
         expert, context = self.work.experts[place], self.work.context.experts[place]
         mask = context.key if self.work.operator.random else b""
-        given: object = None
-        dtype = ""
-        if expert.formed is not None:
-            given = list(expert.formed.source_ids)
-        elif expert.stored is not None and expert.reads(block):
-            given, dtype = expert.stored.record.block(block), expert.stored.dtype.name
+        formed = None if expert.formed is None else list(expert.formed.source_ids)
+        dtype = "" if expert.stored is None else expert.stored.dtype.name
         thresholds = list(facts.thresholds[place]) if facts.thresholds else []
-        return [expert.kind, dtype, given, _plain(context.params), mask, thresholds]
+        return key_of("source", expert.kind, dtype, formed, _plain(context.params), mask, thresholds)
 
     def facts_key(self) -> ObjectId:
         """The memo's key of the tensor's facts."""

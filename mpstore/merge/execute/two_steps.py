@@ -6,18 +6,17 @@ decoded where that fits, else encoded, else in the scratch file.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import Future
-from typing import Any
 
 from mpstore.merge.execute import apply, runs
 from mpstore.merge.execute.apply import Raws
 from mpstore.merge.execute.facts import FactFinder
-from mpstore.merge.execute.machine import Machine, output_bytes
-from mpstore.merge.execute.reading import BlockFrames, Hold, Scratch
-from mpstore.merge.execute.run import Latch, Result, TensorRun, pack_facts
+from mpstore.merge.execute.machine import Frames, Group, Machine, groups, output_bytes
+from mpstore.merge.execute.reading import Hold, Scratch
+from mpstore.merge.execute.run import Latch, TensorRun, pack_facts
 from mpstore.merge.execute.work import Rows
 from mpstore.merge.operators.protocol import Facts
-from mpstore.store import Frame
 
 
 class TwoSteps:
@@ -50,8 +49,9 @@ class TwoSteps:
     def begin(self) -> None:
         """Expect a result for every needed block."""
         work = self._run.work
-        for block in work.needed.tolist():
-            self._run.expect(block)
+        self.groups = list(groups(work, work.needed)) if work.aligned else [[b] for b in work.needed.tolist()]
+        for group in self.groups:
+            self._run.expect(group)
         self._latch = Latch(int(work.seen.size), self._conclude)
         self._merging = Latch(len(self._run.results), self._close)
 
@@ -64,45 +64,46 @@ class TwoSteps:
         """Read a span and look at its blocks; `step` is done when all are."""
         seen = Latch(int(span.size), lambda: step.set_result(None))
 
-        def look(block: int, frames: BlockFrames[Frame]) -> None:
-            self._machine.submit(self._run, 0, lambda: self._look(block, frames, seen))
+        def look(group: Group, frames: Frames) -> None:
+            self._machine.submit(self._run, 0, lambda: self._look(group, frames, seen))
 
         self._machine.read(self._run, span, look)
 
-    def _look(self, block: int, frames: BlockFrames[Frame], seen: Latch) -> None:
-        if self._decoded is not None:
-            self._decoded[block] = raws = apply.decode(self._machine.store, frames)
-            self._observe(block, raws.base.raw, raws.experts)
-        else:
-            assert self._hold is not None
-            if self._finder is not None:
-                self._observe_frames(block, frames)
-            self._hold.put(block, frames)
-        seen.done()
-        self._latch.done()
+    def _look(self, group: Group, frames: Frames, seen: Latch) -> None:
+        if self._hold is None or self._finder is not None:
+            for block, raws in zip(group, apply.decode(self._machine.store, frames), strict=True):
+                self._observe(block, raws)
+                if self._decoded is not None:
+                    self._decoded[block] = raws
+        if self._hold is not None:
+            for block, one in zip(group, frames, strict=True):
+                self._hold.put(block, one)
+        seen.done(len(group))
+        self._latch.done(len(group))
 
-    def _observe_frames(self, block: int, frames: BlockFrames[Frame]) -> None:
-        store = self._machine.store
-        base = apply.decode_base(store, frames)
-        self._observe(block, base.raw, apply.decode_experts(store, frames, base))
-
-    def _observe(self, block: int, base_raw: Any, experts: Any) -> None:
+    def _observe(self, block: int, raws: Raws) -> None:
         if self._finder is None:
+            return
+        if self._finder.takes_words:
+            self._finder.observe_words(raws.base.raw, raws.experts)
             return
         work = self._run.work
         start, stop = work.span(block)
-        base, _ = apply.widen_base(work, base_raw, stop - start)
-        deltas, _ = apply.deltas(work, block, base, experts)
+        base, _ = apply.widen_base(work, raws.base.raw, stop - start)
+        deltas, _ = apply.deltas(work, block, base, raws.experts)
         self._finder.observe(block, base, deltas)
 
-    def _look_again(self, block: int) -> None:
+    def _look_again(self, group: Group) -> None:
+        for block, raws in zip(group, self._raws_of(group), strict=True):
+            self._observe(block, raws)
+        self._latch.done(len(group))
+
+    def _raws_of(self, group: Group) -> Iterator[Raws]:
+        """Blocks that were looked at before."""
         if self._decoded is not None:
-            raws = self._decoded[block]
-            self._observe(block, raws.base.raw, raws.experts)
-        else:
-            assert self._hold is not None
-            self._observe_frames(block, self._hold.get(block))
-        self._latch.done()
+            return iter([self._decoded[block] for block in group])
+        assert self._hold is not None
+        return apply.decode(self._machine.store, [self._hold.get(block) for block in group])
 
     def _conclude(self) -> None:
         """All blocks were seen: the facts, or another pass. Runs in the thread that saw the last."""
@@ -111,14 +112,14 @@ class TwoSteps:
             facts = self._finder.conclude()
             if facts is None:
                 self._latch = Latch(int(run.work.seen.size), self._conclude)
-                for block in run.work.seen.tolist():
-                    self._machine.submit(run, 1, lambda block=block: self._look_again(block))  # type: ignore[misc]
+                for group in groups(run.work, run.work.seen):
+                    self._machine.submit(run, 1, lambda group=group: self._look_again(group))  # type: ignore[misc]
                 return
             self._remember(facts)
             self._facts = facts
         if run.work.aligned:
-            for block in run.work.needed.tolist():
-                self._machine.submit(run, 2, lambda block=block: self._merge(block))  # type: ignore[misc]
+            for group in self.groups:
+                self._machine.submit(run, 2, lambda group=group: self._merge(group))  # type: ignore[misc]
         else:
             for part in runs.runs(run.work):
                 self._machine.submit(run, 2, lambda part=part: self._merge_run(part))  # type: ignore[misc]
@@ -127,30 +128,26 @@ class TwoSteps:
         if self._machine.memo is not None:
             self._machine.memo.put(self._run.facts_key(), pack_facts(facts))
 
-    def _merge(self, block: int) -> None:
+    def _merge(self, group: Group) -> None:
         run, facts = self._run, self._facts
         assert facts is not None
-        raws: Any = self._decoded.pop(block) if self._decoded is not None else None
-        if raws is None:
-            assert self._hold is not None
-            raws = self._hold.get(block)
-            self._hold.drop(block)
-        future = run.results[block]
-        made = apply.merge_block(self._machine.store, self._machine.writer, run.work, block, raws, facts)
+        raws = self._raws_of(group)
+        for block in group:
+            if self._decoded is not None:
+                self._decoded.pop(block)
+            elif self._hold is not None:
+                self._hold.drop(block)
+        made = apply.merge_blocks(self._machine.writer, run.work, group, raws, facts)
         self._merging.done()
-        future.set_result(Result(block, run.key(block, facts), made))
+        run.finish(group, facts, made)
 
     def _merge_run(self, part: runs.Run) -> None:
         run, facts = self._run, self._facts
         assert facts is not None
         for block, made in runs.merge_run(self._machine.writer, run.work, part, self._raws, facts):
-            future = run.results.get(block)
-            if future is not None:
+            if block in run.results:
                 self._merging.done()
-                future.set_result(Result(block, run.key(block, facts), made))
+                run.finish([block], facts, [made])
 
     def _raws(self, block: int) -> Raws:
-        if self._decoded is not None:
-            return self._decoded[block]
-        assert self._hold is not None
-        return apply.decode(self._machine.store, self._hold.get(block))
+        return next(self._raws_of([block]))

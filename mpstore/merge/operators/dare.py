@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpstore.kernels import random_numpy
+from mpstore.kernels.merge_numpy import Terms
 from mpstore.merge.operators import sums, task_vectors
 from mpstore.merge.operators.draws import mask_key
 from mpstore.merge.operators.protocol import Array, Block, ExpertContext, TensorContext
@@ -45,12 +46,21 @@ def _l1_scale(delta: Array | None, context: TensorContext, expert: ExpertContext
     return sums.l1_ratio(sums.magnitudes(delta), sums.magnitudes(delta, kept))
 
 
+def _columns(context: TensorContext, factors: list[float], elect: bool) -> Terms:
+    keeps = [(mask_key(context, e), random_numpy.below(task_vectors.density(e))) for e in context.experts]
+    divide = task_vectors.flag(context, "normalize", False)
+    return task_vectors.terms(context, elect=elect, normalize=divide, scales=factors, keeps=keeps)
+
+
+def terms(context: TensorContext, elect: bool) -> Terms | None:
+    """Drop, scale, and combine as columns; None where the scale depends on the tensor."""
+    return None if _rescale(context) == "l1" else _columns(context, scales(context), elect)
+
+
 def apply(block: Block, context: TensorContext, elect: bool) -> Array:
     """Drop, scale, and combine one block."""
     experts = context.experts
     factors = scales(context)
     if _rescale(context) == "l1":
         factors = [_l1_scale(d, context, e, block.start) for d, e in zip(block.deltas, experts, strict=True)]
-    keeps = [(mask_key(context, e), random_numpy.below(task_vectors.density(e))) for e in experts]
-    divide = task_vectors.flag(context, "normalize", False)
-    return task_vectors.merge(block, context, elect=elect, normalize=divide, scales=factors, keeps=keeps)
+    return task_vectors.combine(block, _columns(context, factors, elect))

@@ -5,6 +5,7 @@ Relies on dare. Promises: fixed masks and, but for `rescale: l1`, factors: its b
 
 from __future__ import annotations
 
+from mpstore.kernels.merge_numpy import Terms
 from mpstore.merge.operators import dare, task_vectors
 from mpstore.merge.operators.parameters import DENSITY, INT8_MASK, LAMBDA, WEIGHT, normalize, rescale
 from mpstore.merge.operators.protocol import Array, Block, Facts, Operator, TensorContext
@@ -19,6 +20,11 @@ def _apply(block: Block, facts: Facts, context: TensorContext) -> Array:
     return dare.apply(block, context, elect=False)
 
 
+def _terms(facts: Facts, context: TensorContext) -> Terms | None:
+    del facts
+    return dare.terms(context, elect=False)
+
+
 def _coefficients(context: TensorContext) -> tuple[float, ...]:
     return task_vectors.merged_coefficients(context, dare.scales(context))
 
@@ -30,6 +36,7 @@ DARE_LINEAR = Operator(
     source="Yu et al., Language Models are Super Mario, arXiv:2311.03099",
     parameters=(WEIGHT, DENSITY, LAMBDA, normalize(False), RESCALE, INT8_MASK),
     apply=_apply,
+    terms=_terms,
     additive=True,
     coefficients=_coefficients,
     unit=dare.unit,

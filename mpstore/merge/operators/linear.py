@@ -9,9 +9,10 @@ import math
 from collections.abc import Mapping
 
 from mpstore.errors import UsageError
+from mpstore.kernels.merge_numpy import Terms
 from mpstore.merge.operators import task_vectors
 from mpstore.merge.operators.parameters import WEIGHT, normalize
-from mpstore.merge.operators.protocol import Array, Block, Facts, Operator, TensorContext, Value
+from mpstore.merge.operators.protocol import Facts, Operator, TensorContext, Value
 
 
 def _shares(context: TensorContext) -> tuple[tuple[float, ...], float]:
@@ -22,11 +23,11 @@ def _shares(context: TensorContext) -> tuple[tuple[float, ...], float]:
     return tuple(e.weight / total for e in context.experts), 1.0
 
 
-def _apply(block: Block, facts: Facts, context: TensorContext) -> Array:
+def _terms(facts: Facts, context: TensorContext) -> Terms:
     del facts
     shares, base_scale = _shares(context)
-    return task_vectors.merge(
-        block, context, elect=False, normalize=False, weights=shares, factor=1.0, base_scale=base_scale
+    return task_vectors.terms(
+        context, elect=False, normalize=False, weights=shares, factor=1.0, base_scale=base_scale
     )
 
 
@@ -53,11 +54,9 @@ def _equal(context: TensorContext) -> tuple[float, ...]:
     return (1.0 / len(context.experts),) * len(context.experts)
 
 
-def _average(block: Block, facts: Facts, context: TensorContext) -> Array:
+def _average(facts: Facts, context: TensorContext) -> Terms:
     del facts
-    return task_vectors.merge(
-        block, context, elect=False, normalize=False, weights=_equal(context), factor=1.0
-    )
+    return task_vectors.terms(context, elect=False, normalize=False, weights=_equal(context), factor=1.0)
 
 
 LINEAR = Operator(
@@ -66,7 +65,8 @@ LINEAR = Operator(
     formula="Σwᵢxᵢ / Σwᵢ = b + Σ(wᵢ/Σw)δᵢ; normalize: false gives Σwᵢxᵢ",
     source="Wortsman et al., Model soups, arXiv:2203.05482",
     parameters=(WEIGHT, normalize(True)),
-    apply=_apply,
+    apply=task_vectors.by_terms(_terms),
+    terms=_terms,
     additive=True,
     coefficients=_coefficients,
     keeps_base=_keeps_base,
@@ -81,7 +81,8 @@ AVERAGE = Operator(
     formula="Σxᵢ / K = b + Σδᵢ / K",
     source="Wortsman et al., Model soups, arXiv:2203.05482",
     parameters=(),
-    apply=_average,
+    apply=task_vectors.by_terms(_average),
+    terms=_average,
     additive=True,
     coefficients=_equal,
     base_required=False,

@@ -1,7 +1,8 @@
 """What an operator is: a record of pure functions on float32 arrays, and the facts it may ask for.
 
-Relies on numpy. Promises: nothing here or in any operator reads, writes, looks at a clock or draws
-randomness; the same inputs give the same bits whatever the block size, thread count or expert order.
+Relies on numpy and on a kernel's columns. Promises: nothing here or in any operator reads, writes, looks at
+a clock or draws randomness; the same inputs give the same bits whatever the block size, thread count or
+expert order.
 
 An operator sees one block at a time (or the whole tensor, when `whole`). Before that the engine can have
 established *facts* about the tensor, in one pass over what the plan reads:
@@ -23,6 +24,8 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from mpstore.kernels.merge_numpy import Terms
 
 Array: TypeAlias = npt.NDArray[np.float32]
 Value: TypeAlias = Any  # float, int, bool or str
@@ -108,6 +111,8 @@ class Operator:
     """One merge method.
 
     apply(block, facts, context) -> float32 array of shape (n,): the merged block before the final cast.
+    terms(facts, context) -> the columns that `apply` combines deltas with, where it does nothing else (an
+        executor may then hand stored words to a kernel that widens them itself); None: it does more.
     ranks(context) -> per expert the ascending ranks of |delta| it needs (empty: none).
     coefficients(context) -> per expert |lambda_i|, the largest factor its delta can reach the output with;
         the certificate is sqrt(sum_b (sum_{i omitted} |lambda_i| |delta_ib|)^2). None: no such factor, and
@@ -135,6 +140,7 @@ class Operator:
     source: str
     parameters: tuple[Parameter, ...]
     apply: Callable[[Block, Facts, TensorContext], Array]
+    terms: Callable[[Facts, TensorContext], Terms | None] | None = None
     ranks: Callable[[TensorContext], tuple[tuple[int, ...], ...]] = _no_ranks
     gram: bool = False
     whole: bool = False

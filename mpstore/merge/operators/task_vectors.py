@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -56,8 +58,7 @@ def output(block: Block) -> Array:
     return np.empty(block.base.size, np.float32) if block.out is None else block.out
 
 
-def merge(
-    block: Block,
+def terms(
     context: TensorContext,
     *,
     elect: bool,
@@ -68,36 +69,67 @@ def merge(
     keeps: Sequence[tuple[int, int]] | None = None,
     factor: float | None = None,
     base_scale: float = 1.0,
-) -> Array:
-    """b · base_scale + λ · combine, for one block.
+) -> Terms:
+    """The columns of b · base_scale + λ · combine, one row an expert.
 
     Per expert: `weights` (default: the parameter), `scales` after selection (default 1), `windows` of |δ|
     that is kept, `keeps` = (key, bound) of the random draw. `factor` defaults to the parameter `lambda`.
     """
-    order = [i for i, delta in enumerate(block.deltas) if delta is not None]
-    deltas = [delta for delta in block.deltas if delta is not None]
+    count = len(context.experts)
     if weights is None:
         weights = [expert.weight for expert in context.experts]
     divisor = weights_sum(context) if normalize and not elect else 1.0
-    terms = Terms(
-        weight=np.array([weights[i] for i in order], np.float32),
-        scale=np.array([1.0 if scales is None else scales[i] for i in order], np.float32),
-        low=np.array([KEEP_ALL[0] if windows is None else windows[i][0] for i in order], np.float32),
-        high=np.array([KEEP_ALL[1] if windows is None else windows[i][1] for i in order], np.float32),
-        key=np.array([0 if keeps is None else keeps[i][0] for i in order], np.uint64),
-        keep=np.array([0 if keeps is None else keeps[i][1] for i in order], np.uint64),
+    bounds = [KEEP_ALL] * count if windows is None else windows
+    draws = [(0, 0)] * count if keeps is None else keeps
+    return Terms(
+        weight=np.array(weights, np.float32),
+        scale=np.array([1.0] * count if scales is None else scales, np.float32),
+        low=np.array([low for low, _ in bounds], np.float32),
+        high=np.array([high for _, high in bounds], np.float32),
+        key=np.array([key for key, _ in draws], np.uint64),
+        keep=np.array([keep for _, keep in draws], np.uint64),
         random=keeps is not None,
         elect=elect,
         normalize=normalize,
         divisor=np.float32(divisor if abs(divisor) >= 1e-8 else 1.0),
         factor=np.float32(number(context, "lambda", 1.0) if factor is None else factor),
         base_scale=np.float32(base_scale),
-        spare=spare_bits(len(context.experts)),
+        spare=spare_bits(count),
     )
+
+
+def chosen(columns: Terms, order: Sequence[int]) -> Terms:
+    """The rows of some experts."""
+    if len(order) == columns.weight.size:
+        return columns
+    names = ("weight", "scale", "low", "high", "key", "keep")
+    return replace(columns, **{name: getattr(columns, name)[list(order)] for name in names})
+
+
+def combine(block: Block, columns: Terms) -> Array:
+    """b · base_scale + λ · combine, for one block; `columns` as `terms` gives them."""
+    order = [i for i, delta in enumerate(block.deltas) if delta is not None]
+    deltas = [delta for delta in block.deltas if delta is not None]
     out = output(block)
     kernel = kernels.pick("merge", block.base.size * max(len(deltas), 1))
-    kernel.combine(block.base, deltas, terms, block.start, out)
+    kernel.combine(block.base, deltas, chosen(columns, order), block.start, out)
     return out
+
+
+def merge(block: Block, context: TensorContext, **choices: Any) -> Array:
+    """`combine` with the columns that `terms(context, **choices)` gives."""
+    return combine(block, terms(context, **choices))
+
+
+def by_terms(
+    find: Callable[[Facts, TensorContext], Terms],
+) -> Callable[[Block, Facts, TensorContext], Array]:
+    """The `apply` of an operator that is nothing but its columns."""
+
+    def apply(block: Block, facts: Facts, context: TensorContext) -> Array:
+        return combine(block, find(facts, context))
+
+    return apply
 
 
 def windows_from(facts: Facts, context: TensorContext, asked: Sequence[tuple[int, ...]]) -> list[Window]:

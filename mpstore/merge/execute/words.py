@@ -1,0 +1,59 @@
+"""Merging 16-bit words without float32 arrays between, where operator and dtypes allow.
+
+Relies on the merge_words kernels. Promises: the bits of the way over float32 arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mpstore import kernels
+from mpstore.kernels.merge_numpy import Terms
+from mpstore.kernels.merge_words_numpy import Sources
+from mpstore.merge.execute.work import TensorWork
+from mpstore.merge.operators.protocol import Facts
+from mpstore.merge.operators.task_vectors import chosen
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+
+
+def fit(work: TensorWork) -> bool:
+    """Whether the base and all that is stored of the experts are words of one 16-bit float type."""
+    name = work.base.dtype.name
+    return name in ("BF16", "F16") and all(
+        expert.formed is None and (expert.stored is None or expert.stored.dtype.name == name)
+        for expert in work.experts
+    )
+
+
+def columns(work: TensorWork, facts: Facts) -> Terms | None:
+    """What the kernel is told of the experts; None: it cannot do this work."""
+    if work.operator.terms is None or not work.same_dtype or not fit(work):
+        return None
+    return work.operator.terms(facts, work.context)
+
+
+def sources(work: TensorWork, base: Bytes, experts: Sequence[Bytes | None]) -> tuple[Sources, list[int]]:
+    """One block's words, and which experts they are of (the others have nothing here)."""
+    present = [place for place, raw in enumerate(experts) if raw is not None]
+    items = [np.frombuffer(raw, np.uint16) for raw in experts if raw is not None]
+    plain = np.array([work.experts[place].kind == "delta" for place in present], np.bool_)
+    return Sources(np.frombuffer(base, np.uint16), items, plain, work.base.dtype.name == "F16"), present
+
+
+def merge(
+    work: TensorWork, block: int, base: Bytes, experts: Sequence[Bytes | None], terms: Terms
+) -> tuple[Bytes, list[int]]:
+    """The merged block, and how many values of the base and of each expert's delta are NaN or infinite."""
+    given, present = sources(work, base, experts)
+    out = np.empty(given.base.size, np.uint16)
+    kernel = kernels.pick("merge_words", out.size * max(1, len(present)))
+    odd = kernel.combine(given, chosen(terms, present), work.span(block)[0], out).tolist()
+    counts = [odd[0], *([0] * len(experts))]
+    for place, count in zip(present, odd[1:], strict=True):
+        counts[1 + place] = count
+    return out.view(np.uint8), counts
