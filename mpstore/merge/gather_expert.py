@@ -236,6 +236,12 @@ def _note_names(draft: _Draft, manifest: Manifest) -> None:
     """Remarks: what is missing, what is in excess, mixed dtypes, NaN and infinities."""
     missing = [key for key in draft.base.grid.keys if key not in manifest.tensors]
     extra = [key for key in manifest.tensors if key not in draft.base.records]
+    if missing and len(missing) == len(draft.base.grid.keys):
+        raise IncompatibleError(
+            f"{draft.name} and the base have no tensor in common: it has {_some(sorted(manifest.tensors))}, "
+            f"the base {_some(missing)}",
+            hint="experts of one merge are fine-tunes of one base: the same tensors, the same shapes",
+        )
     if missing:
         draft.notes.append(f"{draft.name} lacks {_some(missing)}: nothing is added there")
     if extra:
@@ -254,6 +260,8 @@ def _note_names(draft: _Draft, manifest: Manifest) -> None:
 def _some(keys: list[str]) -> str:
     """ "2 tensors (a, b)", the first few named."""
     named = ", ".join(keys[:_NAMED]) + (", …" if len(keys) > _NAMED else "")
+    if not keys:
+        return "no tensor"
     return f"{len(keys)} tensor{'s' if len(keys) > 1 else ''} ({named})"
 
 

@@ -86,6 +86,12 @@ class Models:
         except NotFoundError:
             if path.is_dir() or (path.suffix == ".safetensors" and path.is_file()):
                 return self._take(path, base)
+            word, colon, tail = name.rpartition(":")
+            if colon and word and "/" not in tail:
+                raise NotFoundError(
+                    f"no branch, tag or commit {name!r}",
+                    hint=f"a parameter has a value: {word}:{tail or 'weight'}=1",
+                ) from None
             raise
 
     def _take(self, path: Path, base: ObjectId | None) -> ObjectId:

@@ -17,19 +17,21 @@ from mpstore.suggestions import nearest
 Settings = Mapping[str, Setting]
 
 
-def settings(op: Operator, given: Mapping[str, Given], place: str) -> dict[str, Setting]:
-    """Checked settings. `place`: "model" allows the parameters of one model only, else all are allowed."""
+def settings(op: Operator, given: Mapping[str, Given], place: str, whose: str = "") -> dict[str, Setting]:
+    """Checked settings. `place`: "model" allows the parameters of one model only, else all are allowed.
+    `whose`: how a message begins where no line says it."""
     found = {}
     for key, one in given.items():
+        at = where(one.line) or whose
         parameter = op.parameter(key)
         if parameter is None:
-            raise RecipeError(f"{where(one.line)}{op.name} has no parameter {key!r}", hint=_hint(op, key))
+            raise RecipeError(f"{at}{op.name} has no parameter {key!r}", hint=_hint(op, key))
         if place == "model" and parameter.scope == "global":
             raise RecipeError(
-                f"{where(one.line)}{key} is said once for the whole merge, not for one model",
+                f"{at}{key} is said once for the whole merge, not for one model",
                 hint=f"move {key} to the recipe's own parameters (--set {key}=…)",
             )
-        found[key] = parse(parameter, one.value, where(one.line))
+        found[key] = parse(parameter, one.value, at)
     return found
 
 
@@ -75,7 +77,7 @@ def experts(
 
 def own(op: Operator, one: DraftModel, lenient: bool, params: Settings) -> Settings:
     """An expert's own settings; from flags a required one is filled in with its default."""
-    found = settings(op, one.params, "model")
+    found = settings(op, one.params, "model", f"{one.model}: " if lenient else "")
     if lenient:
         for parameter in op.parameters:
             wanted = parameter.scope == "model" and parameter.required

@@ -65,7 +65,10 @@ class _Reader:
         """Key -> value node of a mapping, keys checked against `known` (empty: any)."""
         self.enter(node, depth)
         if not isinstance(node, yaml.MappingNode):
-            raise RecipeError(f"{where(line_of(node))}{what} is a mapping of keys to values")
+            raise RecipeError(
+                f"{where(line_of(node))}{what} must be a mapping (key: value), and here is {_said(node)}",
+                hint="write `- model: NAME`" if what == "a model" else None,
+            )
         found: dict[str, Any] = {}
         for key_node, value in node.value:
             self.enter(key_node, depth + 1)
@@ -86,7 +89,10 @@ class _Reader:
         """The value nodes of a list."""
         self.enter(node, depth)
         if not isinstance(node, yaml.SequenceNode):
-            raise RecipeError(f"{where(line_of(node))}{what} is a list")
+            raise RecipeError(
+                f"{where(line_of(node))}{what} must be a list, and here is {_said(node)}",
+                hint="each item begins with `- ` on a line of its own",
+            )
         return list(node.value)
 
     def plain(self, node: Any, depth: int) -> Any:
@@ -105,6 +111,16 @@ class _Reader:
         if not isinstance(node, yaml.ScalarNode) or node.tag.endswith(":null") or not node.value.strip():
             raise RecipeError(f"{where(line_of(node))}{what} is a name")
         return str(node.value).strip()
+
+
+def _said(node: Any) -> str:
+    """What a node is, for somebody who expected another."""
+    if isinstance(node, yaml.SequenceNode):
+        return "a list"
+    if isinstance(node, yaml.MappingNode):
+        return "a mapping"
+    text = str(node.value)
+    return f"{text[:40]!r}" if text.strip() else "nothing"
 
 
 def line_of(node: Any) -> int:

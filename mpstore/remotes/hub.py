@@ -166,6 +166,12 @@ class Hub:
         if isinstance(error, kinds.OfflineModeIsEnabled):
             return RemoteError(f"{what}: offline mode is on", hint="unset HF_HUB_OFFLINE")
         reason = str(error).strip().splitlines()
+        if type(error).__name__ in ("ConnectError", "ConnectTimeout"):
+            why = reason[0].rpartition("] ")[2] if reason else "no answer"
+            return RemoteError(
+                f"{what}: {self.endpoint} cannot be reached ({why})",
+                hint="nothing was changed; check the network, HF_ENDPOINT and the proxy, and try again",
+            )
         return RemoteError(
             f"{what}: {reason[0] if reason else type(error).__name__}",
             hint=f"nothing was changed; try again (the endpoint is {self.endpoint})",

@@ -259,6 +259,83 @@ def test_a_missing_parameter_is_asked_for_as_it_would_be_said(quick: Command, tm
 
 
 @pytest.mark.usefixtures("unharmed")
+def test_a_stranger_is_told_what_was_meant(quick: Command, tmp_path: Path) -> None:
+    """Words that look right to whoever typed them: what is said names the thing and how to write it."""
+    recipe = tmp_path / "recipe.yml"
+    start = ["plan", "--base", "base", "--op", "linear"]
+    for text, words, code, said in (
+        (
+            "merge_method: linear\nbase_model: base\nmodels: math\n",
+            None,
+            2,
+            "must be a list, and here is 'math'",
+        ),
+        ("merge_method: linear\nmodels:\n- math\n- base\n", None, 2, "write `- model: NAME`"),
+        ("merge_method: linear\nmodels: {model: math}\n", None, 2, "must be a list, and here is a mapping"),
+        (None, [*start, "--expert", "math:weight=a"], 2, "math: weight is a number, not 'a'"),
+        (None, [*start, "--expert", "math:weigth=1"], 2, "math: linear has no parameter 'weigth'"),
+        (None, [*start, "--expert", "math:weight"], 3, "a parameter has a value: math:weight=1"),
+        (None, [*start, "--expert", "math:"], 3, "a parameter has a value: math:weight=1"),
+    ):
+        if text is not None:
+            recipe.write_text(text)
+        refused = quick(*(words or ["plan", recipe]), code=code)
+        assert said in refused.err, refused.err
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_a_model_of_another_kind_is_no_expert(quick: Command, tmp_path: Path) -> None:
+    """No tensor in common: nothing would be merged, and that is not what anybody meant."""
+    write_checkpoint(tmp_path / "other", {"w": np.ones(10, np.float32), "none": np.zeros((0, 5), np.float32)})
+    quick("add", tmp_path / "other", "--branch", "other", "-q")
+    for base, expert in (("base", "other"), ("other", "math")):
+        words = ["--base", base, "--expert", expert, "--op", "linear", "--branch", "merged"]
+        refused = quick("merge", *words, code=8)
+        assert f"{expert} and the base have no tensor in common" in refused.err
+    quick("branch", "-d", "other")
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_a_hub_that_is_not_there(quick: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mpstore.remotes.hub.PATIENCE_SECONDS", 0.001)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    for words in (["pull", "hf://org/name"], ["push", "math", "hf://org/name"]):
+        refused = quick(*words, code=7)
+        assert "http://127.0.0.1:9 cannot be reached (Connection refused)" in refused.err
+        assert "Errno" not in refused.err
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_the_repository_is_not_checked_out_over(quick: Command) -> None:
+    for target in (".", "./", "sub/.."):
+        (quick.directory / "sub").mkdir(exist_ok=True)
+        assert "holds the repository" in quick("checkout", "math", target, "--force", code=2).err
+    assert "own .mp" in quick("checkout", "math", ".mp/x", code=2).err
+
+
+def test_names_in_any_script_stand_in_columns(quick: Command) -> None:
+    for name in ("模型", "e\u0301te\u0301", "plain"):
+        quick("branch", name, "base")
+    lines = quick("branch").out.splitlines()
+    wide = {"模型": 4, "e\u0301te\u0301": 3}
+    starts = set()
+    for line in lines:
+        name = line.split()[0]
+        starts.add(wide.get(name, len(name)) + len(line) - len(name) - len(line[len(name) :].lstrip()))
+    assert len(starts) == 1, lines
+    assert "模型" in quick("log", "--oneline").out
+    quick("checkout", "模型", "出")
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_a_budget_of_a_byte(quick: Command, merge_words: Words) -> None:
+    merged = quick.json("merge", *merge_words("linear"), "--budget", "1", "--branch", "tiny")
+    assert (merged["expert_read_bytes"], merged["budget_bytes"], merged["exact"]) == (0, 1, False)
+    assert quick.json("diff", "base", "tiny")["changed_tensors"] == 0
+    quick("branch", "-d", "tiny")
+
+
+@pytest.mark.usefixtures("unharmed")
 def test_words_that_contradict_each_other(quick: Command, tmp_path: Path, merge_words: Words) -> None:
     (tmp_path / "recipe.yml").write_text("merge_method: linear\n")
     for words, said in (
