@@ -144,3 +144,17 @@ def test_what_is_gone_for_good_is_not_adopted_but_stored_again(tmp_path: Path) -
         assert writer.finish().new_blocks == len(content) - 1
     blocks = {own_id: raw for own_id, raw in content.items() if not raw.startswith(b"record")}
     assert all(bytes(store.read(own_id)) == raw for own_id, raw in blocks.items())
+
+
+def test_whether_an_object_is_there_is_asked_of_the_trash_too(tmp_path: Path) -> None:
+    """A gc at work puts packs aside for a moment; who asks then must not hear that they are gone."""
+    store = open_store(tmp_path)
+    content = fill(store, 3)
+    late = open_store(tmp_path)
+    trash = Path(store.layout.trash, "aside")
+    trash.mkdir()
+    for path in Path(store.layout.packs).iterdir():
+        path.rename(trash / path.name)
+    assert not any(map(late.contains, content))
+    assert all(map(late.has, content))
+    assert not late.has(b"n" * 32)

@@ -40,9 +40,7 @@ def check_inputs(repo: Repo, plan: Plan) -> None:
     models += [(expert.model, expert.commit, expert.manifest) for expert in plan.experts]
     for name, commit, manifest in models:
         called = name or short(commit)
-        if not repo.objects.contains(commit) and not (
-            repo.objects.refresh() and repo.objects.contains(commit)
-        ):
+        if not repo.objects.has(commit):
             raise NotFoundError(
                 f"the plan reads {called} at commit {short(commit)}, which is no longer in the store",
                 hint="plan again",

@@ -39,8 +39,9 @@ class StoredFile:
         self.size = entry.size
         self.ids = self._block_ids(manifest)
         located = repo.objects.locate(self.ids)
-        if not located.found.all():
-            repo.objects.refresh()
+        if not located.found.all():  # gc may be moving them: looked for wherever they could be
+            for row in np.flatnonzero(~located.found):
+                repo.objects.has(located.ids[row].tobytes())
             located = repo.objects.locate(self.ids)
         if not located.found.all():
             raise DamagedError(

@@ -220,6 +220,14 @@ class ObjectStore:
         self._find(object_id)
         return self.packs.locate(as_ids(object_id))
 
+    def has(self, object_id: ObjectId) -> bool:
+        """Whether the object is to be had: looks again, and in the trash of a gc, before it says no."""
+        try:
+            self._find(object_id)
+        except DamagedError:
+            return False
+        return True
+
     def _find(self, object_id: ObjectId) -> Place:
         place = self.packs.place(object_id)
         if place is None and self.refresh():
