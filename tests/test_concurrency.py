@@ -79,16 +79,16 @@ def run_commands(top: Path, workers: int, seconds: float, seed: int) -> Counter[
 
 
 def test_invariant_06_processes_at_once_against_a_model(tmp_path: Path) -> None:
-    done = run_workers(tmp_path, 3, 1.5, seed=1)
-    print(f"three processes: {dict(done)}")
+    done = run_workers(tmp_path, 2, 1.5, seed=1)
+    print(f"two processes: {dict(done)}")
     assert done["collect"] > 1
     assert done["commit"] > 2
 
 
 def test_invariant_06_adds_merges_deletions_and_gc_at_once(tmp_path: Path) -> None:
-    done = run_commands(tmp_path, 3, 2.0, seed=1)
-    print(f"three processes that add and merge: {dict(done)}")
-    assert done["add"] + done["merge"] > 3
+    done = run_commands(tmp_path, 2, 1.5, seed=1)
+    print(f"two processes that add and merge: {dict(done)}")
+    assert done["add"] + done["merge"] > 1
 
 
 @pytest.mark.slow

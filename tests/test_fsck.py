@@ -14,7 +14,7 @@ from mpstore.errors import DamagedError, MpError, NotFoundError, UsageError
 from mpstore.ids import block_id
 from mpstore.repository import Repo
 from mpstore.store.packset import pack_ids
-from tests.families import write_family
+from tests.families import fine_tuned, write_checkpoint
 from tests.repository_material import commit, content_of, new_repository, some_content, tuned_content
 
 CONTENT = some_content(1, 3, 4)
@@ -216,10 +216,13 @@ def test_a_delta_whose_base_is_lost_waits_for_it(root: Path, tmp_path: Path) -> 
 
 
 def test_blocks_and_tensor_records_come_back_from_plain_files(tmp_path: Path) -> None:
-    family = write_family(tmp_path)
+    generator = np.random.default_rng(0)
+    tensors = {f"layer{i}": generator.standard_normal((16, 32)).astype(np.float32) for i in range(4)}
+    base = write_checkpoint(tmp_path / "base", tensors)
+    math = write_checkpoint(tmp_path / "math", fine_tuned(tensors, 1, untouched=["layer0"]))
     repo = new_repository(tmp_path / "repo", 1 << 20)
-    ingest.add(repo, str(family.base), "base")
-    ingest.add(repo, str(family.experts["math"]), "math", base=repo.tip("base"))
+    ingest.add(repo, str(base), "base")
+    ingest.add(repo, str(math), "math", base=repo.tip("base"))
     before = check(tmp_path / "repo", read_data=True)
     assert before.exit_code == 0
     for path in Path(repo.objects.layout.packs).glob("*.pack"):
@@ -228,7 +231,7 @@ def test_blocks_and_tensor_records_come_back_from_plain_files(tmp_path: Path) ->
         if kinds[path.stem] == 0:
             DAMAGE["truncate"](path)
     assert check(tmp_path / "repo").exit_code == 4
-    report = repair(tmp_path / "repo", sources=[str(family.base), str(family.experts["math"])])
+    report = repair(tmp_path / "repo", sources=[str(base), str(math)])
     assert report.damage_left == ()
     assert any("taken from another copy" in line for line in report.repaired)
     assert check(tmp_path / "repo", read_data=True).exit_code == 0
