@@ -49,70 +49,65 @@ def distances(words: Any, base: Any, sign_magnitude: bool, out: Any, nonzero: An
 
 
 @compiled
-def count_tokens(
-    distance: Any,
-    base: Any,
-    mask: Any,
-    shift: int,
-    lowest: int,
-    coded: Any,
-    tokens: Any,
-    keys: Any,
-    counts: Any,
-) -> None:
-    """Token of each distance and context key of each base word, where the chunk is `coded`; counts of both.
+def _tokens_of(piece: Any, marks: Any) -> None:
+    """Token of each distance of a chunk."""
+    kind = piece.dtype.type
+    largest = kind(0)
+    for i in range(piece.size):
+        largest = max(largest, piece[i])
+    for i in range(piece.size):
+        marks[i] = _U8(min(piece[i], kind(15)))
+    for power in range(4, piece.itemsize * 8):
+        if _U64(largest) < (_U64(1) << _U64(power)):
+            break
+        edge = kind(_U64(1) << _U64(power))
+        middle = kind(_U64(3) << _U64(power - 1))
+        for i in range(piece.size):
+            marks[i] += _U8(piece[i] >= edge) + _U8(piece[i] >= middle)
 
-    A key is (base & mask) >> shift, less `lowest`, clipped to the rows of `counts` (keys, tokens), which
-    is added to.
-    """
+
+@compiled
+def _count(indices: Any, size: int, tables: Any) -> None:
+    """Four tables in turn: equal neighbours (zeros, mostly) would otherwise wait for each other's store."""
+    first, second, third, fourth = tables[0], tables[1], tables[2], tables[3]
+    whole = size // 4 * 4
+    for i in range(0, whole, 4):
+        first[indices[i]] += _U32(1)
+        second[indices[i + 1]] += _U32(1)
+        third[indices[i + 2]] += _U32(1)
+        fourth[indices[i + 3]] += _U32(1)
+    for i in range(whole, size):
+        first[indices[i]] += _U32(1)
+
+
+@compiled
+def count_tokens(
+    distance: Any, base: Any, mask: Any, shift: int, lowest: int, coded: Any, tokens: Any, keys: Any,
+    counts: Any,
+) -> None:  # fmt: skip
+    """As the reference."""
     kind = distance.dtype.type
-    low = kind(lowest)
-    high = kind(lowest + counts.shape[0] - 1) if counts.shape[0] > 1 else low
-    step = kind(shift)
-    bits = distance.itemsize * 8
-    # four tables in turn: equal neighbours (zeros, mostly) would otherwise wait for each other's store
+    low, step = kind(lowest), kind(shift)
+    high = kind(lowest + counts.shape[0] - 1)
     symbols = _U32(counts.shape[1])
     tables = np.zeros((4, counts.size), np.uint32)
-    first, second, third, fourth = tables[0], tables[1], tables[2], tables[3]
     indices = np.empty(_CHUNK, np.uint32)
     for chunk in range(coded.size):
         if not coded[chunk]:
             continue
-        start = chunk * _CHUNK
-        piece = distance[start : start + _CHUNK]
-        reference = base[start : start + _CHUNK]
-        marks = tokens[start : start + _CHUNK]
-        rows = keys[start : start + _CHUNK]
-        largest = kind(0)
-        for i in range(piece.size):
-            largest = max(largest, piece[i])
-        for i in range(piece.size):
-            marks[i] = _U8(min(piece[i], kind(15)))
-        for i in range(piece.size):
+        own = slice(chunk * _CHUNK, (chunk + 1) * _CHUNK)
+        reference, marks, rows = base[own], tokens[own], keys[own]
+        _tokens_of(distance[own], marks)
+        for i in range(marks.size):
             key = kind(kind(reference[i] & mask) >> step)
             rows[i] = _U8(kind(min(max(key, low), high) - low))
-        if largest >= kind(15):
-            for power in range(4, bits):
-                if _U64(largest) < (_U64(1) << _U64(power)):
-                    break
-                edge = distance.dtype.type(_U64(1) << _U64(power))
-                middle = distance.dtype.type(_U64(3) << _U64(power - 1))
-                for i in range(piece.size):
-                    marks[i] += _U8(piece[i] >= edge) + _U8(piece[i] >= middle)
-        for i in range(piece.size):
+        for i in range(marks.size):
             indices[i] = _U32(_U32(rows[i]) * symbols) + _U32(marks[i])
-        whole = piece.size // 4 * 4
-        for i in range(0, whole, 4):
-            first[indices[i]] += _U32(1)
-            second[indices[i + 1]] += _U32(1)
-            third[indices[i + 2]] += _U32(1)
-            fourth[indices[i + 3]] += _U32(1)
-        for i in range(whole, piece.size):
-            first[indices[i]] += _U32(1)
+        _count(indices, marks.size, tables)
     for row in range(counts.shape[0]):
         for symbol in range(counts.shape[1]):
             at = row * counts.shape[1] + symbol
-            counts[row, symbol] += first[at] + second[at] + third[at] + fourth[at]
+            counts[row, symbol] += tables[0, at] + tables[1, at] + tables[2, at] + tables[3, at]
 
 
 @inlined
