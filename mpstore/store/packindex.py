@@ -97,19 +97,22 @@ class IndexTable:
         base_row = int(self.base_row[row])
         return self.bases[base_row].tobytes() if base_row < len(self.bases) else NO_BASE
 
-    def search(self, ids: Ids) -> npt.NDArray[np.int64]:
-        """int64[k]: the first row of each of the ids (uint8[k, 32]), -1 where there is none."""
-        keys = prefixes(ids)
-        rows = np.searchsorted(self.prefix, keys).astype(np.int64)
+    def search(self, ids: Ids, keys: npt.NDArray[np.uint64] | None = None) -> npt.NDArray[np.int64]:
+        """int64[k]: the first row of each of the ids (uint8[k, 32]), -1 where there is none; `keys` are their
+        prefixes, where known."""
+        keys = prefixes(ids) if keys is None else keys
         found = np.full(len(ids), -1, np.int64)
-        left = np.arange(len(ids))
+        if not self.rows:
+            return found
+        rows = self.prefix.searchsorted(keys).astype(np.int64)
+        left = np.flatnonzero(self.prefix.take(rows, mode="clip") == keys)
         while left.size:  # once, and again only where different ids share eight bytes
-            left = left[rows[left] < self.rows]
-            left = left[self.prefix[rows[left]] == keys[left]]
             same = (self.suffix[rows[left]] == ids[left, 8:]).all(axis=1)
             found[left[same]] = rows[left[same]]
             left = left[~same]
             rows[left] += 1
+            left = left[rows[left] < self.rows]
+            left = left[self.prefix[rows[left]] == keys[left]]
         return found
 
     def first(self, object_id: ObjectId) -> int:

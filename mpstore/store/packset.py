@@ -250,8 +250,9 @@ class PackSet:
     def locate(self, ids: Ids) -> Locations:
         """Where each of the ids (uint8[n, 32]) lies; of several copies one that leans on no base."""
         out = nowhere(ids)
+        keys = packindex.prefixes(ids)
         for numbered in self.tables():
-            rows = numbered.table.search(ids)
+            rows = numbered.table.search(ids, keys)
             _fill(out, numbered, rows)
         return out
 
@@ -312,6 +313,8 @@ def _fill(out: Locations, numbered: Numbered, rows: npt.NDArray[np.int64]) -> No
     """Enter what a table has, where nothing is entered or only a frame that leans on a base."""
     table = numbered.table
     hits = np.flatnonzero(rows >= 0)
+    if not hits.size:
+        return
     hits = hits[table.pack[rows[hits]] < len(numbered.numbers)]
     base_ids = table.base_ids(rows[hits])
     better = ~out.found[hits] | (out.base_ids[hits].any(axis=1) & ~base_ids.any(axis=1))

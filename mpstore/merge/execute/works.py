@@ -7,7 +7,7 @@ exactly what the plan selects; a plan that does not fit the manifests it names i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -35,6 +35,7 @@ from mpstore.merge.operators.protocol import Operator, TensorContext
 from mpstore.records.model import Manifest, Plan, TensorRecord
 from mpstore.repository import Repo
 from mpstore.statistics import DeltaStatistics
+from mpstore.store import Locations
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Works:
         base = repo.manifest(plan.base_manifest)
         self.base = Model(base, repo.tensors(base))
         self._experts = [self._model(index) for index in range(len(plan.experts))]
+        self._places: dict[bytes, Locations] = {}
         self._keys = [
             content_key(model.manifest, expert.manifest)
             for model, expert in zip(self._experts, plan.experts, strict=True)
@@ -127,6 +129,7 @@ class Works:
         if dtype is None or not dtype.is_float or not record.blocks:
             return None
         context = tensor_context(self.plan, key, record.shape, self._keys)
+        self._look_up([record, *(model.tensors[key] for model in self._experts if key in model.tensors)])
         experts = tuple(self._expert(index, key, record) for index in range(len(self.plan.experts)))
         out_dtype = self.out_dtype or dtype
         touched = np.zeros(record.blocks, np.bool_)
@@ -155,7 +158,7 @@ class Works:
         joined = bool(needed.size) and record.block_elements % unit != 0
         seen = np.arange(record.blocks) if gram or joined else needed
         needed = seen if joined else needed
-        base = locate(self._repo.objects, record, dtype, seen)
+        base = self._located(record, dtype, seen)
         sources = [base, *(expert.stored for expert in experts if expert.stored is not None)]
         foreign, places = foreign_locations(self._repo.objects, sources, record)
         ranks, edges = self._thresholds(key, context, experts)
@@ -220,12 +223,28 @@ class Works:
             )
         flags: Flags = selected_blocks(bits, base.blocks)
         blocks = np.flatnonzero(flags)
-        stored = locate(self._repo.objects, record, dtype, blocks)
+        stored = self._located(record, dtype, blocks)
         if not stored.locations.found.all():
             lost = stored.locations.ids[np.flatnonzero(~stored.locations.found)[0]].tobytes()
             self._repo.objects.find(lost)  # looks wherever it could be, and says what is wrong
             stored = locate(self._repo.objects, record, dtype, blocks)
         return stored
+
+    def _look_up(self, records: Sequence[TensorRecord]) -> None:
+        """Find all blocks of these records at once: searching the indexes one by one is what takes long."""
+        ids = b"".join(record.block_ids for record in records)
+        locations = self._repo.objects.locate(ids)
+        self._places = {}
+        start = 0
+        for record in records:
+            self._places[record.block_ids] = locations.take(slice(start, start + record.blocks))
+            start += record.blocks
+
+    def _located(self, record: TensorRecord, dtype: Dtype, blocks: Rows) -> Stored:
+        known = self._places.get(record.block_ids)
+        if known is None:
+            return locate(self._repo.objects, record, dtype, blocks)
+        return Stored(dtype, record, blocks, known.take(blocks))
 
     def _thresholds(
         self, key: str, context: TensorContext, experts: tuple[Expert, ...]
