@@ -9,13 +9,20 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import Command, clean_environment
+from command import Command, Inline, clean_environment
 
 from mpstore.cli.table import VERBS
 
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Command:
+    """`mp` where there is no repository, in this process."""
+    return Inline(tmp_path)
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Command:
+    """The same as a process: where importing, the environment or the end of the process is what is tried."""
     return Command(tmp_path)
 
 
@@ -40,8 +47,8 @@ def test_help_of_a_verb_is_no_error_without_a_repository(bare: Command) -> None:
     assert "Usage: mp merge" in bare("merge", "--help").out
 
 
-def test_version(bare: Command) -> None:
-    assert re.fullmatch(r"mp \d+\.\d+\.\d+\n", bare("--version").out)
+def test_version(bare: Command, process: Command) -> None:
+    assert re.fullmatch(r"mp \d+\.\d+\.\d+\n", process("--version").out)
     assert set(bare.json("--version")) == {"version"}
 
 
@@ -100,8 +107,9 @@ def test_repository_is_found_upward_and_by_option_and_environment(bare: Command)
     bare("init", "-q")
     deep = bare.directory / "a" / "b"
     deep.mkdir(parents=True)
-    elsewhere = Command(Path("/"))
-    assert Command(deep)("branch").out == ""
+    elsewhere = Inline(Path("/"))
+    assert Inline(deep)("branch").out == ""
+    Command(deep)("branch", MP_DIR=str(bare.directory))
     elsewhere("-C", bare.directory, "branch")
     elsewhere("branch", "-C", bare.directory)
     elsewhere("branch", MP_DIR=str(bare.directory / ".mp"))
@@ -121,11 +129,11 @@ def test_completion_script_is_for_mp(bare: Command, shell: str) -> None:
     assert "_MP_COMPLETE" in bare("completion", shell).out
 
 
-def test_completion_completes_verbs_and_options(bare: Command) -> None:
+def test_completion_completes_verbs_and_options(process: Command) -> None:
     asked = {"_MP_COMPLETE": "bash_complete", "COMP_WORDS": "mp me", "COMP_CWORD": "1"}
-    assert "plain,merge" in bare(code=None, **asked).out
+    assert "plain,merge" in process(code=None, **asked).out
     asked = {"_MP_COMPLETE": "bash_complete", "COMP_WORDS": "mp merge --bud", "COMP_CWORD": "2"}
-    assert "plain,--budget" in bare(code=None, **asked).out
+    assert "plain,--budget" in process(code=None, **asked).out
 
 
 def modules_of(*words: str, directory: Path) -> set[str]:
