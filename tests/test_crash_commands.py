@@ -19,6 +19,7 @@ import pytest
 import mpstore
 from mpstore import files
 from mpstore.files import Operation
+from mpstore.gc import GcReport
 from mpstore.records.config import Config
 from mpstore.repository import Repo
 from tests.crash_disk import CrashDisk
@@ -109,12 +110,14 @@ def lived(top: Path) -> tuple[CrashDisk, Life, State]:
     ):
         files.set_observer(life.record)
         try:
-            run(mpstore.Repository.open(top / "store" / "repo"))
+            done = run(mpstore.Repository.open(top / "store" / "repo"))
         finally:
             files.set_observer(None)
         found = tensors_of(mpstore.Repository.open(top / "store" / "repo"))
         assert after is None or same(found, after)
         life.steps.append(Step(run, found, len(life.operations)))
+    assert isinstance(done, GcReport)
+    assert done.released_bases_objects
     return disk, life, first
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from mpstore.records.model import Parent
 from mpstore.repository import Repo
 from mpstore.store import Hint, ObjectStore
 from mpstore.store.packset import pack_ids
+from tests.command import Inline
 from tests.repository_material import (
     commit,
     content_of,
@@ -365,3 +367,41 @@ def test_a_name_can_be_given_to_what_only_the_trash_has_but_not_to_what_is_gone(
     collect(repo)
     with pytest.raises(DamagedError), hold(Repo.open(tmp_path), lost):
         pytest.fail("it held what is gone")
+
+
+def test_the_command_says_who_holds_what_and_how_to_declare_it_dead(tmp_path: Path) -> None:
+    repo = new_repository(tmp_path)
+    commit(repo, "main", some_content(1))
+    remove_branch(repo, "main")
+    pack = min(pack_ids(repo.objects.layout.packs))
+    text = b'{"label": "add x", "host": "elsewhere", "pid": 31, "begun_ns": 5}\n\npack %s\n'
+    session = Path(repo.objects.layout.sessions, f"{FOREIGN}.session")
+    session.write_bytes(text % pack.hex().encode())
+    mp = Inline(tmp_path)
+    said = mp("gc", "--keep-reflog", "0").out
+    assert f"add x (pid 31 on elsewhere, begun {time.time_ns() // (24 * 3600 * 10**9)} days" in said
+    assert FOREIGN in said
+    assert "--drop-sessions" in said
+    assert "loses what it is about to commit" in said
+    assert "no session" in mp("gc", "--drop-sessions", "nowhere", code=2).err
+    assert "would declare dead: add x" in mp("gc", "--dry-run", "--drop-sessions", "elsewhere").out
+    assert mp.json("gc", "--keep-reflog", "0", "--drop-sessions", "elsewhere")["removed_packs"] == 1
+    assert not session.exists()
+
+
+def test_the_command_says_what_bases_it_lets_go_of(tmp_path: Path) -> None:
+    repo = new_repository(tmp_path, 1 << 20)
+    base = some_content(1, 1, 1)
+    commit(repo, "base", base)
+    commit(repo, "expert", tuned_content(base, 5), base)
+    remove_branch(repo, "base")
+    mp = Inline(tmp_path)
+    assert "would let go of 1 base" in mp("gc", "--keep-reflog", "0", "--repack", "--dry-run").out
+    said = mp("gc", "--keep-reflog", "0", "--repack").out
+    assert "let go of 1 base" in said
+    assert "1 block anew" in said
+    index = next(Path(repo.objects.layout.packs).glob("*.idx"))
+    index.unlink()
+    assert f"note: index {index.stem}" in mp("fsck", "--read-data").out
+    assert "rebuilt from its pack" in mp("fsck", "--repair").out
+    assert index.exists()
