@@ -64,6 +64,28 @@ def _minus_bf16(words: Any, base: Any, out: Any) -> Any:
 
 
 @compiled
+def _weigh_bf16(
+    words: Any, base: Any, low: Any, high: Any, scale: Any, weight: Any, part: Any, largest: Any
+) -> Any:
+    """`_minus_bf16` and `_weigh` in one pass; the largest pattern of a delta's magnitude."""
+    top = np.uint32(0)
+    for j in range(words.size):
+        value = np.float32(np.uint32(np.uint32(words[j]) << np.uint32(16)).view(np.float32))
+        other = np.float32(base[j])
+        equal = (value == other) | (value.view(np.uint32) == other.view(np.uint32))
+        d = np.float32(np.float32(0.0) if equal else value - other)
+        magnitude = np.float32(abs(d))
+        seen = np.uint32(magnitude.view(np.uint32))
+        top = seen if seen > top else top
+        dropped = (magnitude < low) | (magnitude > high)
+        y = np.float32((np.float32(0.0) if dropped else d) * scale * weight)
+        part[j] = y
+        pattern = np.uint32(y.view(np.uint32) & MAGNITUDE)
+        largest[j] = pattern if pattern > largest[j] else largest[j]
+    return top
+
+
+@compiled
 def _top(values: Any) -> Any:
     top = np.uint32(0)
     for j in range(values.size):
@@ -167,13 +189,21 @@ def _weighed(
     used = 0
     for e in range(word_addresses.size):
         words = words_at(word_addresses[e] + np.uint64(2 * at), width, like)
-        top = _delta(words, base, plain[e], half, delta)
+        part = parts[used][:width]
+        fused = not (random or half or plain[e])
+        if fused:
+            top = _weigh_bf16(words, base, low[e], high[e], scale[e], weight[e], part, largest)
+        else:
+            top = _delta(words, base, plain[e], half, delta)
         if top >= _INFINITY:
+            if fused:
+                _minus_bf16(words, base, delta)
             nonfinite[1 + e] += count_nonfinite(delta)
         elif top == 0 and calm[e]:
             continue
-        part = parts[used][:width]
-        if random:
+        if fused:
+            pass
+        elif random:
             first = start + np.uint64(at)
             _weigh_drawn(delta, key[e], keep[e], first, scale[e], weight[e], part, largest)
         else:
@@ -239,6 +269,19 @@ def _check(sources: Sources, *others: Words) -> None:
             raise ValueError("merge_words takes C-contiguous uint16 arrays of one shape (n,)")
 
 
+def _derived(terms: Terms) -> Any:
+    """Whose unchanged elements are terms of zero, and the sums of weights; kept for the next block."""
+    known = getattr(_scratch, "derived", None)
+    if known is None or known[0] is not terms:
+        tables = _tables(terms)
+        few = np.ones(256, np.float32)
+        if tables.shape[0]:
+            few = np.where(tables[0] == 0.0, 1.0, tables[0]).astype(np.float32)
+        calm = np.isfinite(terms.scale) & np.isfinite(terms.weight)
+        known = _scratch.derived = terms, (calm, tables, few)
+    return known[1]
+
+
 def combine(sources: Sources, terms: Terms, start: int, out: Words) -> Counts:
     """As the reference."""
     _check(sources, out)
@@ -246,15 +289,12 @@ def combine(sources: Sources, terms: Terms, start: int, out: Words) -> Counts:
     if not 0 < count <= _MASK_BITS:
         return merge_words_numpy.combine(sources, terms, start, out)
     nonfinite = np.zeros(1 + count, np.int64)
-    tables = _tables(terms)
-    few = np.ones(256, np.float32)
-    if tables.shape[0]:
-        few = np.where(tables[0] == 0.0, 1.0, tables[0]).astype(np.float32)
+    calm, tables, few = _derived(terms)
     floats, wide, masks = _room(count)
     _combine(
         sources.base, addresses(sources.items), sources.plain, sources.half,
         (terms.weight, terms.scale, terms.low, terms.high), (terms.key, terms.keep, np.uint64(start)),
-        np.isfinite(terms.scale) & np.isfinite(terms.weight), tables,
+        calm, tables,
         (terms.random, terms.elect, terms.normalize), (terms.divisor, terms.factor, terms.base_scale),
         terms.spare, floats, wide, masks, few, out, nonfinite,
     )  # fmt: skip

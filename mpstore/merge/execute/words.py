@@ -5,6 +5,7 @@ Relies on the merge_words kernels. Promises: the bits of the way over float32 ar
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -30,11 +31,39 @@ def fit(work: TensorWork) -> bool:
     )
 
 
-def columns(work: TensorWork, facts: Facts) -> Terms | None:
+class Columns:
+    """What the kernel is told of the experts of one tensor, for all of them or for some."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self._of: dict[tuple[int, ...], Terms] = {}
+
+    def of(self, present: Sequence[int]) -> Terms:
+        """The rows of some experts: the same object for the same ones, as most blocks ask for."""
+        key = tuple(present)
+        found = self._of.get(key)
+        if found is None:
+            found = self._of[key] = chosen(self._terms, key)
+        return found
+
+
+_last = threading.local()
+
+
+def columns(work: TensorWork, facts: Facts) -> Columns | None:
     """What the kernel is told of the experts; None: it cannot do this work."""
+    known = getattr(_last, "known", None)
+    if known is None or known[0] is not work or known[1] is not facts:
+        known = _last.known = work, facts, _columns(work, facts)
+    found: Columns | None = known[2]
+    return found
+
+
+def _columns(work: TensorWork, facts: Facts) -> Columns | None:
     if work.operator.terms is None or not work.same_dtype or not fit(work):
         return None
-    return work.operator.terms(facts, work.context)
+    terms = work.operator.terms(facts, work.context)
+    return None if terms is None else Columns(terms)
 
 
 def sources(work: TensorWork, base: Bytes, experts: Sequence[Bytes | None]) -> tuple[Sources, list[int]]:
@@ -46,13 +75,13 @@ def sources(work: TensorWork, base: Bytes, experts: Sequence[Bytes | None]) -> t
 
 
 def merge(
-    work: TensorWork, block: int, base: Bytes, experts: Sequence[Bytes | None], terms: Terms
+    work: TensorWork, block: int, base: Bytes, experts: Sequence[Bytes | None], terms: Columns
 ) -> tuple[Bytes, list[int]]:
     """The merged block, and how many values of the base and of each expert's delta are NaN or infinite."""
     given, present = sources(work, base, experts)
     out = np.empty(given.base.size, np.uint16)
     kernel = kernels.pick("merge_words", out.size * max(1, len(present)))
-    odd = kernel.combine(given, chosen(terms, present), work.span(block)[0], out).tolist()
+    odd = kernel.combine(given, terms.of(present), work.span(block)[0], out).tolist()
     counts = [odd[0], *([0] * len(experts))]
     for place, count in zip(present, odd[1:], strict=True):
         counts[1 + place] = count
