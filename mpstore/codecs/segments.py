@@ -39,6 +39,8 @@ class Encoded:
 def as_bytes(buffer: Buffer) -> Bytes:
     """Any contiguous buffer as a (n,) uint8 array, without a copy."""
     if isinstance(buffer, np.ndarray):
+        if buffer.ndim == 1 and buffer.dtype == np.uint8:
+            return buffer
         return buffer.reshape(-1).view(np.uint8)
     return np.frombuffer(buffer, np.uint8)
 

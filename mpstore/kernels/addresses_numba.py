@@ -39,4 +39,8 @@ def words_at(address: Any, size: int, like: Any) -> Any:
 
 def addresses(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.uint64]:
     """Where contiguous arrays begin."""
-    return np.array([array.__array_interface__["data"][0] for array in arrays], np.uint64)
+    known: dict[int, int] = {}  # asking costs two microseconds, and a base serves many experts
+    for array in arrays:
+        if id(array) not in known:
+            known[id(array)] = array.__array_interface__["data"][0]
+    return np.array([known[id(array)] for array in arrays], np.uint64)
