@@ -6,9 +6,10 @@
 
 FAMILY has `base` and one directory for each expert. Every run is a process of its own on a repository that
 holds the family, budget 100 %, with the memo deleted and other weights than the run before, so nothing is
-found again. The floor of a run is reading the bytes it read with `cat` and writing the bytes it wrote with
-`dd … conv=fsync`, cold, in the same round. `--mergekit` (for example `.venv/bin/mergekit-yaml`) runs the same
-recipe there on the plain directories.
+found again. In a repository of its own making it also tells what adding everything and checking the merge
+out took: from plain directories to a plain directory. The floor of a run is reading the bytes it read with
+`cat` and writing the bytes it wrote with `dd … conv=fsync`, cold, in the same round. `--mergekit` (for example
+`.venv/bin/mergekit-yaml`) runs the same recipe there on the plain directories.
 """
 
 from __future__ import annotations
@@ -33,12 +34,24 @@ def weight_of(expert: int, turn: int) -> float:
     return round(1.0 + 0.01 * expert + 0.001 * turn, 4)
 
 
-def fill(family: Path, repository: Path, experts: Sequence[Path]) -> None:
+def fill(family: Path, repository: Path, experts: Sequence[Path]) -> float:
+    """Seconds of adding everything, each command from a cold cache."""
     measured.run([*MP, "-q", "init", repository])
-    measured.run([*MP, "-q", "-C", repository, "add", family / "base", "--branch", "base"])
-    for expert in experts:
-        words = ["add", expert, "--branch", expert.name, "--base", "base"]
-        measured.run([*MP, "-q", "-C", repository, *words])
+    seconds = 0.0
+    for path in (family / "base", *experts):
+        words = ["add", path, "--branch", path.name] + ([] if path.name == "base" else ["--base", "base"])
+        measured.forget_cache()
+        seconds += measured.run([*MP, "-q", "-C", repository, *words]).seconds
+    return seconds
+
+
+def empty(repository: Path, operator: str) -> float:
+    """Seconds of checking the merge out."""
+    out = repository / "out"
+    measured.forget_cache()
+    done = measured.run([*MP, "-q", "-C", repository, "checkout", f"speed-{operator}", out])
+    shutil.rmtree(out)
+    return done.seconds
 
 
 def merge(
@@ -93,8 +106,7 @@ def mergekit(command: str, operator: str, family: Path, experts: Sequence[Path])
 
 def compare(options: argparse.Namespace, family: Path, repository: Path) -> dict[str, Any]:
     experts = measured.experts_of(family)[: options.experts]
-    if not (repository / ".mp").is_dir():
-        fill(family, repository, experts)
+    added = None if (repository / ".mp").is_dir() else fill(family, repository, experts)
     rows = []
     for operator in options.operators:
         runs = []
@@ -104,6 +116,13 @@ def compare(options: argparse.Namespace, family: Path, repository: Path) -> dict
             done["floor_seconds"] = floor(repository, read, done["written_bytes"])
             runs.append(done)
         row = summary(operator, runs)
+        if added is not None:
+            checkout = empty(repository, operator)
+            row["from_directories"] = {
+                "add_seconds": added,
+                "checkout_seconds": checkout,
+                "seconds": added + row["wall_seconds"] + checkout,
+            }
         if options.mergekit:
             row["mergekit"] = mergekit(options.mergekit, operator, family, experts)
         print(told(row), flush=True)
@@ -134,6 +153,8 @@ def told(row: dict[str, Any]) -> str:
         f"{row['operator']:12} {row['wall_seconds']:7.1f} s  {row['over_floor']:5.1f} x the floor of "
         f"{row['floor_seconds']:.1f} s  {row['peak_bytes'] / 1e6:6.0f} MB"
     )
+    if "from_directories" in row:
+        text += f"   with adding all and checking out {row['from_directories']['seconds']:.1f} s"
     other = row.get("mergekit")
     if other is None:
         return text
