@@ -79,7 +79,13 @@ def write_checkpoint(folder: Path, tensors: dict[str, np.ndarray], config: dict[
 def make_qwen(folder: Path, experts: int, scale: float) -> None:
     bf16 = ml_dtypes.bfloat16
     shapes = list(qwen_shapes(scale))
-    config = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "torch_dtype": "bfloat16"}
+    layers = len([name for name in base if name.endswith("input_layernorm.weight")])
+    config = {
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+        "num_hidden_layers": layers,  # mergekit asks for it
+        "torch_dtype": "bfloat16",
+    }
     rng = np.random.default_rng(1)
     base = {name: base_tensor(name, shape, rng).astype(bf16) for name, shape in shapes}
     write_checkpoint(folder / "base", base, config)

@@ -8,7 +8,7 @@ FAMILY has `base` and one directory for each expert. Every run is a process of i
 holds the family, budget 100 %, with the memo deleted and other weights than the run before, so nothing is
 found again. In a repository of its own making it also tells what adding everything and checking the merge
 out took: from plain directories to a plain directory. The floor of a run is reading the bytes it read with
-`cat` and writing the bytes it wrote with `dd … conv=fsync`, cold, in the same round. `--mergekit` (for example
+`cat` and writing the bytes it wrote with `dd … conv=fsync`, cold, in the same round. `--mergekit` (such as
 `.venv/bin/mergekit-yaml`) runs the same recipe there on the plain directories.
 """
 
