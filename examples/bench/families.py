@@ -79,7 +79,7 @@ def write_checkpoint(folder: Path, tensors: dict[str, np.ndarray], config: dict[
 def make_qwen(folder: Path, experts: int, scale: float) -> None:
     bf16 = ml_dtypes.bfloat16
     shapes = list(qwen_shapes(scale))
-    layers = len([name for name in base if name.endswith("input_layernorm.weight")])
+    layers = len([name for name, _ in shapes if name.endswith("input_layernorm.weight")])
     config = {
         "architectures": ["Qwen3ForCausalLM"],
         "model_type": "qwen3",
