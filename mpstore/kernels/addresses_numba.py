@@ -38,9 +38,11 @@ def words_at(address: Any, size: int, like: Any) -> Any:
 
 
 def addresses(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.uint64]:
-    """Where contiguous arrays begin."""
+    """Where arrays begin. ValueError: one is not contiguous."""
     known: dict[int, int] = {}  # asking costs two microseconds, and a base serves many experts
     for array in arrays:
         if id(array) not in known:
+            if not array.flags.c_contiguous:
+                raise ValueError("kernels take contiguous arrays")
             known[id(array)] = array.__array_interface__["data"][0]
     return np.array([known[id(array)] for array in arrays], np.uint64)
