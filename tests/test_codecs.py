@@ -14,7 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpstore import kernels
-from mpstore.codecs import Encoded, Format, Level, decode, encode, name, needs_base
+from mpstore.codecs import (
+    Block,
+    Encoded,
+    Format,
+    Level,
+    decode,
+    decode_many,
+    encode,
+    encode_many,
+    name,
+    needs_base,
+    same,
+)
 from mpstore.codecs.registry import NAMES
 from mpstore.errors import DamagedError, UsageError
 
@@ -152,6 +164,45 @@ def test_both_kernels_give_the_same_bits(form, level, elements, leaning):
     kernels.select("numpy")
     back = decode(made["numba"].codec, form, made["numba"].segments, raw.size, base)
     assert back.tobytes() == raw.tobytes()
+
+
+@pytest.mark.parametrize("mode", ["numpy", "numba"])
+def test_blocks_together_are_coded_as_each_alone(mode):
+    kernels.select(mode)
+    form = Format.BF16
+    base = weights(form, 3000, 3)
+    raws = [
+        np.full(6000, 7, np.uint8),  # one element, repeated
+        tuned(base, form, 4),
+        base,  # without a base
+        tuned(base, form, 5)[:400],  # small
+        np.random.default_rng(6).integers(0, 256, 6000, np.uint8),
+        tuned(base, form, 7)[:5001],  # no whole words
+    ]
+    bases = [base, base, None, base[:400], base, base[:5001]]
+    together = encode_many(raws, form, bases, Level.DEFAULT)
+    for raw, reference, made in zip(raws, bases, together, strict=True):
+        alone = encode(raw, form, reference, Level.DEFAULT)
+        assert made.codec == alone.codec
+        assert list(map(bytes, made.segments)) == list(map(bytes, alone.segments))
+    wanted = [
+        Block(made.codec, made.segments, raw.size, reference)
+        for raw, reference, made in zip(raws, bases, together, strict=True)
+    ]
+    back = decode_many(form, wanted)
+    assert same(back, raws)
+    assert not same(back, [raws[0], raws[2], *raws[2:]])
+    assert not same(back, [raw[:-1] for raw in raws])
+    cut = Block(wanted[1].codec, [bytes(wanted[1].segments[0])[:-2]], raws[1].size, base)
+    with pytest.raises(DamagedError):
+        decode_many(form, [*wanted, cut])
+
+
+def test_compiled_kernels_refuse_what_is_not_contiguous():
+    kernels.select("numba")
+    base = weights(Format.BF16, 4000, 3)
+    with pytest.raises(ValueError, match="contiguous"):
+        encode(tuned(base, Format.BF16, 4)[::2], Format.BF16, base[::2], Level.DEFAULT)
 
 
 def test_sizes_that_the_design_promises():
