@@ -53,9 +53,16 @@ def _put_number(out: Any, at: int, value: int, size: int) -> Any:
 
 
 @compiled
+def _copy(source: Any, target: Any) -> None:
+    """As target[:] = source, which numba does item by item with a look at every stride."""
+    for i in range(source.size):
+        target[i] = source[i]
+
+
+@compiled
 def _get_words(data: Any, words: Any) -> Any:
     """Pairs of bytes as words, zeros behind them; how many words."""
-    words.view(np.uint8)[: data.size] = data
+    _copy(data, words.view(np.uint8))
     count = data.size // 2
     words[count : count + SLACK] = 0
     return count
@@ -105,7 +112,7 @@ def _encode_delta(
         out[at + bit // 8] |= _U8(_U8(coded[bit * run] != 0) << _U8(bit % 8))
     at += (bits + 7) // 8
     out[at : at + table_bytes] = tables[:table_bytes]
-    out[at + table_bytes : total] = space[start:].view(np.uint8)
+    _copy(space[start:].view(np.uint8), out[at + table_bytes : total])
     return np.int64(total)
 
 
@@ -208,7 +215,7 @@ def _decode_plane(data: Any, words: Any, out: Any) -> Any:
     if data[0] == _RAW:
         if data.size != out.size + 1:
             return False
-        out[:] = data[1:]
+        _copy(data[1:], out)
         return True
     if data[0] != _RANS or data.size < 2 or data.size > out.size:
         return False
