@@ -1,0 +1,7 @@
+/* Bindings of merge.c. */
+#include "bind.h"
+#include "merge.h"
+
+PyMethodDef merge_methods[] = {
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,7 @@
+/* Bindings of rans.c. */
+#include "bind.h"
+#include "rans.h"
+
+PyMethodDef rans_methods[] = {
+    {NULL, NULL, 0, NULL},
+};

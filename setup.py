@@ -1,0 +1,50 @@
+"""Builds the compiled kernels (mpstore/kernels/native): the same C three times, for older and newer processors.
+
+All else is in pyproject.toml. On x86-64 the variants are v1 (any), v3 (AVX2, BMI2) and v4 (AVX-512); elsewhere
+only v1. Each is optional: where no compiler is found, or one that lacks a flag, installing goes on without it,
+and `mpstore.kernels` takes the best variant that is there and that the processor runs, or numpy.
+"""
+
+import os
+import platform
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOM = Path("mpstore/kernels/native")
+FLAGS = ["-std=c11", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+# The bits of the numpy references: no fused multiply-add, no reordering of sums. Traps and errno are nobody's.
+FLAGS += ["-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
+X86_VARIANTS = {
+    "v1": [],
+    "v3": ["-march=x86-64-v3"],
+    "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+}
+
+
+def extensions() -> list[Extension]:
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return [
+        Extension(
+            f"mpstore.kernels._native_{name}",
+            sources=sorted(str(path) for path in ROOM.glob("*.c")),
+            depends=sorted(str(path) for path in ROOM.glob("*.h")),
+            define_macros=[("MP_MODULE", f"_native_{name}"), ("Py_LIMITED_API", "0x030B0000")],
+            extra_compile_args=[*FLAGS, *more],
+            py_limited_api=True,
+            optional=True,
+        )
+        for name, more in (X86_VARIANTS if x86 else {"v1": []}).items()
+    ]
+
+
+class BuildAtOnce(build_ext):
+    """The variants beside each other, on all cores."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildAtOnce})
