@@ -5,6 +5,7 @@ only v1. Each is optional: where no compiler is found, or one that lacks a flag,
 and `mpstore.kernels` takes the best variant that is there and that the processor runs, or numpy.
 """
 
+import copy
 import os
 import platform
 from pathlib import Path
@@ -40,11 +41,16 @@ def extensions() -> list[Extension]:
 
 
 class BuildAtOnce(build_ext):
-    """The variants beside each other, on all cores."""
+    """The variants beside each other, on all cores, each with object files of its own."""
 
     def finalize_options(self) -> None:
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count()
+
+    def build_extension(self, ext: Extension) -> None:
+        alone = copy.copy(self)
+        alone.build_temp = str(Path(self.build_temp) / ext.name)
+        super(BuildAtOnce, alone).build_extension(ext)
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": BuildAtOnce})
