@@ -1,8 +1,9 @@
-"""Builds the compiled kernels (mpstore/kernels/native): the same C three times, for older and newer processors.
+"""Builds the compiled kernels (mpstore/kernels/native): the same C three times, for older and newer
+processors.
 
-All else is in pyproject.toml. On x86-64 the variants are v1 (any), v3 (AVX2, BMI2) and v4 (AVX-512); elsewhere
-only v1. Each is optional: where no compiler is found, or one that lacks a flag, installing goes on without it,
-and `mpstore.kernels` takes the best variant that is there and that the processor runs, or numpy.
+All else is in pyproject.toml. On x86-64 the variants are v1 (any), v3 (AVX2, BMI2) and v4 (AVX-512);
+elsewhere only v1. Each is optional: where no compiler is found, or one that lacks a flag, installing goes on
+without it, and `mpstore.kernels` takes the best variant that is there and that the processor runs, or numpy.
 """
 
 import copy
@@ -15,7 +16,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOM = Path("mpstore/kernels/native")
 FLAGS = ["-std=c11", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"]
-# The bits of the numpy references: no fused multiply-add, no reordering of sums. Traps and errno are nobody's.
+# The bits of the numpy references: no fused multiply-add, no reordering of sums. Traps, errno: nobody's.
 FLAGS += ["-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
 X86_VARIANTS = {
     "v1": [],

@@ -20,7 +20,8 @@ static bool hold(PyObject *object, Py_ssize_t item, bool writable, Array *out) {
         }
         return false;
     }
-    if (out->view.itemsize != item) {
+    if (item == 0) item = out->view.itemsize;
+    if (out->view.itemsize != item || item < 1) {
         PyErr_Format(PyExc_ValueError, "an array of items of %zd bytes where a kernel takes %zd",
                      out->view.itemsize, item);
         PyBuffer_Release(&out->view);

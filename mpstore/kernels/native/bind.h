@@ -48,7 +48,8 @@ typedef struct {
 } Call;
 
 /* Take arguments apart. The pattern has one token an argument: r2 an array of items of 2 bytes to read, w4 one of
-   items of 4 bytes to write, R2 and W4 sequences of such arrays, i an int64 (or bool), u a uint64, d a double.
+   items of 4 bytes to write (r0, w0: of any size, which is in view.itemsize), R2 and W4 sequences of such
+   arrays, i an int64 (or bool), u a uint64, d a double.
    False: a Python error is set and nothing is held. */
 bool begin(Call *call, PyObject *args, const char *pattern);
 
