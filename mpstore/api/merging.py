@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mpstore import revisions
-from mpstore.api.remote_experts import resolver, supplier
+from mpstore.api.remote_models import RemoteModels
 from mpstore.errors import AmbiguousError, NotFoundError, UsageError
 from mpstore.events import Progress
 from mpstore.ids import ObjectId, record_id, short
@@ -24,6 +24,7 @@ from mpstore.merge import recipe as recipes
 from mpstore.merge.engine import Prepared, Replayed, Request
 from mpstore.merge.execute.executor import Limits
 from mpstore.merge.plan_check import check_inputs, check_plan_current
+from mpstore.merge.plan_network import ToFetch, to_fetch
 from mpstore.pipeline import thread_count
 from mpstore.records.encoding import encode
 from mpstore.records.model import Plan
@@ -66,18 +67,23 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class PlanResult:
-    """A plan, its id, and each expert's weights in bytes, whole and unencoded. `curve` is known only when it
-    was made just now."""
+    """A plan, its id, and each expert's weights in bytes, whole and unencoded. `fetched`: what executing it
+    brings over the network. `curve` is known only when it was made just now."""
 
     id: ObjectId
     plan: Plan
     raw_bytes: tuple[int, ...]
+    fetched: ToFetch
     curve: tuple[CurvePoint, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The keys of `mp plan --json`."""
         document = results.plan_json(self.plan, self.id, self.raw_bytes)
-        return {**document, "curve": [vars(point) for point in self.curve]}
+        network = {
+            "base_network_bytes": self.fetched.base_bytes,
+            "expert_network_bytes": self.fetched.expert_bytes,
+        }
+        return {**document, **network, "curve": [vars(point) for point in self.curve]}
 
 
 def plan(repo: Repo, words: Words, limits: Limits, store: bool, progress: Progress) -> PlanResult:
@@ -86,12 +92,14 @@ def plan(repo: Repo, words: Words, limits: Limits, store: bool, progress: Progre
         plan_id = find_plan(repo, words.plan)
         known_plan = repo.plan(plan_id)
         check_inputs(repo, known_plan)
-        return PlanResult(plan_id, known_plan, engine.expert_raw_bytes(repo, known_plan))
-    with _models(repo, words, limits, progress) as known:
+        raw_bytes = engine.expert_raw_bytes(repo, known_plan)
+        return PlanResult(plan_id, known_plan, raw_bytes, to_fetch(repo, known_plan))
+    remote = RemoteModels(repo, "", progress, limits.threads)
+    with _models(repo, words, limits, progress, remote) as known:
         prepared = engine.prepare(repo, _request(words, limits), known, progress)
     plan_id = engine.store_plan(repo, prepared.plan) if store else record_id(Plan.KIND, encode(prepared.plan))
     raw_bytes = engine.expert_raw_bytes(repo, prepared.plan)
-    return PlanResult(plan_id, prepared.plan, raw_bytes, _curve(prepared))
+    return PlanResult(plan_id, prepared.plan, raw_bytes, to_fetch(repo, prepared.plan), _curve(prepared))
 
 
 def merge(
@@ -108,12 +116,15 @@ def merge(
 ) -> results.MergeResult:
     """Plan (or look the plan up), execute, commit."""
     repo.refs.check_name(f"heads/{branch}")
-    with _models(repo, words, limits, progress) as known:
+    remote = RemoteModels(repo, author, progress, limits.threads)
+    with _models(repo, words, limits, progress, remote) as known:
         if words.plan is not None:
             decided = repo.plan(find_plan(repo, words.plan))
+            check_inputs(repo, decided)
+            decided = remote.completed(decided)
             check_plan_current(repo, decided)
         else:
-            decided = engine.prepare(repo, _request(words, limits), known, progress).plan
+            decided = engine.prepare(repo, _request(words, limits), known, progress, fetch=True).plan
         return engine.merge(
             repo,
             decided,
@@ -124,7 +135,7 @@ def merge(
             progress=progress,
             before=before,
             after=after,
-            supply=supplier(repo, author, progress),
+            supplier=remote,
         )
 
 
@@ -193,10 +204,12 @@ def _recipe_text(recipe: str | PathLike[str]) -> str:
         raise UsageError(f"{recipe} is not UTF-8 text") from None
 
 
-def _models(repo: Repo, words: Words, limits: Limits, progress: Progress) -> models.Models:
+def _models(
+    repo: Repo, words: Words, limits: Limits, progress: Progress, remote: RemoteModels
+) -> models.Models:
     return models.Models(
         repo,
-        resolvers=(resolver(repo, progress),),
+        resolvers=(remote,),
         directory=words.directory,
         threads=limits.threads,
         progress=progress,

@@ -84,6 +84,7 @@ def _lines(merged: dict[str, Any]) -> list[str]:
         f"  {merge_report.reading(merged, merged['expert_read_bytes'], 'read')}",
         f"  and {size(merged['base_read_bytes'])} of the base; wrote {written}, "
         f"{merged['reused_blocks']:,} were there already",
+        *([f"  {size(merged['received_bytes'])} came over the network"] if merged["received_bytes"] else []),
         f"  {merge_report.exactness(merged)}",
         f"  {seconds(merged['seconds'])}",
     ]

@@ -27,6 +27,10 @@ def exactness(value: Mapping[str, Any]) -> str:
     """The bound, or that nothing is lost."""
     if value["exact"]:
         return "exact: the same as a merge that reads everything"
+    if value["bound"] == math.inf:
+        return (
+            f"{plural(value['omitted_blocks'], 'block')} left out, of which nobody knows how much they change"
+        )
     relative = value.get("relative_bound")
     share_of_base = "" if relative is None else f", {figure(relative)} of the base's norm"
     how_sure = {"certificate": "error at most", "estimate": "error about"}[value["bound_kind"]]
@@ -35,6 +39,25 @@ def exactness(value: Mapping[str, Any]) -> str:
         f"{plural(value['omitted_blocks'], 'block')} left out; {how_sure} {figure(value['bound'])}"
         f"{share_of_base}{why}"
     )
+
+
+def network(value: Mapping[str, Any]) -> list[str]:
+    """ "over the network: 1.2 GiB of the base, and 215 KiB of experts", where anything is still elsewhere."""
+    base, experts = value["base_network_bytes"], value["expert_network_bytes"]
+    parts = [f"{size(base)} of the base (whole, and in no budget)"] if base else []
+    parts += [f"{size(experts)} of experts"] if experts else []
+    return [f"over the network: {' and '.join(parts)}"] if parts else []
+
+
+def by_whole_tensors(fallbacks: Mapping[str, str]) -> Iterator[str]:
+    """What is read tensor by tensor and why, one line for an expert and a reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for what, why in fallbacks.items():
+        expert, _, key = what.partition(": ")
+        found.setdefault((expert.partition(" ")[2], why), []).append(key)
+    for (expert, why), keys in found.items():
+        which = "" if keys == ["*"] else f" ({plural(len(keys), 'tensor')}, such as {keys[0]})"
+        yield f"{expert} by whole tensors{which}: {why}"
 
 
 def settings(params: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ def command(
 ) -> None:
     """Show what a merge would read, keep and omit, the bound on its error, and the bound over budget.
 
-    Takes the arguments of mp merge. Nothing of the models is read. The plan is stored: mp merge --plan ID
-    executes it.
+    Takes the arguments of mp merge. Nothing of the models is read; of one on the Hub only the headers are
+    fetched. The plan is stored: mp merge --plan ID executes it.
     """
     picture = None if plot is None else session.output_path(plot, "--plot")
     asked = request(recipe if recipe is None else str(session.path(recipe)), **what)
@@ -80,10 +81,11 @@ def report_plan(session: Session, value: dict[str, Any]) -> None:
         f"{share(value['full_stored_bytes'], value['full_raw_bytes'])} of raw, and a budget of that is exact",
         merge_report.exactness(value),
     ]
+    lines += merge_report.network(value)
     if value["binding"] not in ("none", ""):
         lines.append(f"what binds: {value['binding'].replace('_', ' ')}")
-    lines += [f"by whole tensors: {what}: {why}" for what, why in value["fallbacks"].items()]
-    if value["curve"]:
+    lines += merge_report.by_whole_tensors(value["fallbacks"])
+    if any(point["bound"] < math.inf and not point["exact"] for point in value["curve"]):
         lines += ["", *merge_report.curve(value["curve"], value["full_raw_bytes"])]
     session.answer(value, lines)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from mpstore.events import Progress, silent
 from mpstore.ids import ObjectId, to_hex
@@ -19,6 +19,7 @@ from mpstore.merge import gather, modelcard, planner
 from mpstore.merge.execute import execution
 from mpstore.merge.execute.execution import Executed
 from mpstore.merge.execute.executor import Limits
+from mpstore.merge.gather import Source
 from mpstore.merge.gather_base import weight_bytes
 from mpstore.merge.models import Models
 from mpstore.merge.plan_check import check_inputs
@@ -33,7 +34,19 @@ from mpstore.repository import Repo
 from mpstore.store import ObjectWriter
 
 Hook = Callable[[Mapping[str, Any]], None]
-Supply = Callable[[Plan], Plan]
+
+
+class Supplier(Protocol):
+    """Brings what is elsewhere."""
+
+    def supply(self, plan: Plan) -> Plan:
+        """Fetch what the plan selected of experts that are elsewhere; the plan that reads it here."""
+        ...
+
+    @property
+    def received_bytes(self) -> int:
+        """What came over the network since the merge was asked for."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -57,11 +70,22 @@ class Prepared:
     planned: Planned
 
 
-def prepare(repo: Repo, request: Request, models: Models, progress: Progress = silent) -> Prepared:
-    """Resolve the models, gather what is known of them, decide. No block of an expert is read."""
+def prepare(
+    repo: Repo, request: Request, models: Models, progress: Progress = silent, *, fetch: bool = False
+) -> Prepared:
+    """Resolve the models, gather what is known of them, decide. No block of an expert is read.
+
+    `fetch`: bring what a merge reads whole and the store lacks (a base that is elsewhere), once what headers
+    can show to be wrong has been looked for; without it the plan is made from headers.
+    """
     recipe = request.recipe
     base = models.find(recipe.base)
-    experts = [models.find(name, base.commit) for name in recipe.experts]
+    if fetch and not base.whole:
+        _check_headers(repo, request, models, base)
+        base = models.fetch(base)
+    experts = [models.find(name, base.commit, whole=recipe.stacked) for name in recipe.experts]
+    if fetch:
+        experts = [models.fetch(expert) for expert in experts]
     inputs = gather.gather(repo, recipe, base, experts, seed=request.seed)
     for note in inputs.notes:
         progress.warn(note)
@@ -74,6 +98,15 @@ def prepare(repo: Repo, request: Request, models: Models, progress: Progress = s
     )
     planned = planner.plan_with_order(inputs, limits)
     return Prepared(planned.plan, inputs, planned)
+
+
+def _check_headers(repo: Repo, request: Request, models: Models, base: Source) -> None:
+    """Say what does not fit before weights are fetched. A directory is left for later: it is added against
+    the base."""
+    experts = [models.headers(name, request.recipe.stacked) for name in request.recipe.experts]
+    known = [expert for expert in experts if expert is not None]
+    if len(known) == len(experts):
+        gather.gather(repo, request.recipe, base, known, seed=request.seed)
 
 
 def store_plan(repo: Repo, plan: Plan) -> ObjectId:
@@ -105,12 +138,11 @@ def merge(
     progress: Progress = silent,
     before: Hook | None = None,
     after: Hook | None = None,
-    supply: Supply | None = None,
+    supplier: Supplier | None = None,
 ) -> MergeResult:
     """Execute a plan and commit the result on `branch`.
 
-    `before` hears of the plan once it is stored (and may raise), `after` of the result. `supply` brings what
-    the plan selected of experts that are elsewhere, and gives the plan that reads it here. ConflictError: the
+    `before` hears of the plan once it is stored (and may raise), `after` of the result. ConflictError: the
     branch moved meanwhile; what was made is found again by the next try.
     """
     started = time.monotonic()
@@ -122,7 +154,7 @@ def merge(
         writer.flush()
         if before is not None:
             before({"branch": branch, **plan_json(plan, plan_id, raw_bytes)})
-        supplied = plan if supply is None else supply(plan)
+        supplied = plan if supplier is None else supplier.supply(plan)
         if supplied is not plan:
             plan, plan_id = supplied, writer.put_record(Plan.KIND, encode(supplied))
             for expert in plan.experts:
@@ -141,7 +173,8 @@ def merge(
         summary = writer.finish()
     _report(plan, done, progress)
     seconds = round(time.monotonic() - started, 3)
-    result = MergeResult(branch, commit, done, plan, plan_id, raw_bytes, summary, seconds)
+    received = 0 if supplier is None else supplier.received_bytes
+    result = MergeResult(branch, commit, done, plan, plan_id, raw_bytes, summary, seconds, received)
     if after is not None:
         after(merged_json(result))
     return result

@@ -17,6 +17,7 @@ from mpstore import dtypes
 from mpstore.errors import IncompatibleError, NotFoundError
 from mpstore.ids import ID_BYTES, ObjectId
 from mpstore.merge import resolve
+from mpstore.merge.elsewhere import all_tensors
 from mpstore.merge.execute.contexts import content_key
 from mpstore.merge.gather_base import BaseModel, base_model
 from mpstore.merge.gather_expert import Expert, read_expert
@@ -33,13 +34,15 @@ from mpstore.repository import Repo
 class Source:
     """A model of a merge: what the user called it, and its commit.
 
-    `network_bytes`: of an expert whose weights are still elsewhere, what fetching each tensor would transfer;
-    such tensors are read whole or not at all.
+    `network_bytes`: of a model whose weights are still elsewhere, what fetching each tensor would transfer;
+    an expert's tensors are then read whole or not at all. `whole` False: what a base or a stacked layer needs
+    is not all here yet; it can be planned with, and has to be fetched before a merge.
     """
 
     name: str
     commit: ObjectId
     network_bytes: Mapping[str, int] | None = None
+    whole: bool = True
 
 
 def gather(
@@ -51,11 +54,11 @@ def gather(
     not fit the checkpoints, NotFoundError and DamagedError where content is not there.
     """
     if recipe.stacked:
-        models = [(one.name, one.commit) for one in (base, *experts)]
+        models = [(one.name, one.commit, one.whole) for one in (base, *experts)]
         return gather_stack(repo, recipe, models, seed)
     commit = repo.commit(base.commit)
     manifest = repo.manifest(commit.manifest)
-    records = repo.tensors(manifest)
+    records = all_tensors(repo, manifest)
     _check_base(base, commit.kind, manifest.partial)
     shapes = {key: record.shape for key, record in records.items()}
     resolved = resolve.resolve(recipe, shapes)
@@ -102,7 +105,7 @@ def _check_base(base: Source, kind: str, partial: bool) -> None:
             f"{base.name} is a {kind} checkpoint, and the base of a merge has full weights",
             hint="name the model it was made from as the base",
         )
-    if partial:
+    if partial and base.whole:
         raise NotFoundError(
             f"{base.name} is only partly in the store, and the base of a merge is read whole",
             hint="`mp pull` its origin completes it",

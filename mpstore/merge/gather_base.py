@@ -6,7 +6,7 @@ Relies on repository and blocks. Promises: records and index columns are read, n
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from mpstore import dtypes
 from mpstore.errors import IncompatibleError
 from mpstore.ids import ID_BYTES, ObjectId
+from mpstore.merge.elsewhere import is_elsewhere
 from mpstore.merge.plan_inputs import Flags, Grid, Integers
 from mpstore.records.model import Manifest, TensorRecord
 from mpstore.repository import Repo
@@ -26,13 +27,15 @@ Ids = npt.NDArray[np.uint8]
 @dataclass(frozen=True)
 class BaseModel:
     """`records` are all of the base's tensors, `grid` the float ones (what depends on the merge left open),
-    `ids` (N, 32) their blocks, `dtypes` (T,) their dtypes."""
+    `ids` (N, 32) their blocks, `dtypes` (T,) their dtypes. `here`: all of its weights are in the
+    store."""
 
     manifest: ObjectId
     records: Mapping[str, TensorRecord]
     grid: Grid
     ids: Ids
     dtypes: tuple[str, ...]
+    here: bool = True
 
     def span(self, t: int) -> slice:
         """The blocks of tensor t on the block axis."""
@@ -52,19 +55,19 @@ def base_model(repo: Repo, manifest: ObjectId, records: Mapping[str, TensorRecor
     offsets = np.zeros(len(keys) + 1, np.int64)
     np.cumsum([record.blocks for record in chosen], out=offsets[1:])
     ids = block_ids(b"".join(record.block_ids for record in chosen))
-    places = located(repo, ids)
     count = int(offsets[-1])
     grid = Grid(
         keys=keys,
         offsets=offsets,
         elements=np.concatenate([block_elements(record) for record in chosen] or [np.zeros(0, np.int64)]),
-        base_frame_bytes=places.frame_bytes.astype(np.int64) + _leaned_bytes(repo, places, ids),
+        base_frame_bytes=read_costs(repo, chosen),
         base_sq=np.full(count, np.nan),
         roundoff=np.zeros(len(keys)),
         underflow=np.zeros(len(keys)),
         keeps_base=np.ones(len(keys), np.bool_),
     )
-    return BaseModel(manifest, records, grid, ids, tuple(record.dtype for record in chosen))
+    here = not any(map(is_elsewhere, records.values()))
+    return BaseModel(manifest, records, grid, ids, tuple(record.dtype for record in chosen), here)
 
 
 def block_elements(record: TensorRecord) -> Integers:
@@ -96,11 +99,18 @@ def foreign_bases(places: Locations, own: Ids) -> tuple[Flags, Ids]:
     return leans, places.base_ids[leans]
 
 
-def _leaned_bytes(repo: Repo, places: Locations, own: Ids) -> Integers:
-    leans, ids = foreign_bases(places, own)
-    extra = np.zeros(len(places), np.int64)
-    extra[leans] = located(repo, ids).frame_bytes
-    return extra
+def read_costs(repo: Repo, records: Sequence[TensorRecord]) -> Integers:
+    """What reading each block of these tensors takes: its frame and the delta base that it leans on; of a
+    tensor that is elsewhere its raw bytes, as nobody knows yet how they will be coded."""
+    there = np.repeat([not is_elsewhere(one) for one in records], [one.blocks for one in records])
+    costs = np.zeros(len(there), np.int64)
+    lengths = [length for one in records if is_elsewhere(one) for length in repo.block_lengths(one)]
+    costs[~there] = lengths
+    places = located(repo, block_ids(b"".join(one.block_ids for one in records if not is_elsewhere(one))))
+    own = places.frame_bytes.astype(np.int64)
+    own[places.based] += located(repo, places.base_ids[places.based]).frame_bytes
+    costs[there] = own
+    return costs
 
 
 def weight_bytes(manifest: Manifest) -> int:

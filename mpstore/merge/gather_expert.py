@@ -16,6 +16,8 @@ import numpy.typing as npt
 from mpstore import blocks, dtypes
 from mpstore.errors import IncompatibleError, NotFoundError
 from mpstore.ids import ID_BYTES, ObjectId, block_id
+from mpstore.merge.elsewhere import WHY as NO_BASE
+from mpstore.merge.elsewhere import is_elsewhere
 from mpstore.merge.gather_adapter import WHY as ADAPTER
 from mpstore.merge.gather_adapter import adapter_targets, target_bytes
 from mpstore.merge.gather_base import (
@@ -141,7 +143,8 @@ def _check_fit(
         found = misfit(draft.name, key, own, theirs)
         if found is not None:
             raise found
-        copied = not is_merged(theirs) and draft.kind == "full" and key in records
+        both = key in records and not is_elsewhere(theirs)
+        copied = not is_merged(theirs) and draft.kind == "full" and both
         if copied and (own.dtype, own.block_ids) != (theirs.dtype, theirs.block_ids):
             raise IncompatibleError(
                 f"{draft.name}: tensor {key!r} ({own.dtype}) differs from the base's ({theirs.dtype}), and "
@@ -230,6 +233,8 @@ def _fill_remote(draft: _Draft, manifest: Manifest, network_bytes: Mapping[str, 
             draft.candidate[rows] = draft.priced[rows] = draft.whole[t] = True
             draft.frame_bytes[rows.start] = network_bytes[key]
             draft.fallbacks[key] = REMOTE
+    if draft.candidate.any() and draft.priced[draft.candidate].all():
+        draft.fallbacks = {"*": REMOTE}
 
 
 def _note_names(draft: _Draft, manifest: Manifest) -> None:
@@ -254,7 +259,7 @@ def _note_names(draft: _Draft, manifest: Manifest) -> None:
             f"{draft.name} has {count} NaN or infinite deltas in {_some(list(draft.nonfinite))}"
         )
     if draft.known is None and draft.candidate.any() and not draft.priced[draft.candidate].all():
-        draft.fallbacks["*"] = UNMEASURED
+        draft.fallbacks["*"] = UNMEASURED if draft.base.here else NO_BASE
 
 
 def _some(keys: list[str]) -> str:

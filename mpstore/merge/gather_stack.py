@@ -14,8 +14,9 @@ import numpy as np
 from mpstore.errors import NotFoundError
 from mpstore.ids import ObjectId
 from mpstore.merge import resolve
+from mpstore.merge.elsewhere import all_tensors
 from mpstore.merge.execute.contexts import content_key
-from mpstore.merge.gather_base import block_elements, block_ids, is_merged, located, weight_bytes
+from mpstore.merge.gather_base import block_elements, is_merged, read_costs, weight_bytes
 from mpstore.merge.operators.protocol import TensorContext
 from mpstore.merge.plan_inputs import ExpertColumns, Grid, Integers, PlanInputs
 from mpstore.merge.recipe import Recipe
@@ -44,9 +45,12 @@ class _Place:
     read: bool
 
 
-def gather_stack(repo: Repo, recipe: Recipe, models: Sequence[tuple[str, ObjectId]], seed: int) -> PlanInputs:
-    """The planner's inputs for a stacked recipe. `models`: name and commit of [base, *experts]."""
-    found = [_model(repo, name, commit) for name, commit in models]
+def gather_stack(
+    repo: Repo, recipe: Recipe, models: Sequence[tuple[str, ObjectId, bool]], seed: int
+) -> PlanInputs:
+    """The planner's inputs for a stacked recipe. `models`: of [base, *experts] name, commit, and whether all
+    of it must be in the store."""
+    found = [_model(repo, name, commit, whole) for name, commit, whole in models]
     shapes = [{key: record.shape for key, record in model.tensors.items()} for model in found]
     resolved = resolve.resolve(recipe, shapes[0], shapes[1:])
     keys = [content_key(model.manifest, model.commit.manifest) for model in found[1:]]
@@ -58,7 +62,7 @@ def gather_stack(repo: Repo, recipe: Recipe, models: Sequence[tuple[str, ObjectI
         for key, record in records.items()
         if is_merged(record)
     ]
-    costs = [_costs(repo, place.record) if place.read else _nothing(place.record) for place in places]
+    costs = [read_costs(repo, [place.record]) if place.read else _nothing(place.record) for place in places]
     grid = _grid(places, costs)
     tensors = len(places)
     return PlanInputs(
@@ -86,28 +90,20 @@ def gather_stack(repo: Repo, recipe: Recipe, models: Sequence[tuple[str, ObjectI
     )
 
 
-def _model(repo: Repo, name: str, commit_id: ObjectId) -> _Model:
+def _model(repo: Repo, name: str, commit_id: ObjectId, whole: bool) -> _Model:
     commit = repo.commit(commit_id)
     manifest = repo.manifest(commit.manifest)
-    if manifest.partial:
+    if manifest.partial and whole:
         raise NotFoundError(
             f"{name} is only partly in the store, and layers are stacked from whole models",
             hint="`mp pull` its origin completes it",
         )
-    return _Model(name, commit_id, commit, manifest, repo.tensors(manifest))
+    return _Model(name, commit_id, commit, manifest, all_tensors(repo, manifest))
 
 
 def _is_read(recipe: Recipe, record: TensorRecord, context: TensorContext) -> bool:
     """A tensor that is neither scaled nor cast is the source's: its blocks are named, not read."""
     return (recipe.out_dtype or record.dtype) != record.dtype or not recipe.method.keeps_base(context)
-
-
-def _costs(repo: Repo, record: TensorRecord) -> Integers:
-    """Per block, its frame and the delta base that it leans on."""
-    places = located(repo, block_ids(record.block_ids))
-    costs = places.frame_bytes.astype(np.int64)
-    costs[places.based] += located(repo, places.base_ids[places.based]).frame_bytes
-    return costs
 
 
 def _nothing(record: TensorRecord) -> Integers:

@@ -26,8 +26,13 @@ _NAMESPACE = "merge-inputs"
 class ModelResolver(Protocol):
     """Knows models that are neither a revision nor a directory (hf://ORG/NAME)."""
 
-    def __call__(self, name: str) -> Source | None:
-        """The model, or None: not one of mine."""
+    def find(self, name: str, whole: bool) -> Source | None:
+        """The model, or None: not one of mine. `whole`: every file of it is wanted, not weights alone; where
+        the store lacks some, that is said (`Source.whole`), and nothing is fetched but headers."""
+        ...
+
+    def fetch(self, source: Source) -> Source | None:
+        """A model that `find` gave, all of it brought into the store; None: not one of mine."""
         ...
 
 
@@ -67,17 +72,42 @@ class Models:
             except ConflictError:
                 continue  # another merge took the same directory meanwhile and cleans up after itself
 
-    def find(self, name: str, base: ObjectId | None = None) -> Source:
-        """The model called `name`; a directory is stored against the commit `base`."""
+    def find(self, name: str, base: ObjectId | None = None, *, whole: bool | None = None) -> Source:
+        """The model called `name`; a directory is stored against the commit `base` (None: it is the base).
+        `whole`: see `ModelResolver.find`; a base is wanted whole."""
+        found = self._resolved(name, base is None if whole is None else whole)
+        return Source(name, self._commit(name, base)) if found is None else found
+
+    def headers(self, name: str, whole: bool) -> Source | None:
+        """The model called `name`, without taking anything into the store but headers; None: a directory."""
+        found = self._resolved(name, whole)
+        if found is not None:
+            return found
+        try:
+            return Source(name, revisions.resolve(self._repo, name))
+        except NotFoundError:
+            return None
+
+    def fetch(self, source: Source) -> Source:
+        """The model with all of it in the store."""
+        if source.whole:
+            return source
         for resolver in self._resolvers:
-            found = resolver(name)
+            found = resolver.fetch(source)
+            if found is not None:
+                return found
+        raise AssertionError(f"nobody knows {source.name}")
+
+    def _resolved(self, name: str, whole: bool) -> Source | None:
+        for resolver in self._resolvers:
+            found = resolver.find(name, whole)
             if found is not None:
                 return found
         if "://" in name:
             raise UsageError(
                 f"{name}: no such kind of model", hint="a revision, a directory, or hf://ORG/NAME"
             )
-        return Source(name, self._commit(name, base))
+        return None
 
     def _commit(self, name: str, base: ObjectId | None) -> ObjectId:
         path = self._directory / os.path.expanduser(name)

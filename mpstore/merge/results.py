@@ -17,7 +17,8 @@ from mpstore.store import WriteSummary
 
 @dataclass(frozen=True)
 class MergeResult:
-    """A merge that was committed. `raw_bytes`: of each expert, its weights whole and unencoded."""
+    """A merge that was committed. `raw_bytes`: of each expert, its weights whole and unencoded.
+    `received_bytes`: what came over the network for it."""
 
     branch: str
     commit: ObjectId
@@ -27,6 +28,7 @@ class MergeResult:
     raw_bytes: tuple[int, ...]
     summary: WriteSummary
     seconds: float
+    received_bytes: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """The keys of `mp merge --json`."""
@@ -46,6 +48,7 @@ def merged_json(result: MergeResult) -> dict[str, Any]:
         "written_bytes": result.summary.stored_bytes,
         "new_blocks": done.new_blocks,
         "reused_blocks": done.blocks - done.new_blocks,
+        "received_bytes": result.received_bytes,
         "seconds": result.seconds,
     }
 

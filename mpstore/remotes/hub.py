@@ -74,6 +74,10 @@ class Hub:
     def endpoint(self) -> str:
         return str(self.api.endpoint)
 
+    @property
+    def offline(self) -> bool:
+        return bool(import_module("huggingface_hub.constants").HF_HUB_OFFLINE)
+
     def resolve(self, address: Address) -> HubModel:
         """The commit an address means now, and its files. RemoteError: not there, not allowed, no answer."""
         self.check_online()
@@ -90,7 +94,7 @@ class Hub:
 
     def check_online(self) -> None:
         """RemoteError where the client was told to stay offline."""
-        if import_module("huggingface_hub.constants").HF_HUB_OFFLINE:
+        if self.offline:
             raise RemoteError(
                 "HF_HUB_OFFLINE is set: the Hub is not asked", hint="unset HF_HUB_OFFLINE to reach the Hub"
             )

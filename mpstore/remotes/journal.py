@@ -14,6 +14,7 @@ from mpstore.ids import ID_BYTES, ObjectId, block_id
 
 _CHUNK_IDS: Final = 1024
 _EVERY_IDS: Final = 64
+_DISTRUSTED: Final = "distrusted"
 
 
 class Journal:
@@ -50,8 +51,11 @@ class Journal:
 
     def begin(self, header: bytes) -> None:
         """Start anew with a header; `append` follows for every block, those known already included."""
+        distrusted = self.distrusted()
         self.forget()
         files.make_directories(self._folder)
+        if distrusted:
+            files.write_whole(self._folder / _DISTRUSTED, b"", self._tmp, durable=False)
         files.write_whole(self._folder / "header", header, self._tmp, durable=False)
 
     def append(self, block: ObjectId) -> None:
@@ -67,8 +71,17 @@ class Journal:
             name = self._folder / f"{self._chunks:08d}"
             files.write_whole(name, b"".join(self._chunk), self._tmp, durable=False)
 
+    def distrust(self) -> None:
+        """What was known of the file is wrong, whoever brought it."""
+        self.forget()
+        files.make_directories(self._folder)
+        files.write_whole(self._folder / _DISTRUSTED, b"", self._tmp, durable=False)
+
+    def distrusted(self) -> bool:
+        return (self._folder / _DISTRUSTED).exists()
+
     def forget(self) -> None:
-        """The file is complete, or its bytes were wrong."""
+        """The file is complete."""
         if self._folder.is_dir():
             files.remove_tree(self._folder)
         self._chunk = []

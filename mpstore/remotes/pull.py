@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -29,16 +29,16 @@ from mpstore.ids import ObjectId, short, to_hex
 from mpstore.ingest.base_search import FoundBase, find_base
 from mpstore.ingest.checkpoint_writer import CheckpointWriter, Committed
 from mpstore.merge.stored_header import header_bytes
-from mpstore.records.model import FileEntry, Manifest
 from mpstore.remotes.address import Address
 from mpstore.remotes.download import HubStream
 from mpstore.remotes.hub import Hub, HubFile, HubModel
+from mpstore.remotes.journal import Journal
+from mpstore.remotes.known import KnownFiles, tips
 from mpstore.remotes.network import Traffic
 from mpstore.remotes.origin import Origin, origin_of
-from mpstore.remotes.partial import fetched_blocks
+from mpstore.remotes.partial import FetchedFile, fetched_files
 from mpstore.remotes.resuming import ResumingStream, fetch_header
 from mpstore.remotes.small_file import fetch_small
-from mpstore.remotes.stored_file import StoredFile
 from mpstore.repository import Repo
 from mpstore.safetensors_file import Header
 
@@ -48,12 +48,14 @@ _SMALL_BYTES: Final = 64 << 20
 
 @dataclass(frozen=True)
 class PullPlan:
-    """What a pull would bring: every file, and of which the store lacks the bytes."""
+    """What a pull would bring: every file, of which the store lacks the bytes, and which commits have the
+    others. `current`: the branch is at this very commit."""
 
     branch: str
     model: HubModel
     files: tuple[HubFile, ...]
     lacking: tuple[HubFile, ...]
+    here: Mapping[HubFile, ObjectId]
     current: bool
 
     @property
@@ -121,9 +123,11 @@ def look(
     branch: str,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    model: HubModel | None = None,
 ) -> PullPlan:
-    """Ask the Hub what a pull would bring; nothing is written, no weights are read."""
-    model = hub.resolve(address)
+    """Ask the Hub what a pull would bring; nothing is written, no weights are read. `model`: what the address
+    means, where that is known already."""
+    model = model or hub.resolve(address)
     wanted = chosen(model.files, include, exclude)
     if include and not wanted:
         raise UsageError(f"{address}: no file fits --include {' '.join(include)}")
@@ -137,9 +141,10 @@ def look(
         and (origin.include, origin.exclude) == filters
         and not origin.partial
     )
-    known = _Known(repo, tip)
-    lacking = () if current else tuple(file for file in wanted if known.find(file) is None)
-    return PullPlan(branch, model, tuple(wanted), lacking, current)
+    known = KnownFiles(repo, [] if current else [*([] if tip is None else [tip]), *tips(repo)])
+    here = {} if current else {file: found[0] for file in wanted if (found := known.find(file)) is not None}
+    lacking = () if current else tuple(file for file in wanted if file not in here)
+    return PullPlan(branch, model, tuple(wanted), lacking, here, current)
 
 
 def pull(
@@ -152,25 +157,33 @@ def pull(
     base_name: str | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    model: HubModel | None = None,
+    search: bool = True,
     message: str = "",
     author: str = "",
     progress: Progress = silent,
     threads: int | None = None,
 ) -> PullResult:
-    """Fetch a model and commit it on a branch. Errors: RemoteError, DamagedError (bytes are not what the
-    Hub's hash says), IncompatibleError (only pickled weights), ConflictError, StorageError."""
+    """Fetch a model and commit it on a branch. `model`: see `look`; `search`: a base that is not
+    given is looked for.
+
+    Errors: RemoteError, DamagedError (bytes are not what the Hub's hash says), IncompatibleError (only
+    pickled weights), ConflictError, StorageError.
+    """
     started = time.monotonic()
     tip = repo.tip(branch)
-    plan = look(repo, hub, address, branch, include, exclude)
+    plan = look(repo, hub, address, branch, include, exclude, model)
     if plan.current and tip is not None:
         seconds = round(time.monotonic() - started, 3)
         return PullResult(branch, address, plan.model.commit, tip, None, 0, 0, seconds, None)
     task = progress.task(f"pulling {address}", plan.lacking_bytes, "bytes")
     traffic = Traffic(task)
     try:
-        fetch = _Fetch(repo, hub, plan, tip, traffic)
+        fetch = _Fetch(repo, hub, plan, traffic)
         fetch.headers()
-        found = FoundBase(base_name or short(base), base) if base is not None else fetch.base(branch)
+        found = None if base is None else FoundBase(base_name or short(base), base)
+        if base is None and search:
+            found = fetch.base(branch)
         origin = Origin(address.repo_id, address.revision, plan.model.commit, tuple(include), tuple(exclude))
         how: dict[str, Any] = {"verb": "pull", "origin": origin.as_json()}
         if found is not None:
@@ -193,43 +206,16 @@ def pull(
     )
 
 
-class _Known:
-    """The complete files of a branch's tip, and whether one is what the Hub lists."""
-
-    def __init__(self, repo: Repo, tip: ObjectId | None) -> None:
-        self._repo = repo
-        self._manifest: Manifest | None = None
-        if tip is not None and repo.objects.contains(tip):
-            self._manifest = repo.manifest(repo.commit(tip).manifest)
-
-    def find(self, file: HubFile) -> FileEntry | None:
-        """The stored file of that path and content."""
-        manifest = self._manifest
-        if manifest is None:
-            return None
-        entry = next((one for one in manifest.files if one.path == file.path), None)
-        if entry is None or entry.size != file.size or not entry.sha256:
-            return None
-        if not all(manifest.tensors[key] for key in entry.tensors):
-            return None
-        if file.sha256 is not None:
-            return entry if entry.sha256 == file.sha256 else None
-        same = StoredFile(self._repo, manifest, entry).git_blob_id() == file.blob_id
-        return entry if same else None
-
-
 class _Fetch:
     """One pull under way."""
 
-    def __init__(self, repo: Repo, hub: Hub, plan: PullPlan, tip: ObjectId | None, traffic: Traffic) -> None:
+    def __init__(self, repo: Repo, hub: Hub, plan: PullPlan, traffic: Traffic) -> None:
         self._repo = repo
         self._hub = hub
         self._plan = plan
         self._model = plan.model
-        self._tip = tip
-        self._known = _Known(repo, tip)
-        self._lacking = set(plan.lacking)
-        self._fetched = fetched_blocks(repo, plan.model)
+        self._here = plan.here
+        self._fetched = _trusted(repo, plan.model)
         self._traffic = traffic
         self._headers: dict[str, Header] = {}
         self.resumed_bytes = 0
@@ -238,14 +224,22 @@ class _Fetch:
         """Every safetensors header, checked, before any weights."""
         for file in self._plan.files:
             if file.path.endswith(SUFFIX):
-                stored = None if file in self._lacking else self._known.find(file)
-                known = b"" if stored is None else header_bytes(self._repo, stored)
+                known = self._stored_header(file)
                 self._headers[file.path] = fetch_header(self._hub, self._model, file, self._traffic, known)
+
+    def _stored_header(self, file: HubFile) -> bytes:
+        commit = self._here.get(file)
+        if commit is None:
+            fetched = self._fetched.get(file.path)
+            return b"" if fetched is None else fetched.header
+        manifest = self._repo.manifest(self._repo.commit(commit).manifest)
+        return header_bytes(self._repo, next(one for one in manifest.files if one.path == file.path))
 
     def base(self, branch: str) -> FoundBase | None:
         """The nearest known checkpoint, by a few ranges of the remote weights (where there are new ones)."""
-        if self._tip is not None and not any(file.path in self._headers for file in self._lacking):
-            parents = self._repo.commit(self._tip).parents
+        owners = [self._here.get(file) for file in self._plan.files if file.path in self._headers]
+        if owners[0] is not None and None not in owners:
+            parents = self._repo.commit(owners[0]).parents
             kept = next((parent.commit for parent in parents if parent.role == "base"), None)
             return None if kept is None else FoundBase(short(kept), kept)
         sources = tuple(
@@ -295,9 +289,10 @@ class _Fetch:
 
     def _file(self, writer: CheckpointWriter, file: HubFile) -> None:
         header = self._headers.get(file.path)
-        if self._tip is not None and file not in self._lacking:
+        here = self._here.get(file)
+        if here is not None:
             names = () if header is None else [tensor.name for tensor in header.tensors]
-            if writer.adopt(self._tip, file.path, names) is not None:
+            if writer.adopt(here, file.path, names) is not None:
                 return
         if header is not None:
             self._safetensors(writer, file, header)
@@ -308,6 +303,7 @@ class _Fetch:
                 writer.add_opaque(file.path, stream, file.size, file.sha256)
 
     def _safetensors(self, writer: CheckpointWriter, file: HubFile, header: Header) -> None:
+        fetched = self._fetched.get(file.path)
         with ResumingStream(
             self._repo,
             self._hub,
@@ -315,12 +311,20 @@ class _Fetch:
             file,
             header,
             self._traffic,
-            self._fetched.get(file.path),
+            {} if fetched is None else fetched.blocks,
         ) as stream:
             self.resumed_bytes += stream.resumed_bytes
             try:
                 writer.add_safetensors(file.path, stream, file.size, file.sha256)
-            except (DamagedError, IncompatibleError):
+            except DamagedError as error:
+                stream.wrong()
+                if not stream.resumed_bytes:
+                    raise
+                hint = (
+                    "what an earlier pull or merge brought of it is wrong; pull again: all of it is fetched"
+                )
+                raise DamagedError(error.message, hint=hint) from error
+            except IncompatibleError:
                 stream.wrong()
                 raise
             except BaseException:
@@ -332,3 +336,13 @@ class _Fetch:
         """A file without SHA-256 in the listing: git's blob id is checked instead."""
         data = fetch_small(self._hub, self._model, file, self._traffic)
         writer.add_opaque(file.path, io.BytesIO(data), file.size)
+
+
+def _trusted(repo: Repo, model: HubModel) -> dict[str, FetchedFile]:
+    """What merges fetched, but for files where that has turned out to be wrong."""
+    found = fetched_files(repo, model)
+    return {
+        path: one
+        for path, one in found.items()
+        if not Journal(repo.root, model.address.repo_id, model.commit, path).distrusted()
+    }

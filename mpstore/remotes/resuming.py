@@ -82,9 +82,9 @@ class ResumingStream:
         self._journal.forget()
 
     def wrong(self) -> None:
-        """The bytes were not the file's: the next try starts at its beginning."""
+        """The bytes were not the file's: the next try starts at its beginning, with nothing of it."""
         self._pieces.close()
-        self._journal.forget()
+        self._journal.distrust()
 
     def broken(self) -> None:
         """The download ended early: the next try goes on here."""

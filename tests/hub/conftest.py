@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from command import Inline
 from families import base_tensors, fine_tuned, write_checkpoint
 
 import mpstore.remotes.hub
@@ -43,6 +46,17 @@ def files_of(directory: Path) -> Files:
         for path in sorted(directory.rglob("*"))
         if path.is_file()
     }
+
+
+class Shell:
+    """`mp --json` in this process; the client's endpoint is the Hub on loopback."""
+
+    def __init__(self, directory: Path) -> None:
+        self._command = Inline(directory)
+
+    def __call__(self, *words: object, code: int = 0) -> Any:
+        ended = self._command("--json", *words, code=code)
+        return json.loads(ended.out if code == 0 else ended.err)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,22 +18,11 @@ from families import (
     write_checkpoint,
 )
 
-from hub.conftest import files_of
+from hub.conftest import Shell, files_of
 from hub.server import Fault, TestHub
 from mpstore.api import Repository
 
 EXPERTS = ("one", "two", "three", "four")
-
-
-class Shell:
-    """`mp --json` in this process; the client's endpoint is the Hub on loopback."""
-
-    def __init__(self, directory: Path) -> None:
-        self._command = Inline(directory)
-
-    def __call__(self, *words: object, code: int = 0) -> Any:
-        ended = self._command("--json", *words, code=code)
-        return json.loads(ended.out if code == 0 else ended.err)
 
 
 @pytest.fixture
@@ -121,6 +109,21 @@ def test_a_fault_while_fetching_moves_nothing_and_the_next_try_succeeds(hub: Tes
     assert "merged" not in json.dumps(mp("branch"))
     hub.faults.clear()
     mp("merge", *words(), "--branch", "merged")
+
+
+def test_a_pull_finds_out_that_a_merge_was_sent_other_bytes(
+    hub: TestHub, mp: Shell, sources: dict[str, Path], tmp_path: Path
+) -> None:
+    """A part of a file has no SHA-256; the pull that completes it has, and then trusts none of the parts."""
+    mp("plan", *words())
+    hub.faults = [Fault("corrupt", "model-00001*", 1)]
+    mp("merge", *words(), "--branch", "merged")
+    refused = mp("pull", "hf://org/one", "--branch", "one", code=4)
+    assert "SHA-256" in refused["message"]
+    assert "pull again" in refused["hint"]
+    mp("pull", "hf://org/one", "--branch", "one")
+    mp("checkout", "one", tmp_path / "out")
+    assert files_of(tmp_path / "out") == files_of(sources["one"])
 
 
 def test_a_diff_names_what_it_could_not_compare(mp: Shell, tmp_path: Path) -> None:

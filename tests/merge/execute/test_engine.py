@@ -71,6 +71,7 @@ def test_the_document_and_the_commit(tmp_path: Path) -> None:
         "branch", "commit", "manifest", "plan", "operator", "experts", "budget_bytes", "full_raw_bytes",
         "full_stored_bytes", "planned_bytes", "expert_read_bytes", "base_read_bytes", "written_bytes",
         "new_blocks", "reused_blocks", "omitted_blocks", "bound", "bound_kind", "exact", "seconds",
+        "received_bytes",
     }  # fmt: skip
     json.dumps(result.as_json())
     assert [event for event, _ in heard] == ["before", "after"]
