@@ -1,6 +1,6 @@
 """`rans-planes`: words split into byte planes, each raw, zstd or rANS, whichever is smallest.
 
-Relies on kernels, rans_stream and segments. Promises: exact round trip for any words. A float's sign is first
+Relies on kernels and segments. Promises: exact round trip for any words. A float's sign is first
 rotated to the low bit, so that the top plane of a bf16 or f32 is its exponent, which rANS codes well, and
 the planes below, which do not compress, are copied.
 """
@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 
 from mpstore import kernels
-from mpstore.codecs import rans_stream
 from mpstore.codecs.formats import Format
 from mpstore.codecs.segments import Buffer, Bytes, as_bytes, expect, join, pack, unpack
 from mpstore.errors import DamagedError
+from mpstore.kernels import rans_stream
 from mpstore.kernels.codec_batch_numpy import PlanesShape
 from mpstore.kernels.planes_numpy import WORD
 
@@ -39,7 +39,7 @@ def encode(raw: Bytes, form: Format, zstd_level: int, fine: bool = False) -> tup
     """
     layout = form.layout
     words = raw.view(WORD[layout.word_bytes])
-    loops = rans_stream.kernel(words.size)
+    loops = kernels.pick("codec_rans")
     planes = np.empty((layout.word_bytes, words.size), np.uint8)
     loops.split_planes(words, layout.sign_magnitude, planes)
     made = [_encode_plane(plane, zstd_level, loops) for plane in planes]
@@ -116,7 +116,7 @@ def decode(form: Format, segments: Sequence[Buffer], raw_bytes: int) -> Bytes:
         raise DamagedError(f"{raw_bytes} bytes are not whole {form.name} words")
     expect(segments, layout.word_bytes)
     out = np.empty(raw_bytes // layout.word_bytes, WORD[layout.word_bytes])
-    loops = rans_stream.kernel(out.size)
+    loops = kernels.pick("codec_rans")
     planes = np.empty((layout.word_bytes, out.size), np.uint8)
     parts = [as_bytes(segment) for segment in segments]
     if len(parts) > 1 and parts[-1].size and parts[-1][0] == _FINE:
@@ -140,7 +140,7 @@ def decode_into(form: Format, blocks: Sequence[Sequence[Buffer]], outs: Sequence
     ]
     whole: set[int] = set()
     if sound:
-        loops = kernels.pick("codec_batch", sum(outs[k].size for k in sound) // width)
+        loops = kernels.pick("codec_batch")
         planes = [[as_bytes(segment) for segment in blocks[k]] for k in sound]
         shape = PlanesShape(np.dtype(WORD[width]), layout.sign_magnitude)
         done = loops.decode_planes(planes, [outs[k] for k in sound], shape)
@@ -164,9 +164,9 @@ def _decode_plane(data: Bytes, out: Bytes, loops: Any) -> None:
 
 def _decode_rans(data: Bytes, out: Bytes, loops: Any) -> None:
     lanes = int(data[0])
-    frequency, words, used = rans_stream.read(data[1:], (1, 256), lanes, loops)
-    if not loops.decode_symbols(words, used, frequency, lanes, out):
-        raise DamagedError("rANS words of a plane are damaged")
+    found = rans_stream.read(data[1:], (1, 256), lanes, loops)
+    if found is None or not loops.decode_symbols(found[1], found[2], found[0], lanes, out):
+        raise DamagedError("rANS tables or words of a plane are damaged")
 
 
 def _decode_fine(data: Bytes, rests: Bytes, top: Bytes, below: Bytes, loops: Any) -> None:

@@ -1,8 +1,8 @@
 """Probability tables of the rANS coders: from counts to 12-bit frequencies that cost a few bits a symbol.
 
 Relies on numpy. Promises: integer arithmetic, so every machine that reads the same codes builds the same
-table; each row sums to 4096 with every frequency below 4096. The loops are plain Python that
-codec_rans_numba compiles as they stand. docs/codecs.md has the bytes.
+table; each row sums to 4096 with every frequency below 4096. The loops are the reference for rans_tables.c.
+docs/codecs.md has the bytes.
 
 A symbol's weight is a code: 0 is absent, else (4 + (code - 1) % 4) << ((code - 1) // 4): four an octave.
 """

@@ -75,6 +75,7 @@ extern PyMethodDef merge_words_methods[];
 extern PyMethodDef statistics_methods[];
 extern PyMethodDef adapter_methods[];
 extern PyMethodDef rans_methods[];
+extern PyMethodDef rans_block_methods[];
 extern PyMethodDef planes_methods[];
 extern PyMethodDef rice_methods[];
 extern PyMethodDef prefix_methods[];
