@@ -19,6 +19,7 @@ An output dtype in which b has to be rounded, or an operator that rescales b: S 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -79,13 +80,17 @@ class Certificate:
         fixed = 4.0 * arithmetic + np.minimum(rounding, together) + np.where(keeps, 0.0, rounding)
         return fixed, rounding, np.where(keeps, self.total, 0.0)
 
-    def block_errors(
-        self, omitted: Floats, touched: Flags, columns: npt.NDArray[np.int64] | slice = slice(None)
-    ) -> Floats:
-        """Bound of each block from its S and whether anything of it is read (of `columns` only)."""
+    def error_of(
+        self, columns: npt.NDArray[np.int64] | slice = slice(None)
+    ) -> Callable[[Floats, Flags], Floats]:
+        """Bound of each block (of `columns` only) from its S and whether anything of it is read."""
         fixed, rounding, total = (term[columns] for term in self._terms)
-        own = np.minimum(rounding, np.maximum(total - omitted, 0.0))
-        errors: Floats = np.where(omitted > 0, omitted + fixed + np.where(touched, own, 0.0), 0.0)
+
+        def errors(omitted: Floats, touched: Flags) -> Floats:
+            own = np.minimum(rounding, np.maximum(total - omitted, 0.0))
+            bounds: Floats = np.where(omitted > 0, omitted + fixed + np.where(touched, own, 0.0), 0.0)
+            return bounds
+
         return errors
 
     def bound(self, selected: Flags) -> float:
@@ -97,7 +102,7 @@ class Certificate:
         if bool((np.isnan(self.grid.base_sq) & (sums > 0)).any()):
             return float("inf")
         touched: Flags = np.any(selected, axis=0)
-        errors = self.block_errors(sums, touched)
+        errors = self.error_of()(sums, touched)
         return float(np.sqrt(np.square(errors).sum())) * _SLACK
 
     @cached_property

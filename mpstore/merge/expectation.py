@@ -1,7 +1,7 @@
 """The error to expect, beside the one that is certified: overlap between experts as their sketches have it.
 
-Relies on numpy, ordering and the sketch policy. Promises: pure; an estimate, without rounding; it promises
-nothing, but it is what the error usually comes to.
+Relies on numpy, ordering and problem. Promises: pure; an estimate, without rounding; it promises nothing,
+but it is what the error usually comes to.
 """
 
 from __future__ import annotations
@@ -9,29 +9,41 @@ from __future__ import annotations
 import numpy as np
 
 from mpstore.merge.ordering import Ordering
-from mpstore.merge.plan_inputs import Floats
-from mpstore.merge.policies.sketch import angles_of
+from mpstore.merge.plan_inputs import Flags, Floats, Integers
 from mpstore.merge.problem import Problem
 
 
 def expected_squares(problem: Problem, ordering: Ordering) -> Floats:
     """Expected squared error after the first p units, p = 0 .. U: (U + 1,) float64; NaN without sketches."""
-    if not any(problem.sketches):
+    if not any(one is not None for one in problem.sketches):
         return np.full(ordering.units + 1, np.nan)
-    angles = angles_of(problem)
-    blocks = np.arange(problem.grid.blocks)
-    unit = np.where(problem.candidate, ordering.unit, -1)
-    omitted = np.zeros_like(problem.error)
-    gains = np.zeros(ordering.units)
-    for row in np.argsort(unit, axis=0, kind="stable")[::-1]:  # what is read last is omitted first
-        size, number = problem.error[row, blocks], unit[row, blocks]
-        if angles.gram is not None:
-            beside = (angles.gram[row, :, blocks].T * (omitted > 0)).sum(axis=0)
-        else:
-            assert angles.similarity is not None
-            beside = size * (angles.similarity[problem.tensor, row] * omitted.T).sum(axis=1)
-        there = number >= 0
-        gains += np.bincount(number[there], (size * size + 2.0 * beside)[there], ordering.units)
-        omitted[row[there], blocks[there]] = size[there]
+    units, rises = [np.zeros(0, np.int64)], [np.zeros(0)]
+    for blocks, rows, unit in ordering.steps():
+        present = unit >= 0
+        units.append(unit[present])
+        rises.append(_rises(problem, blocks, rows, present)[present])
+    gains = np.bincount(np.concatenate(units), np.concatenate(rises), ordering.units)
     squares: Floats = np.maximum(np.concatenate([np.cumsum(gains[::-1])[::-1], [0.0]]), 0.0)
     return squares
+
+
+def _rises(problem: Problem, piece: slice, rows: Integers, present: Flags) -> Floats:
+    """(K, m): by how much |what is omitted|^2 of a block rises when this candidate is omitted too, which is
+    done from the last that is read to the first."""
+    rises = np.zeros(rows.shape)
+    every = np.arange(rows.shape[1])
+    gram, error = problem.expected_gram, problem.error[:, piece]
+    tensors = problem.tensor[piece].astype(np.int64) * problem.experts
+    cosines = problem.cosines.reshape(-1, problem.experts)
+    omitted = np.zeros((rows.shape[1], problem.experts))
+    for step in range(len(rows) - 1, -1, -1):
+        row, there = rows[step], present[step]
+        size = error[row, every] * there
+        if gram is not None:
+            beside = np.einsum("nj,nj->n", gram[:, :, piece][row, :, every], omitted)
+            omitted[every, row] += there
+        else:
+            beside = size * np.einsum("nj,nj->n", cosines.take(tensors + row, axis=0), omitted)
+            omitted[every, row] += size
+        rises[step] = size * size + 2.0 * beside
+    return rises

@@ -7,13 +7,18 @@ monotone: a larger budget never leaves more of what the policy counts as error (
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from mpstore.merge.plan_inputs import Flags, Floats, Integers
 from mpstore.merge.problem import Problem
+
+_PIECE_ENTRIES: Final = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,26 @@ class Ordering:
     @property
     def units(self) -> int:
         return len(self.cost)
+
+    @cached_property
+    def _steps(self) -> npt.NDArray[np.int64]:
+        """(N, K): units and rows of a block's candidates in the order of reading, in one number each."""
+        numbers = self.unit.T << self._row_bits
+        numbers |= np.arange(len(self.unit))
+        return np.sort(numbers, axis=1)
+
+    @property
+    def _row_bits(self) -> int:
+        return len(self.unit).bit_length()
+
+    def steps(self) -> Iterator[tuple[slice, Integers, Integers]]:
+        """Piece by piece of the block axis: which blocks (m of them), and the rows and units (K, m) of their
+        candidates in the order of reading; unit -1, which is none, comes first."""
+        step = max(_PIECE_ENTRIES // max(len(self.unit), 1), 1)
+        for start in range(0, self.unit.shape[1], step):
+            piece = self._steps[start : start + step].T.copy()
+            blocks = slice(start, start + piece.shape[1])
+            yield blocks, piece & ((1 << self._row_bits) - 1), piece >> self._row_bits
 
 
 def price(problem: Problem, unit: npt.NDArray[np.int64], fills: bool) -> Ordering:
@@ -98,15 +123,16 @@ def trajectory(problem: Problem, ordering: Ordering) -> Floats:
     inf while anything of unknown size is omitted. One pass: each block's candidates are sorted by unit, its
     error is evaluated after each, and the drops are added up from the end, where the bound is 0.
     """
-    unit = np.where(problem.candidate, ordering.unit, -1)
-    by = np.argsort(unit, axis=0, kind="stable")
-    sorted_unit = np.take_along_axis(unit, by, axis=0)
-    left = _left(problem, by)
-    touched = np.concatenate([np.zeros((1, left.shape[1]), bool), sorted_unit >= 0])
-    errors = np.stack([problem.certificate.block_errors(s, t) for s, t in zip(left, touched, strict=True)])
-    drops = np.square(errors[:-1]) - np.square(errors[1:])
-    present = sorted_unit >= 0
-    gains = np.bincount(sorted_unit[present], drops[present], ordering.units)
+    units, drops = [np.zeros(0, np.int64)], [np.zeros(0)]
+    for blocks, row, unit in ordering.steps():
+        error = problem.certificate.error_of(blocks)
+        present = unit >= 0
+        left = _left(problem, blocks, row)
+        touched = np.concatenate([np.zeros((1, row.shape[1]), bool), present])
+        squares = np.square([error(s, t) for s, t in zip(left, touched, strict=True)])
+        units.append(unit[present])
+        drops.append((squares[:-1] - squares[1:])[present])
+    gains = np.bincount(np.concatenate(units), np.concatenate(drops), ordering.units)
     squares = np.concatenate([np.cumsum(gains[::-1])[::-1], [0.0]])
     unmeasured = problem.candidate & ~problem.known
     unmeasured |= problem.candidate & (problem.error > 0) & np.isnan(problem.grid.base_sq)
@@ -116,17 +142,17 @@ def trajectory(problem: Problem, ordering: Ordering) -> Floats:
     return rising
 
 
-def _left(problem: Problem, by: npt.NDArray[np.int64]) -> Floats:
-    """(K + 1, N): |what is omitted| when everything sorted before is read. by: (K, N) rows in order."""
-    sizes = np.take_along_axis(problem.error, by, axis=0)
-    gram = problem.certificate.gram
-    none = np.zeros((1, by.shape[1]))
-    if gram is None:
+def _left(problem: Problem, piece: slice, rows: Integers) -> Floats:
+    """(K + 1, m): |what is omitted| of some blocks when all before it is read; rows: (K, m), in order."""
+    sizes = np.take_along_axis(problem.error[:, piece], rows, axis=0)
+    none = np.zeros((1, rows.shape[1]))
+    if problem.certificate.gram is None:
         return np.concatenate([np.cumsum(sizes[::-1], axis=0)[::-1], none])
-    blocks = np.arange(by.shape[1])
+    gram = problem.certificate.gram[:, :, piece]
+    blocks = np.arange(rows.shape[1])
     omitted = np.zeros_like(sizes)
     squares = [none[0]]
-    for row in by[::-1]:
+    for row in rows[::-1]:
         beside = np.einsum("nj,jn->n", gram[row, :, blocks], omitted)
         squares.append(squares[-1] + gram[row, row, blocks] + 2.0 * beside)
         omitted[row, blocks] = 1.0

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mpstore.merge import angles
 from mpstore.merge.certificate import Certificate
 from mpstore.merge.plan_inputs import Flags, Floats, Grid, Integers, PlanInputs, Sketches
 
@@ -61,6 +62,18 @@ class Problem:
         return flags
 
     @cached_property
+    def cosines(self) -> Floats:
+        """(T, K, K): see `angles.cosines`."""
+        return angles.cosines(self.grid, self.error, self.sign, self.sketches)
+
+    @cached_property
+    def expected_gram(self) -> Floats | None:
+        """(K, K, N): inner products where some are known, what the cosines lead to expect for the others."""
+        if self.overlaps is None:
+            return None
+        return angles.filled(self.overlaps, self.error, self.cosines[self.tensor].transpose(1, 2, 0))
+
+    @cached_property
     def has_foreign(self) -> bool:
         return bool((self.candidate & (self.foreign >= 0)).any())
 
@@ -98,19 +111,11 @@ def build(inputs: PlanInputs) -> Problem:
         sign=signs,
         sketches=tuple(e.sketches for e in experts),
         overlaps=overlaps,
-        certificate=Certificate(grid, candidate, known, error, base_scale, filled(overlaps, error, None)),
+        certificate=Certificate(
+            grid, candidate, known, error, base_scale, angles.filled(overlaps, error, None)
+        ),
         seed=inputs.seed,
     )
-
-
-def filled(overlaps: Floats | None, error: Floats, similarity: Floats | None) -> Floats | None:
-    """Inner products (K, K, N) with the unknown ones as if at the angles `similarity` (K, K, N) says, or
-    (None) parallel, which they cannot exceed. None where none is known."""
-    if overlaps is None:
-        return None
-    product = error[:, None, :] * error[None, :, :]
-    assumed = product if similarity is None else product * similarity
-    return np.clip(np.where(np.isnan(overlaps), assumed, overlaps), -product, product)
 
 
 def _overlaps(inputs: PlanInputs, rows: tuple[int, ...], signed: Floats, error: Floats) -> Floats | None:

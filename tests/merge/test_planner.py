@@ -20,7 +20,6 @@ from mpstore.merge.operators.table import find
 from mpstore.merge.plan_inputs import Limits
 from mpstore.merge.planner import plan, plan_with_order
 from mpstore.merge.policies import table
-from mpstore.merge.policies.sketch import cosines
 from mpstore.merge.problem import build
 from mpstore.records import encoding
 from mpstore.records.model import Plan
@@ -293,13 +292,13 @@ def test_sketches_tell_overlap_from_none() -> None:
     experts = [{"w": base["w"] + d} for d in (step, step, other, -step)]
     made = make(find("task_arithmetic"), base, experts, [{"weight": w} for w in (1.0, 2.0, 1.0, 1.0)])
     problem = build(made.inputs)
-    found = cosines(problem)[0]
+    found = problem.cosines[0]
     rows = [problem.rows.index(i) for i in range(4)]
     assert found[rows[0], rows[1]] > 0.9
     assert abs(found[rows[0], rows[2]]) < 0.1
     assert found[rows[0], rows[3]] < -0.9
     flipped = make(find("task_arithmetic"), base, experts, [{"weight": w} for w in (1.0, 2.0, 1.0, -1.0)])
-    assert cosines(build(flipped.inputs))[0][rows[0], rows[3]] > 0.9
+    assert build(flipped.inputs).cosines[0][rows[0], rows[3]] > 0.9
 
 
 def test_known_pairs_make_the_bound_tight() -> None:

@@ -22,6 +22,8 @@ from mpstore.merge.plan_inputs import Flags, Floats
 from mpstore.merge.problem import Problem
 
 _LOW, _HIGH = 2.0**-7, 8.0
+_KNOT_BITS = 3
+"""Ratios are tabled at 2^3 places an octave, and straight in between."""
 _POINTS = 240
 
 
@@ -56,6 +58,23 @@ def _tables() -> tuple[Floats, Floats, Floats]:
     return np.log(sizes), means[0], means[1]
 
 
+@cache
+def _knots() -> tuple[int, Floats, Floats]:
+    """The ratio of squared error to d^2 as a chain of straight lines: the number of the first knot, then for
+    each knot its ratio and the slope behind it, (2, knots): untouched, touched. From _HIGH on it is 1.
+
+    Float32 takes off what libraries make of the last bits of a logarithm: what is left is the same anywhere.
+    """
+    first, last = (np.float64(x).view(np.int64) >> (52 - _KNOT_BITS) for x in (_LOW, _HIGH))
+    places = (np.arange(first, last + 1) << (52 - _KNOT_BITS)).view(np.float64)
+    sizes, *tables = _tables()
+    ratios = np.exp([0.5 * np.interp(np.log(places), sizes, table) for table in tables])
+    ratios = ratios.astype(np.float32).astype(np.float64)
+    slopes = np.diff(ratios, axis=1, append=1.0) / np.diff(places, append=np.inf)
+    ratios[:, -1] = 1.0
+    return int(first), ratios, slopes
+
+
 def spacing(problem: Problem, blocks: npt.NDArray[np.int64]) -> Floats:
     """2u |b| of each block, (M,): how far apart output values lie, at |b|'s root mean square."""
     steps: Floats = (
@@ -66,9 +85,10 @@ def spacing(problem: Problem, blocks: npt.NDArray[np.int64]) -> Floats:
 
 def squared_error(omitted: Floats, touched: Flags, spacings: Floats) -> Floats:
     """Expected squared error per block (M,): `omitted` = |sum of what is omitted|, `spacings` = `spacing`."""
-    sizes, untouched_ratio, touched_ratio = _tables()
-    x = omitted / np.maximum(spacings, 1e-300)
-    at = np.log(np.clip(x, _LOW, _HIGH))
-    ratio = np.where(touched, np.interp(at, sizes, touched_ratio), np.interp(at, sizes, untouched_ratio))
-    squares: Floats = np.square(omitted) * np.where(x > _HIGH, 1.0, np.exp(0.5 * ratio))
+    first, ratios, slopes = _knots()
+    x = np.clip(omitted / np.maximum(spacings, 1e-300), _LOW, _HIGH)
+    place = x.view(np.int64) >> (52 - _KNOT_BITS)
+    beyond = x - (place << (52 - _KNOT_BITS)).view(np.float64)
+    at = (place - first) + touched * ratios.shape[1]
+    squares: Floats = np.square(omitted) * (ratios.ravel()[at] + slopes.ravel()[at] * beyond)
     return squares

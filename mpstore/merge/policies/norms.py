@@ -9,22 +9,19 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mpstore.merge.plan_inputs import Flags, Floats
 from mpstore.merge.policies import paths
+from mpstore.merge.policies.columns import Columns
+from mpstore.merge.policies.omitted import Angles
 from mpstore.merge.policies.protocol import Policy
 from mpstore.merge.problem import Problem
 
 
 def _order(problem: Problem) -> npt.NDArray[np.int64]:
-    def residual(columns: paths.Columns, omitted: Floats, touched: Flags) -> Floats:
-        errors = problem.certificate.block_errors(omitted, touched, columns.blocks)
-        return np.square(errors)
+    def residual(columns: Columns) -> paths.Error:
+        error = problem.certificate.error_of(columns.blocks)
+        return lambda omitted, touched: np.square(error(omitted, touched))
 
-    angles = paths.Angles(gram=problem.certificate.gram)
-    families = [paths.single_blocks(problem), paths.whole_tensors(problem, problem.grouped)]
-    return paths.number_units(
-        problem, [(columns, paths.walk(problem, columns, angles, residual)) for columns in families]
-    )
+    return paths.order(problem, Angles(gram=problem.certificate.gram), residual, problem.grouped)
 
 
 NORMS = Policy(

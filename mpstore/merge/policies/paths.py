@@ -1,255 +1,119 @@
 """Greedy paths: for every block at once, in which order its experts are worth reading, and at what density.
 
-Relies on numpy and problem. Promises: units come out in order of falling density (squared error removed per
-byte); within a block (or a tensor that is all or nothing) a unit's worth counts what is read before it. Where
-a later read would be denser than an earlier one (a shared delta base, a block that rounds only while it is
-incomplete) the two become one unit, so densities fall along every path: the upper hull of (bytes, worth).
+Relies on numpy, columns, omitted, units and problem. Promises: units come out in order of falling density
+(squared error removed per byte); within a block (or a tensor that is all or nothing) a unit's worth counts
+what is read before it. Where a later read would be denser than an earlier one (a shared delta base, a block
+that rounds only while it is incomplete) the two become one unit, so densities fall along every path: the
+upper hull of (bytes, worth).
 
-The pieces of one block interact: its error is |sum of omitted lambda_i Delta_i|. `Angles` say how.
+The pieces of one block interact: its error is |sum of omitted lambda_i Delta_i|. `omitted.Angles` say how.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
 from mpstore.merge.plan_inputs import Flags, Floats, Integers
+from mpstore.merge.policies.columns import Columns, single_blocks, whole_tensors
+from mpstore.merge.policies.omitted import Angles, Toll, sum_of
+from mpstore.merge.policies.units import Paths, number_units
 from mpstore.merge.problem import Problem
 
-Residual = Callable[["Columns", Floats, Flags], Floats]
-"""(columns, |omitted| per block, touched per block) -> squared error per block."""
+Error = Callable[[Floats, Flags], Floats]
+"""(|omitted| per block, touched per block) -> squared error per block."""
+Residual = Callable[[Columns], Error]
 
 
-@dataclass(frozen=True)
-class Columns:
-    """One family of choices: C columns, each a run of blocks that are read together.
-
-    blocks (M,) are indices on the block axis, column c owns blocks[starts[c]:starts[c + 1]]; `member` (K, C);
-    `error` (K, M), zero outside; `cost` (K, C) without foreign bases.
-    """
-
-    blocks: Integers
-    starts: Integers
-    member: Flags
-    error: Floats
-    cost: Floats
-    single: bool
-
-    def total(self, values: Floats) -> Floats:
-        """Sum over each column's blocks, along the last axis."""
-        if self.single:
-            return values
-        sums: Floats = np.add.reduceat(values, self.starts[:-1], axis=-1)
-        return sums
-
-    @property
-    def column_of_block(self) -> Integers:
-        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
-
-
-def single_blocks(problem: Problem) -> Columns:
-    """The blocks that can be chosen one by one."""
-    member = problem.candidate & ~problem.grouped
-    blocks = np.flatnonzero(member.any(axis=0))
-    member = member[:, blocks]
-    error = np.where(member, problem.error[:, blocks], 0.0)
-    cost = problem.frame_bytes[:, blocks].astype(np.float64)
-    return Columns(blocks, np.arange(len(blocks) + 1), member, error, cost, single=True)
-
-
-def whole_tensors(problem: Problem, grouped: Flags) -> Columns:
-    """The tensors of which `grouped` (K, N) candidates are chosen all or nothing, foreign bases included."""
-    wanted = np.bincount(problem.tensor, grouped.any(axis=0), len(problem.grid.keys)) > 0
-    blocks = np.flatnonzero(wanted[problem.tensor])
-    starts = np.concatenate([[0], np.cumsum(np.diff(problem.grid.offsets)[wanted])])
-    error = np.where(grouped, problem.error, 0.0)[:, blocks]
-    bytes_ = np.where(grouped, problem.frame_bytes + problem.foreign_bytes, 0)[:, blocks].astype(np.float64)
-    columns = Columns(blocks, starts, np.zeros((0, 0), bool), error, bytes_, single=False)
-    member = columns.total(grouped[:, blocks].astype(np.float64)) > 0
-    return Columns(blocks, starts, member, error, columns.total(bytes_), single=False)
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Steps of every column: order (R, C) the expert read at step r (-1: none), segment (R, C) the unit
-    within the column, density (R, C) of each segment and `segments` (C,) how many there are."""
-
-    order: npt.NDArray[np.int64]
-    segment: npt.NDArray[np.int64]
-    density: Floats
-    segments: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Angles:
-    """How the experts' deltas lie in a block: `gram` (K, K, N) their inner products, or else `similarity`
-    (T, K, K) the cosines of a tensor; neither: all parallel, which is the worst."""
-
-    similarity: Floats | None = None
-    gram: Floats | None = None
+def order(problem: Problem, angles: Angles, residual: Residual, grouped: Flags) -> npt.NDArray[np.int64]:
+    """unit (K, N) by falling density; of the candidates in `grouped` (K, N) tensors are all or nothing."""
+    pieces = chain(single_blocks(problem, grouped), whole_tensors(problem, grouped))
+    return number_units(problem, [(piece, walk(problem, piece, angles, residual)) for piece in pieces])
 
 
 def walk(problem: Problem, columns: Columns, angles: Angles, residual: Residual) -> Paths:
     """The greedy path of every column."""
     count = columns.member.shape[1]
-    steps = int(columns.member.sum(axis=0).max(initial=0))
-    omitted = _Omitted(problem, columns, angles)
-    toll = _Toll(problem, columns)
-    left = columns.member.copy()
+    members = columns.member.sum(axis=0)
+    steps = int(members.max(initial=0))
+    omitted, toll, error = sum_of(problem, columns, angles), Toll(problem, columns), residual(columns)
+    barred = np.where(columns.member, 0.0, -np.inf)
     touched = np.zeros(len(columns.blocks), bool)
-    order = np.full((steps, count), -1, np.int64)
+    path = np.full((steps, count), -1, np.int32)
     cost = np.ones((steps, count))
     square = np.zeros((steps + 1, count))
-    square[0] = columns.total(residual(columns, omitted.norm(), touched))
+    square[0] = columns.total(error(omitted.norm, touched))
     everywhere = np.arange(count)
     for step in range(steps):
-        price = np.maximum(toll.cost, 1.0)
-        density = np.where(left, columns.total(omitted.worth()) / price, -np.inf)
-        pick = np.argmax(density, axis=0)
-        active = left[pick, everywhere]
-        order[step] = np.where(active, pick, -1)
-        cost[step] = np.where(active, price[pick, everywhere], 1.0)
-        left[pick, everywhere] = False
-        touched |= active if columns.single else active[columns.column_of_block]
-        omitted.read(pick, active)
+        density = columns.total(omitted.worth())
+        density /= toll.price
+        density += barred
+        best = density.max(axis=0)
+        pick, active = _first(density == best), best > -np.inf
+        path[step] = np.where(active, pick, -1)
+        cost[step] = np.where(active, toll.price[pick, everywhere], 1.0)
+        barred[pick, everywhere] = -np.inf
+        touched |= columns.spread(active)
+        omitted.read(columns.spread(pick), columns.spread(active))
         toll.pay(pick, active)
-        remaining = np.where(left.any(axis=0), columns.total(residual(columns, omitted.norm(), touched)), 0.0)
-        square[step + 1] = remaining
-    return _hull(order, square[:-1] - square[1:], cost)
+        left = columns.total(error(omitted.norm, touched))
+        square[step + 1] = np.where(members > step + 1, left, 0.0)
+    return _hull(path, square[:-1] - square[1:], cost)
 
 
-class _Omitted:
-    """Running state: what is still omitted in each block. `_towards` (K, M) are the inner products of each
-    expert's term with the sum of the omitted ones."""
-
-    def __init__(self, problem: Problem, columns: Columns, angles: Angles) -> None:
-        self._columns, self._angles = columns, angles
-        self._every = np.arange(len(columns.blocks))
-        self._left = columns.error > 0
-        self._tensor = problem.tensor[columns.blocks]
-        error = columns.error
-        self._squares: Floats = np.square(error)
-        if angles.gram is not None:
-            self._gram = angles.gram[:, :, columns.blocks]
-            self._towards: Floats = np.einsum("ijm,jm->im", self._gram, self._left.astype(np.float64))
-        elif angles.similarity is not None:
-            self._towards = np.zeros_like(error)
-            for j, other in enumerate(error):
-                self._towards += angles.similarity[:, :, j].T[:, self._tensor] * (error * other)
-
-    def worth(self) -> Floats:
-        """(K, M): drop of |omitted|^2 when that expert is read next."""
-        if self._parallel:
-            return self._columns.error * (2.0 * self.norm() - self._columns.error)
-        drop: Floats = 2.0 * self._towards - self._squares
-        return drop
-
-    def norm(self) -> Floats:
-        """(M,): |omitted|."""
-        if self._parallel:  # summed anew each time: the last must leave exactly 0
-            total: Floats = np.where(self._left, self._columns.error, 0.0).sum(axis=0)
-            return total
-        norm: Floats = np.sqrt(np.maximum(np.where(self._left, self._towards, 0.0).sum(axis=0), 0.0))
-        return norm
-
-    @property
-    def _parallel(self) -> bool:
-        return self._angles.gram is None and self._angles.similarity is None
-
-    def read(self, pick: npt.NDArray[np.int64], active: Flags) -> None:
-        """Take the picked expert of each active column out."""
-        columns = self._columns
-        if not columns.single:
-            pick, active = pick[columns.column_of_block], active[columns.column_of_block]
-        active = active & self._left[pick, self._every]
-        self._left[pick[active], self._every[active]] = False
-        if self._angles.gram is not None:
-            self._towards -= self._gram[:, pick, self._every] * active
-        elif self._angles.similarity is not None:
-            size = np.where(active, columns.error[pick, self._every], 0.0)
-            self._towards -= self._angles.similarity[self._tensor, :, pick].T * (columns.error * size)
+def _first(flags: Flags) -> Integers:
+    """The first row that is set of every column (at least one is): argmax, but row by row, which is faster
+    where rows are few and long."""
+    rows = len(flags)
+    ranks = np.arange(rows, 0, -1, dtype=np.min_scalar_type(rows))
+    best = (flags.view(np.uint8) * ranks[:, None]).max(axis=0, initial=0)
+    first: Integers = rows - best.astype(np.int64)
+    return first
 
 
-class _Toll:
-    """Running costs: a delta base that several experts share is paid by the first that is read."""
-
-    def __init__(self, problem: Problem, columns: Columns) -> None:
-        self.cost = columns.cost
-        self._shared = columns.single and problem.has_foreign
-        if self._shared:
-            self._number = problem.foreign[:, columns.blocks]
-            self._bytes = problem.foreign_bytes[:, columns.blocks]
-            self.cost = columns.cost + self._bytes
-
-    def pay(self, pick: npt.NDArray[np.int64], active: Flags) -> None:
-        if not self._shared:
-            return
-        paid = self._number[pick, np.arange(len(pick))]
-        same = (self._number == paid) & (paid >= 0) & active
-        self.cost = self.cost - np.where(same, self._bytes, 0)
-        self._bytes = np.where(same, 0, self._bytes)
+def _hull(path: npt.NDArray[np.int32], gain: Floats, cost: Floats) -> Paths:
+    """Join steps until densities fall in every column."""
+    there = path >= 0
+    density = gain / cost
+    segment = np.broadcast_to(np.arange(len(path), dtype=np.int32)[:, None], path.shape).copy()
+    segments = there.sum(axis=0)
+    rising = np.flatnonzero((there[1:] & (density[1:] > density[:-1])).any(axis=0))
+    if len(rising):  # few columns where experts hardly overlap, all where they are taken as parallel
+        segment[:, rising], density[:, rising], segments[rising] = _joined(
+            there[:, rising], gain[:, rising], cost[:, rising]
+        )
+    return Paths(path, segment, density, segments)
 
 
-def _hull(order: npt.NDArray[np.int64], gain: Floats, cost: Floats) -> Paths:
-    """Join steps until densities fall: pool adjacent violators, in all columns at once."""
-    steps, count = order.shape
-    top = np.full(count, -1)
-    worth, price = np.zeros((steps, count)), np.ones((steps, count))
-    first = np.zeros((steps, count), np.int64)
-    starts = np.zeros((steps, count), np.int64)
+def _joined(there: Flags, gain: Floats, cost: Floats) -> tuple[npt.NDArray[np.int32], Floats, Integers]:
+    """Segment, density and number of segments, as `Paths` has them: pool adjacent violators, in all columns
+    at once. Each column has a stack of segments; `top` is where its last one lies in the flat arrays, whose
+    rows are levels of the stacks."""
+    steps, count = there.shape
+    top = np.arange(count) - count
+    worth, price = np.zeros(steps * count), np.ones(steps * count)
+    first = np.zeros(steps * count, np.int64)  # where the segment's first step lies in `starts`
+    starts = np.zeros(steps * count, np.int32)
     for step in range(steps):
-        at = np.flatnonzero(order[step] >= 0)
-        top[at] += 1
-        level = top[at]
-        worth[level, at], price[level, at], first[level, at] = gain[step, at], cost[step, at], step
-        starts[step, at] = 1
+        at = np.flatnonzero(there[step])
+        last = top[at] + count
+        worth[last], price[last], first[last] = gain[step, at], cost[step, at], step * count + at
+        starts[step * count + at] = 1
+        top[at] = last
         while len(at):
-            at = at[top[at] > 0]
-            level = top[at]
-            rising = worth[level, at] * price[level - 1, at] > worth[level - 1, at] * price[level, at]
-            at, level = at[rising], level[rising]
-            worth[level - 1, at] += worth[level, at]
-            price[level - 1, at] += price[level, at]
-            starts[first[level, at], at] = 0
-            top[at] -= 1
-    return Paths(order, np.cumsum(starts, axis=0) - 1, worth / price, top + 1)
-
-
-def number_units(problem: Problem, families: list[tuple[Columns, Paths]]) -> npt.NDArray[np.int64]:
-    """Sort the segments of all columns by falling density and number them: unit (K, N)."""
-    exists = [np.arange(len(p.density))[:, None] < p.segments for _, p in families]
-    # Column by column, so that a stable sort keeps a path's order where densities are equal.
-    densities = [p.density.T[e.T] for (_, p), e in zip(families, exists, strict=True)]
-    rank = np.empty(sum(map(len, densities)), np.int64)
-    rank[np.argsort(-np.concatenate(densities), kind="stable")] = np.arange(len(rank))
-    unit = np.full(problem.candidate.shape, -1, np.int64)
-    begin = 0
-    for (columns, paths), exist in zip(families, exists, strict=True):
-        numbers = np.full(exist.shape, -1, np.int64)
-        numbers.T[exist.T] = rank[begin : begin + int(exist.sum())]
-        begin += int(exist.sum())
-        _spread(unit, problem, columns, paths, numbers)
-    return unit
-
-
-def _spread(
-    unit: npt.NDArray[np.int64],
-    problem: Problem,
-    columns: Columns,
-    paths: Paths,
-    numbers: npt.NDArray[np.int64],
-) -> None:
-    """Write each step's unit number to the blocks it reads."""
-    for step, experts in enumerate(paths.order):
-        at = np.flatnonzero(experts >= 0)
-        number = numbers[paths.segment[step, at], at]
-        if columns.single:
-            unit[experts[at], columns.blocks[at]] = number
-            continue
-        for column, expert, value in zip(at, experts[at], number, strict=True):
-            blocks = columns.blocks[columns.starts[column] : columns.starts[column + 1]]
-            there = blocks[problem.candidate[expert, blocks]]
-            unit[expert, there] = value
+            if int(last.min()) < count:
+                at = at[last >= count]
+                last = top[at]
+            before = last - count
+            worths, prices = worth.take(last), price.take(last)
+            rising = np.flatnonzero(worths * price.take(before) > worth.take(before) * prices)
+            at, last, before = at[rising], last[rising], before[rising]
+            worth[before] += worths[rising]
+            price[before] += prices[rising]
+            starts[first[last]] = 0
+            top[at] = last = before
+    segment = np.cumsum(starts.reshape(steps, count), axis=0, dtype=np.int32) - 1
+    return segment, (worth / price).reshape(steps, count), top // count + 1

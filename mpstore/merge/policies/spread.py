@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mpstore.merge import layers
-from mpstore.merge.plan_inputs import Flags, Floats
+from mpstore.merge.plan_inputs import Floats
 from mpstore.merge.policies import paths
+from mpstore.merge.policies.columns import Columns
 from mpstore.merge.policies.norms import NORMS
+from mpstore.merge.policies.omitted import Angles
 from mpstore.merge.policies.protocol import Policy
 from mpstore.merge.problem import Problem
 
@@ -106,12 +108,11 @@ def _per_layer(problem: Problem) -> npt.NDArray[np.int64]:
 def _whole_tensor(problem: Problem) -> npt.NDArray[np.int64]:
     """Whole tensors by value density: what merging without block statistics amounts to."""
 
-    def residual(columns: paths.Columns, omitted: Floats, touched: Flags) -> Floats:
-        return np.square(problem.certificate.block_errors(omitted, touched, columns.blocks))
+    def residual(columns: Columns) -> paths.Error:
+        error = problem.certificate.error_of(columns.blocks)
+        return lambda omitted, touched: np.square(error(omitted, touched))
 
-    angles = paths.Angles(gram=problem.certificate.gram)
-    columns = paths.whole_tensors(problem, problem.candidate)
-    return paths.number_units(problem, [(columns, paths.walk(problem, columns, angles, residual))])
+    return paths.order(problem, Angles(gram=problem.certificate.gram), residual, problem.candidate)
 
 
 UNIFORM = Policy("uniform", "the same share of every tensor of every expert", _uniform)

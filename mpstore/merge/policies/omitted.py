@@ -1,0 +1,142 @@
+"""What is still omitted of every column while a path is walked, and what reading the next piece costs.
+
+Relies on numpy, columns and problem. Promises: pure; the same bits on every machine (no matrix products).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from mpstore.merge.plan_inputs import Flags, Floats, Integers
+from mpstore.merge.policies.columns import Columns
+from mpstore.merge.problem import Problem
+
+
+@dataclass(frozen=True)
+class Angles:
+    """How the experts' deltas lie in a block: `gram` (K, K, N) their inner products, or else `similarity`
+    (T, K, K) the cosines of a tensor, symmetric; neither: all parallel, which is the worst."""
+
+    similarity: Floats | None = None
+    gram: Floats | None = None
+
+
+class Omitted(Protocol):
+    """The sum of what is omitted, R, in each block. `norm` (M,) is |R|."""
+
+    norm: Floats
+
+    def worth(self) -> Floats:
+        """(K, M): drop of |R|^2 when that expert is read next. The caller's to change."""
+
+    def read(self, pick: Integers, active: Flags) -> None:
+        """Take the picked expert (M,) of each active block (M,) out of the sum."""
+
+
+def sum_of(problem: Problem, columns: Columns, angles: Angles) -> Omitted:
+    """The sum before anything is read."""
+    if angles.gram is not None:
+        return _Known(columns.take(angles.gram))
+    if angles.similarity is not None:
+        return _Estimated(columns, angles.similarity, problem.tensor[columns.blocks].astype(np.int64))
+    return _Parallel(columns)
+
+
+class _Parallel:
+    """|R| is the sum of the norms, added up anew each time: the last must leave exactly 0."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._error, self._left = columns.error, columns.error.copy()
+        self._every = np.arange(columns.error.shape[1])
+        self.norm: Floats = self._left.sum(axis=0)
+
+    def worth(self) -> Floats:
+        drop: Floats = np.subtract(2.0 * self.norm, self._error)
+        drop *= self._error
+        return drop
+
+    def read(self, pick: Integers, active: Flags) -> None:
+        self._left[pick[active], self._every[active]] = 0.0
+        self.norm = self._left.sum(axis=0)
+
+
+class _Angled:
+    """Inner products are known or estimated. |R - x|^2 = |R|^2 - (2 <x, R> - |x|^2)."""
+
+    def __init__(self, drop: Floats, square: Floats) -> None:
+        self._square = np.maximum(square, 0.0)
+        self._every = np.arange(drop.shape[1])
+        self.norm: Floats = np.sqrt(self._square)
+        self._drop = drop
+
+    def _leave(self, drop: Floats) -> None:
+        self._square = np.maximum(self._square - drop, 0.0)
+        self.norm = np.sqrt(self._square)
+
+
+class _Known(_Angled):
+    def __init__(self, gram: Floats) -> None:
+        self._gram = gram
+        towards = gram.sum(axis=1)
+        own = gram[range(len(gram)), range(len(gram))]
+        super().__init__(2.0 * towards - own, towards.sum(axis=0))
+
+    def worth(self) -> Floats:
+        return self._drop.copy()
+
+    def read(self, pick: Integers, active: Flags) -> None:
+        self._leave(self._drop[pick, self._every] * active)
+        self._drop -= self._gram[:, pick, self._every] * (2.0 * active)
+
+
+class _Estimated(_Angled):
+    """`_drop` is over the expert's own |x|: 2 sum of S_ij |x_j| - |x_i|."""
+
+    def __init__(self, columns: Columns, similarity: Floats, tensor: Integers) -> None:
+        self._error = columns.error
+        self._rows = tensor * len(columns.error)
+        self._cosines = similarity.reshape(-1, len(columns.error))
+        towards = np.zeros_like(columns.error)
+        for j, other in enumerate(columns.error):
+            towards += self._products(j, other)
+        super().__init__(2.0 * towards - columns.error, (towards * columns.error).sum(axis=0))
+
+    def worth(self) -> Floats:
+        return self._drop * self._error
+
+    def read(self, pick: Integers, active: Flags) -> None:
+        size = self._error[pick, self._every] * active
+        self._leave(self._drop[pick, self._every] * size)
+        self._drop -= self._products(pick, 2.0 * size)
+
+    def _products(self, pick: Integers | int, size: Floats) -> Floats:
+        """(K, M): cosines with the picked expert, times a size for each block."""
+        rows = self._cosines.take(self._rows + pick, axis=0)
+        rows *= size[:, None]
+        return rows.T
+
+
+class Toll:
+    """Running prices (K, C): a delta base that several experts share is paid by the first that is read."""
+
+    def __init__(self, problem: Problem, columns: Columns) -> None:
+        self._shared = columns.single and problem.has_foreign
+        self._cost = columns.cost
+        if self._shared:
+            self._number = columns.take(problem.foreign)
+            self._bytes = columns.take(problem.foreign_bytes)
+            self._cost = columns.cost + self._bytes
+        self.price = np.maximum(self._cost, 1.0)
+
+    def pay(self, pick: Integers, active: Flags) -> None:
+        """The picked expert (C,) of each active column is read: what it paid for costs the others nothing."""
+        if not self._shared:
+            return
+        paid = self._number[pick, np.arange(len(pick))]
+        same = (self._number == paid) & (paid >= 0) & active
+        self._cost = self._cost - np.where(same, self._bytes, 0)
+        self._bytes = np.where(same, 0, self._bytes)
+        self.price = np.maximum(self._cost, 1.0)
