@@ -1,6 +1,6 @@
 """Whole blocks through the rANS codecs, several a call, so that the interpreter lock is let go of once.
 
-Relies on the extension (rans_block.c). Promises: the bytes of codec_batch_numpy; arrays stay where they are.
+Relies on the extension (rans_delta.c, rans_planes.c). Promises: the bytes of codec_batch_numpy; arrays stay where they are.
 Scratch is a few times a block for each thread.
 """
 
@@ -69,7 +69,7 @@ def decode_deltas(
 def decode_planes(
     segments: Sequence[Sequence[Bytes]], outs: Sequence[Bytes], shape: PlanesShape
 ) -> list[bool]:
-    """As the reference says; where a plane is in another mode than raw or rANS, the codec has to."""
+    """As the reference says: where a plane went through zstd, the codec has to."""
     library = native.library()
     width = shape.dtype.itemsize
     whole = np.zeros(len(outs), np.uint8)

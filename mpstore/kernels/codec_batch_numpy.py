@@ -132,8 +132,8 @@ def _read_map(data: Bytes, chunks: int, run: int) -> tuple[Bytes | None, int]:
 def decode_planes(
     segments: Sequence[Sequence[Bytes]], outs: Sequence[Bytes], shape: PlanesShape
 ) -> list[bool]:
-    """Fill `outs` from the planes of rans-planes blocks; False where the codec has to: a plane is in another
-    mode than raw or rANS, or is not whole."""
+    """Fill `outs` from the planes of rans-planes blocks; False where the codec has to: a plane went through
+    zstd, or is not whole."""
     del segments, shape
     return [False] * len(outs)
 

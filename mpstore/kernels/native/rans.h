@@ -72,14 +72,14 @@ i64 rans_encode_distances(const RansShape *shape, const void *distances, const u
                           const u8 *coded, i64 count, i64 low, const u32 *frequency, i64 contexts, i64 lanes,
                           u16 *words, i64 room);
 
-/* rans_block.c: whole blocks, as codecs.rans_delta and codecs.rans_planes have them. What they work in is cut from
-   one piece of memory, and a delta may take more than its block: so many bytes. */
+/* rans_room.c, rans_delta.c, rans_planes.c: whole blocks, as codecs.rans_delta and codecs.rans_planes have them. What
+   they work in is cut from one piece of memory, and a delta may take more than its block: so many bytes. */
 i64 rans_scratch_bytes(i64 elements, i64 word_bytes);
 i64 rans_delta_bytes(i64 elements, i64 word_bytes);
 /* Bytes that went into `out`; -1: far more than those of the block. */
 i64 rans_encode_delta(const RansShape *shape, const void *words, const void *base, i64 count, const RansScales *scales,
                       void *scratch, u8 *out);
-/* False: these bytes are not a whole block, or planes are in modes that are not for here. */
+/* False: these bytes are not a whole block, or a plane went through zstd. */
 bool rans_decode_delta(const RansShape *shape, const u8 *data, i64 size, const void *base, i64 count, void *scratch,
                        void *out);
 bool rans_decode_planes(void *const *planes, const i64 *sizes, i64 word_bytes, bool rotated, i64 count, void *scratch,

@@ -1,4 +1,4 @@
-/* Bindings of rans_block.c: several blocks a call, lists of arrays of bytes. */
+/* Bindings of rans_delta.c and rans_planes.c: several blocks a call, lists of arrays of bytes. */
 #include "bind.h"
 #include "rans.h"
 
