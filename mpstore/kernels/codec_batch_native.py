@@ -1,7 +1,7 @@
 """Whole blocks through the rANS codecs, several a call, so that the interpreter lock is let go of once.
 
-Relies on the extension (rans_delta.c, rans_planes.c). Promises: the bytes of codec_batch_numpy; arrays stay where they are.
-Scratch is a few times a block for each thread.
+Relies on the extension (rans_delta.c, rans_planes.c). Promises: the bytes of codec_batch_numpy; arrays stay
+where they are. Scratch is a few times a block for each thread.
 """
 
 from __future__ import annotations
