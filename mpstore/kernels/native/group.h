@@ -1,0 +1,155 @@
+/* Sixty-four elements at once: a byte of each in vector registers, a bit of each in a word.
+
+   Three ways with the same results: AVX-512, AVX2, and plain C. `extract` packs the bits of a word that stand
+   under a mask, `deposit` puts them back (BMI2's pext and pdep). */
+#ifndef MP_GROUP_H
+#define MP_GROUP_H
+
+#include "native.h"
+
+#if defined(__AVX512BW__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#define GROUP 64
+#define ROW_STARTS 0x0101010101010101u
+
+static inline i64 count_bits(u64 mask) { return __builtin_popcountll(mask); }
+
+static inline u64 first_bits(i64 count) { return count >= 64 ? ~(u64)0 : ((u64)1 << count) - 1; }
+
+#if defined(__BMI2__) && defined(__x86_64__)
+static inline u64 extract(u64 bits, u64 mask) { return _pext_u64(bits, mask); }
+static inline u64 deposit(u64 bits, u64 mask) { return _pdep_u64(bits, mask); }
+#else
+static inline u64 extract(u64 bits, u64 mask) {
+    u64 packed = 0;
+    for (u64 place = 1; mask != 0; mask &= mask - 1, place <<= 1)
+        if (bits & mask & -mask) packed |= place;
+    return packed;
+}
+
+static inline u64 deposit(u64 bits, u64 mask) {
+    u64 spread = 0;
+    for (; mask != 0; mask &= mask - 1, bits >>= 1)
+        if (bits & 1) spread |= mask & -mask;
+    return spread;
+}
+#endif
+
+/* Which of the eight bytes of a mask are not zero, as eight bits; and bytes of ones where a bit is set. */
+static inline u64 rows_of(u64 mask) {
+    u64 marks = ((((mask & 0x7F7F7F7F7F7F7F7Fu) + 0x7F7F7F7F7F7F7F7Fu) | mask) >> 7) & ROW_STARTS;
+    return (marks * 0x0102040810204080u) >> 56;
+}
+
+static inline u64 whole_rows(u64 rows) {
+    u64 marks = (rows * ROW_STARTS) & 0x8040201008040201u;
+    marks = ((((marks & 0x7F7F7F7F7F7F7F7Fu) + 0x7F7F7F7F7F7F7F7Fu) | marks) >> 7) & ROW_STARTS;
+    return marks * 0xFF;
+}
+
+/* A byte of each element. `above`: which are larger; `having`: which have that bit; `topped`: which have the top
+   bit; `added`: with `amount` more under the mask; `looked_up`: entries 0..15 of a table. */
+#if defined(__AVX512BW__)
+typedef __m512i Bytes64;
+
+static inline Bytes64 no_bytes(void) { return _mm512_setzero_si512(); }
+static inline Bytes64 load_bytes(const u8 *from) { return _mm512_loadu_si512(from); }
+static inline void store_bytes(u8 *to, Bytes64 b) { _mm512_storeu_si512(to, b); }
+static inline u64 above(Bytes64 b, u8 limit) { return _mm512_cmpgt_epu8_mask(b, _mm512_set1_epi8((char)limit)); }
+static inline u64 having(Bytes64 b, u8 bit) { return _mm512_test_epi8_mask(b, _mm512_set1_epi8((char)bit)); }
+static inline u64 topped(Bytes64 b) { return _mm512_movepi8_mask(b); }
+static inline Bytes64 without_top(Bytes64 b) { return _mm512_and_si512(b, _mm512_set1_epi8(0x7F)); }
+static inline Bytes64 added(Bytes64 b, u64 mask, u8 amount) {
+    return _mm512_mask_add_epi8(b, mask, b, _mm512_set1_epi8((char)amount));
+}
+static inline Bytes64 looked_up(const u8 table[16], Bytes64 index) {
+    __m128i entries = _mm_loadu_si128((const __m128i *)table);
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(entries), index);
+}
+#elif defined(__AVX2__)
+typedef struct {
+    __m256i low, high;
+} Bytes64;
+
+static inline Bytes64 no_bytes(void) { return (Bytes64){_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+static inline Bytes64 load_bytes(const u8 *from) {
+    return (Bytes64){_mm256_loadu_si256((const __m256i *)from), _mm256_loadu_si256((const __m256i *)(from + 32))};
+}
+static inline void store_bytes(u8 *to, Bytes64 b) {
+    _mm256_storeu_si256((__m256i *)to, b.low);
+    _mm256_storeu_si256((__m256i *)(to + 32), b.high);
+}
+static inline u64 topped(Bytes64 b) {
+    return (u32)_mm256_movemask_epi8(b.low) | (u64)(u32)_mm256_movemask_epi8(b.high) << 32;
+}
+static inline u64 nonzero_bytes(__m256i low, __m256i high) {
+    __m256i zero = _mm256_setzero_si256();
+    return ~topped((Bytes64){_mm256_cmpeq_epi8(low, zero), _mm256_cmpeq_epi8(high, zero)});
+}
+static inline u64 above(Bytes64 b, u8 limit) {
+    __m256i than = _mm256_set1_epi8((char)limit);
+    return nonzero_bytes(_mm256_subs_epu8(b.low, than), _mm256_subs_epu8(b.high, than));
+}
+static inline u64 having(Bytes64 b, u8 bit) {
+    __m256i wanted = _mm256_set1_epi8((char)bit);
+    return nonzero_bytes(_mm256_and_si256(b.low, wanted), _mm256_and_si256(b.high, wanted));
+}
+static inline Bytes64 without_top(Bytes64 b) {
+    __m256i rest = _mm256_set1_epi8(0x7F);
+    return (Bytes64){_mm256_and_si256(b.low, rest), _mm256_and_si256(b.high, rest)};
+}
+static inline __m256i spread_bits(u32 mask) {
+    const __m256i byte = _mm256_setr_epi64x(0, ROW_STARTS, 2 * ROW_STARTS, 3 * ROW_STARTS);
+    const __m256i bit = _mm256_set1_epi64x((i64)0x8040201008040201u);
+    __m256i every = _mm256_shuffle_epi8(_mm256_set1_epi32((int)mask), byte);
+    return _mm256_cmpeq_epi8(_mm256_and_si256(every, bit), bit);
+}
+static inline Bytes64 added(Bytes64 b, u64 mask, u8 amount) {
+    __m256i more = _mm256_set1_epi8((char)amount);
+    return (Bytes64){_mm256_add_epi8(b.low, _mm256_and_si256(spread_bits((u32)mask), more)),
+                     _mm256_add_epi8(b.high, _mm256_and_si256(spread_bits((u32)(mask >> 32)), more))};
+}
+static inline Bytes64 looked_up(const u8 table[16], Bytes64 index) {
+    __m256i entries = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
+    return (Bytes64){_mm256_shuffle_epi8(entries, index.low), _mm256_shuffle_epi8(entries, index.high)};
+}
+#else
+typedef struct {
+    u8 of[GROUP];
+} Bytes64;
+
+static inline Bytes64 no_bytes(void) { return (Bytes64){{0}}; }
+static inline Bytes64 load_bytes(const u8 *from) {
+    Bytes64 b;
+    memcpy(b.of, from, GROUP);
+    return b;
+}
+static inline void store_bytes(u8 *to, Bytes64 b) { memcpy(to, b.of, GROUP); }
+static inline u64 above(Bytes64 b, u8 limit) {
+    u64 mask = 0;
+    for (int i = 0; i < GROUP; i++) mask |= (u64)(b.of[i] > limit) << i;
+    return mask;
+}
+static inline u64 having(Bytes64 b, u8 bit) {
+    u64 mask = 0;
+    for (int i = 0; i < GROUP; i++) mask |= (u64)((b.of[i] & bit) != 0) << i;
+    return mask;
+}
+static inline u64 topped(Bytes64 b) { return having(b, 0x80); }
+static inline Bytes64 without_top(Bytes64 b) {
+    for (int i = 0; i < GROUP; i++) b.of[i] &= 0x7F;
+    return b;
+}
+static inline Bytes64 added(Bytes64 b, u64 mask, u8 amount) {
+    for (int i = 0; i < GROUP; i++) b.of[i] = (u8)(b.of[i] + (u8)(amount * ((mask >> i) & 1)));
+    return b;
+}
+static inline Bytes64 looked_up(const u8 table[16], Bytes64 index) {
+    for (int i = 0; i < GROUP; i++) index.of[i] = table[index.of[i] & 15];
+    return index;
+}
+#endif
+
+#endif

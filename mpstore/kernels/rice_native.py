@@ -1,0 +1,56 @@
+"""`rice_numpy` compiled: the same bytes, several blocks a call, without the interpreter lock.
+
+Relies on kernels.native. Promises: scratch of about three times the largest block is kept by each thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from mpstore.kernels import native
+from mpstore.kernels.bits_numpy import Bytes
+from mpstore.kernels.rice_numpy import RiceShape
+
+_scratch = threading.local()
+
+
+def _room(name: str, size: int) -> Bytes:
+    """This thread's bytes of that name."""
+    room: Bytes | None = getattr(_scratch, name, None)
+    if room is None or room.size < size:
+        room = np.empty(size, np.uint8)
+        setattr(_scratch, name, room)
+    return room
+
+
+def encode_many(raws: Sequence[Bytes], bases: Sequence[Bytes], shape: RiceShape) -> list[bytes | None]:
+    """As the reference."""
+    library = native.library()
+    word_bytes = shape.dtype.itemsize
+    largest = max((raw.size for raw in raws), default=0)
+    room = _room("room", library.rice_room(largest // word_bytes, word_bytes))
+    out = _room("out", sum(raw.size for raw in raws))
+    lengths = np.empty(len(raws), np.int64)
+    library.rice_encode(
+        raws, bases, word_bytes, shape.sign_magnitude, shape.mask, shape.shift, room, out, lengths
+    )
+    made: list[bytes | None] = []
+    at = 0
+    for raw, length in zip(raws, lengths.tolist(), strict=True):
+        made.append(out[at : at + length].tobytes() if length >= 0 else None)
+        at += raw.size
+    return made
+
+
+def decode_many(
+    segments: Sequence[Bytes], bases: Sequence[Bytes], outs: Sequence[Bytes], shape: RiceShape
+) -> list[bool]:
+    """As the reference."""
+    whole = np.zeros(len(outs), np.uint8)
+    native.library().rice_decode(
+        segments, bases, outs, shape.dtype.itemsize, shape.sign_magnitude, shape.mask, shape.shift, whole
+    )
+    return [bool(one) for one in whole.tolist()]
