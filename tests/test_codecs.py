@@ -26,7 +26,7 @@ from mpstore.codecs import (
     rans_delta,
     same,
 )
-from mpstore.codecs.registry import NAMES
+from mpstore.codecs.codes import NAMES
 from mpstore.errors import DamagedError, UsageError
 
 LENGTHS = (0, 1, 3, 33, 1025, 1300)

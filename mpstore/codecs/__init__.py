@@ -1,20 +1,13 @@
 """Floor 1: bytes of a block to fewer bytes and back. `encode_many` and `decode_many` are all that other
 rooms need; `encode` and `decode` do one block.
 
-Relies on kernels. Promises: see registry. The bytes of each codec are in docs/codecs.md.
+Relies on kernels. Promises: see the modules. The bytes of each codec are in docs/codecs.md.
 """
 
+from mpstore.codecs.choice import encode, encode_many
+from mpstore.codecs.codes import name, needs_base
+from mpstore.codecs.decoding import Block, decode, decode_many, same
 from mpstore.codecs.formats import Format, Layout, Level
-from mpstore.codecs.registry import (
-    Block,
-    decode,
-    decode_many,
-    encode,
-    encode_many,
-    name,
-    needs_base,
-    same,
-)
 from mpstore.codecs.segments import Buffer, Encoded
 
 __all__ = [

@@ -5,7 +5,6 @@ Relies on kernels.native. Promises: scratch of about three times the largest blo
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,17 +12,7 @@ import numpy as np
 from mpstore.kernels import native
 from mpstore.kernels.bits_numpy import Bytes
 from mpstore.kernels.rice_numpy import RiceShape
-
-_scratch = threading.local()
-
-
-def _room(name: str, size: int) -> Bytes:
-    """This thread's bytes of that name."""
-    room: Bytes | None = getattr(_scratch, name, None)
-    if room is None or room.size < size:
-        room = np.empty(size, np.uint8)
-        setattr(_scratch, name, room)
-    return room
+from mpstore.kernels.scratch import scratch
 
 
 def encode_many(raws: Sequence[Bytes], bases: Sequence[Bytes], shape: RiceShape) -> list[bytes | None]:
@@ -31,8 +20,8 @@ def encode_many(raws: Sequence[Bytes], bases: Sequence[Bytes], shape: RiceShape)
     library = native.library()
     word_bytes = shape.dtype.itemsize
     largest = max((raw.size for raw in raws), default=0)
-    room = _room("room", library.rice_room(largest // word_bytes, word_bytes))
-    out = _room("out", sum(raw.size for raw in raws))
+    room = scratch("room", library.rice_room(largest // word_bytes, word_bytes))
+    out = scratch("out", sum(raw.size for raw in raws))
     lengths = np.empty(len(raws), np.int64)
     library.rice_encode(
         raws, bases, word_bytes, shape.sign_magnitude, shape.mask, shape.shift, room, out, lengths

@@ -24,7 +24,7 @@ STEPS: Final = 12  # a quotient of so many steps is an escape: the distance foll
 HEADER_BYTES: Final = 6
 SPARSE: Final = 0x80
 SPARSE_SHARE: Final = (4, 5)  # of a context's sampled distances, this share is zero at least
-SAMPLED: Final = 4  # every fourth group is counted to choose parameters
+SAMPLED: Final = 8  # every eighth group is counted to choose parameters
 SAMPLED_FROM: Final = 256  # groups; a block of fewer is counted whole
 ZERO_GROUP_BITS: Final = 16  # what coding a group of zeros is taken to cost
 LARGEST_TILE: Final = 12  # tiles of 64 << 12 elements at most
@@ -52,12 +52,14 @@ def contexts_of(base: Words, shape: RiceShape, lowest: int, contexts: int) -> np
     """(n,) context of each element."""
     kind = shape.dtype.type
     keys = ((base & kind(shape.mask)) >> kind(shape.shift)).astype(np.int64)
-    return np.clip(keys - lowest, 0, contexts - 1).astype(np.intp)
+    found: npt.NDArray[np.intp] = np.clip(keys - lowest, 0, contexts - 1).astype(np.intp)
+    return found
 
 
-def _grouped(flags: Bits, size: int) -> Bits:
-    """(n,) flags as rows of `size`, the last one filled up with False."""
-    return np.pad(flags, (0, -flags.size % size)).reshape(-1, size)
+def _any_of(flags: Bits, size: int) -> Bits:
+    """Of each `size` flags in turn, whether one is set."""
+    found: Bits = np.pad(flags, (0, -flags.size % size)).reshape(-1, size).any(1)
+    return found
 
 
 def choose_tile(zero: Bits) -> int:
@@ -66,8 +68,8 @@ def choose_tile(zero: Bits) -> int:
     zeros = int(zero.sum())
     best, least = 0, zeros * ZERO_GROUP_BITS
     for tile in range(1, LARGEST_TILE + 2):
-        whole = np.pad(zero, (0, -zero.size % (1 << (tile - 1))), constant_values=True)
-        whole = whole.reshape(-1, 1 << (tile - 1)).all(1)
+        rows = np.pad(zero, (0, -zero.size % (1 << (tile - 1))), constant_values=True)
+        whole: Bits = np.asarray(rows.reshape(-1, 1 << (tile - 1)).all(1))
         spared = int(np.repeat(whole, 1 << (tile - 1))[: zero.size].sum())
         cost = whole.size + (zeros - spared) * ZERO_GROUP_BITS
         if cost < least:
@@ -129,9 +131,9 @@ def _parameters(
 def _active(sparse: Bits, nonzero: Bits, coded: Bits) -> tuple[Bits, Bits, Bits]:
     """Flags of groups and of rows, and the elements that have a Rice code."""
     speaks = sparse & coded
-    groups, rows = _grouped(speaks, GROUP).any(1), _grouped(speaks, ROW).any(1)
-    group_set = _grouped(speaks & nonzero, GROUP).any(1)
-    row_set = _grouped(speaks & nonzero, ROW).any(1)
+    groups, rows = _any_of(speaks, GROUP), _any_of(speaks, ROW)
+    group_set = _any_of(speaks & nonzero, GROUP)
+    row_set = _any_of(speaks & nonzero, ROW)
     asked = rows & np.repeat(group_set, GROUP // ROW)[: rows.size]
     active = coded & ~(sparse & ~np.repeat(row_set, ROW)[: coded.size])
     return group_set[groups], row_set[asked], active
@@ -145,12 +147,12 @@ def encode(words: Words, base: Words, shape: RiceShape) -> bytes | None:
     lowest = max(0, highest - CONTEXTS + 1)
     contexts = highest - lowest + 1
     context = contexts_of(base, shape, lowest, contexts)
-    nonzero = distance != 0
-    tile = choose_tile(~_grouped(nonzero, GROUP).any(1))
+    nonzero: Bits = np.asarray(distance != 0)
+    tile = choose_tile(~_any_of(nonzero, GROUP))
     coded = np.ones(words.size, np.bool_)
     bitmap = b""
     if tile:
-        tiles = _grouped(nonzero, GROUP << (tile - 1)).any(1)
+        tiles = _any_of(nonzero, GROUP << (tile - 1))
         bitmap = pack_bits(tiles)
         coded = np.repeat(tiles, GROUP << (tile - 1))[: words.size]
     parameters = np.array(_parameters(distance, context, coded, contexts, shape.bits), np.uint8)
@@ -191,7 +193,7 @@ def _quotients(reader: BitReader, active: Bits, shape: RiceShape) -> tuple[Words
 def _awake(reader: BitReader, sparse: Bits, coded: Bits) -> Bits:
     """The elements that have a Rice code, from the flags of groups and rows."""
     speaks = sparse & coded
-    groups, rows = _grouped(speaks, GROUP).any(1), _grouped(speaks, ROW).any(1)
+    groups, rows = _any_of(speaks, GROUP), _any_of(speaks, ROW)
     group_set, row_set = np.zeros_like(groups), np.zeros_like(rows)
     group_set[groups] = reader.take(int(groups.sum()))
     asked = rows & np.repeat(group_set, GROUP // ROW)[: rows.size]
@@ -234,9 +236,7 @@ def decode(data: Bytes, base: Words, shape: RiceShape, out: Words) -> bool:
     return True
 
 
-def _distances(
-    reader: BitReader, own: Bytes, coded: Bits, shape: RiceShape, planes: int
-) -> Words | None:
+def _distances(reader: BitReader, own: Bytes, coded: Bits, shape: RiceShape, planes: int) -> Words | None:
     kind = shape.dtype.type
     active = _awake(reader, own >= SPARSE, coded)
     distance, escaped = _quotients(reader, active, shape)

@@ -7,28 +7,43 @@
 
 #include "native.h"
 
+#define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+#define MOST_RUN 16          /* words of bits that a run takes from a stream */
+#define RUN_BYTES (8 * MOST_RUN + 16)
+
 typedef struct {
     i64 start, bytes, bit; /* where in the segment, how long, the next bit */
 } Source;
 
-static inline u64 peek(const u8 *segment, i64 size, const Source *source) {
+/* A short run of a stream, with all that it can take safely in reach. */
+typedef struct {
+    const u8 *from;
+    i64 bit, begun;
+    u8 near[RUN_BYTES];
+} Run;
+
+static inline void begin_run(Run *run, const u8 *segment, i64 size, const Source *source) {
     i64 at = source->start + (source->bit >> 3);
-    int shift = (int)(source->bit & 7);
-    u8 near[9] = {0};
-    const u8 *from = segment + at;
-    if (size - at < 9) {
-        if (size > at) memcpy(near, segment + at, (size_t)(size - at));
-        from = near;
+    run->from = segment + at;
+    run->bit = run->begun = source->bit & 7;
+    if (UNLIKELY(size - at < RUN_BYTES)) {
+        memset(run->near, 0, RUN_BYTES);
+        if (size > at) memcpy(run->near, segment + at, (size_t)(size - at));
+        run->from = run->near;
     }
-    u64 low;
-    memcpy(&low, from, 8);
-    return low >> shift | (u64)from[8] << 1 << (63 - shift);
 }
 
-/* The next bits, and as many again as were asked for; above them come others. */
-static inline u64 pull(const u8 *segment, i64 size, Source *source, i64 count) {
-    u64 bits = peek(segment, size, source);
-    source->bit += count;
+static inline void end_run(const Run *run, Source *source) { source->bit += run->bit - run->begun; }
+
+/* The next `count` bits, at most 64; above them come others. */
+static inline u64 pull(Run *run, i64 count) {
+    const u8 *at = run->from + (run->bit >> 3);
+    int shift = (int)(run->bit & 7);
+    u64 low;
+    memcpy(&low, at, 8);
+    u64 bits = low >> shift;
+    if (UNLIKELY(count > 56)) bits |= (u64)at[8] << 1 << (63 - shift);
+    run->bit += count;
     return bits;
 }
 
@@ -42,15 +57,13 @@ typedef struct {
 
 static inline void open_sink(Sink *sink, u8 *start) { *sink = (Sink){start, start, 0, 0}; }
 
-/* `bits` has nothing above the lowest `count`. */
+/* `bits` has nothing above the lowest `count`. No branch: whether a word is full cannot be foreseen. */
 static inline void push(Sink *sink, u64 bits, i64 count) {
-    sink->held |= bits << sink->count;
-    memcpy(sink->at, &sink->held, 8);
-    i64 total = sink->count + count;
-    if (total >= 64) {
-        sink->at += 8;
-        sink->held = sink->count ? bits >> (64 - sink->count) : 0;
-    }
+    u64 held = sink->held | bits << sink->count, over = bits >> 1 >> (63 - sink->count);
+    i64 total = sink->count + count, full = total >> 6;
+    memcpy(sink->at, &held, 8);
+    sink->at += 8 * full;
+    sink->held = full ? over : held;
     sink->count = (int)(total & 63);
 }
 

@@ -152,4 +152,14 @@ static inline Bytes64 looked_up(const u8 table[16], Bytes64 index) {
 }
 #endif
 
+/* Sixteen-bit elements, a byte beside each: those of rice_body.h that compilers widen to 32 bits. */
+#if defined(__AVX512BW__)
+static inline __m512i halves_of(const u8 *bytes) {
+    return _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)bytes));
+}
+static inline void store_halves(u8 *bytes, __m512i words) {
+    _mm256_storeu_si256((__m256i *)bytes, _mm512_cvtepi16_epi8(words));
+}
+#endif
+
 #endif

@@ -7,49 +7,55 @@
 
 #define WORD u8
 #define NAME(name) name##_8
+#include "rice_words.h"
 #include "rice_body.h"
-#undef WORD
-#undef NAME
+#include "rice_end.h"
 
 #define WORD u16
 #define NAME(name) name##_16
+#define HALVES
+#include "rice_words.h"
 #include "rice_body.h"
-#undef WORD
-#undef NAME
+#include "rice_end.h"
 
 #define WORD u32
 #define NAME(name) name##_32
+#include "rice_words.h"
 #include "rice_body.h"
-#undef WORD
-#undef NAME
+#include "rice_end.h"
 
 #define WORD u64
 #define NAME(name) name##_64
+#include "rice_words.h"
 #include "rice_body.h"
-#undef WORD
-#undef NAME
+#include "rice_end.h"
 
 static i64 stream_room(i64 words) { return (words + 7) / 8 + 32; }
 
 i64 rice_room(i64 words, int word_bytes) {
-    i64 groups = (words + GROUP - 1) / GROUP, streams = 2 + STEPS + 8 * word_bytes;
-    return (groups * GROUP + GROUP) * word_bytes * 2 + groups + 64 + streams * stream_room(words);
+    i64 strips = (words + STRIP - 1) / STRIP, streams = 2 + STEPS + 8 * word_bytes;
+    return (2 * strips + 1) * STRIP * word_bytes + strips * GROUPS + streams * stream_room(words);
 }
 
 i64 rice_encode(const RiceShape *shape, const u8 *words, const u8 *base, i64 count, u8 *room, u8 *out) {
+    i64 stream = stream_room(count);
     switch (shape->word_bytes) {
-    case 1: return encode_8(shape, words, base, count, room, stream_room(count), out);
-    case 2: return encode_16(shape, (const u16 *)words, (const u16 *)base, count, room, stream_room(count), out);
-    case 4: return encode_32(shape, (const u32 *)words, (const u32 *)base, count, room, stream_room(count), out);
-    default: return encode_64(shape, (const u64 *)words, (const u64 *)base, count, room, stream_room(count), out);
+    case 1: return encode_8(shape, words, base, count, room, stream, out);
+    case 2: return encode_16(shape, (const u16 *)words, (const u16 *)base, count, room, stream, out);
+    case 4: return encode_32(shape, (const u32 *)words, (const u32 *)base, count, room, stream, out);
+    default: return encode_64(shape, (const u64 *)words, (const u64 *)base, count, room, stream, out);
     }
 }
 
 bool rice_decode(const RiceShape *shape, const u8 *segment, i64 size, const u8 *base, i64 count, u8 *out) {
+    RiceReader reader;
+    RiceHead head;
+    u8 parameters[CONTEXTS];
+    if (!rice_read(&reader, &head, parameters, segment, size, count, 8 * shape->word_bytes)) return false;
     switch (shape->word_bytes) {
-    case 1: return decode_8(shape, segment, size, base, count, out);
-    case 2: return decode_16(shape, segment, size, (const u16 *)base, count, (u16 *)out);
-    case 4: return decode_32(shape, segment, size, (const u32 *)base, count, (u32 *)out);
-    default: return decode_64(shape, segment, size, (const u64 *)base, count, (u64 *)out);
+    case 1: return decode_8(shape, &reader, &head, base, count, out);
+    case 2: return decode_16(shape, &reader, &head, (const u16 *)base, count, (u16 *)out);
+    case 4: return decode_32(shape, &reader, &head, (const u32 *)base, count, (u32 *)out);
+    default: return decode_64(shape, &reader, &head, (const u64 *)base, count, (u64 *)out);
     }
 }

@@ -1,18 +1,18 @@
-/* Tiles and parameters of a rice block: see rice_plan.h. */
+/* Tiles, parameters and the head of a rice segment: see rice_plan.h. */
 #include "rice_plan.h"
 
 #define ZERO_GROUP_BITS 16
 
-int rice_choose_tile(const u8 *zero, i64 groups) {
+int rice_choose_tile(const u8 *nonzero, i64 groups) {
     i64 zeros = 0;
-    for (i64 g = 0; g < groups; g++) zeros += zero[g] != 0;
+    for (i64 g = 0; g < groups; g++) zeros += !nonzero[g];
     int best = 0;
     i64 cheapest = zeros * ZERO_GROUP_BITS;
     for (int tile = 1; zeros != 0 && tile <= LARGEST_TILE + 1; tile++) {
         i64 size = (i64)1 << (tile - 1), tiles = 0, spared = 0;
         for (i64 at = 0; at < groups; at += size, tiles++) {
             i64 stop = least(at + size, groups), g = at;
-            while (g < stop && zero[g]) g++;
+            while (g < stop && !nonzero[g]) g++;
             spared += g == stop ? stop - at : 0;
         }
         i64 cost = tiles + (zeros - spared) * ZERO_GROUP_BITS;
@@ -22,6 +22,17 @@ int rice_choose_tile(const u8 *zero, i64 groups) {
         }
     }
     return best;
+}
+
+void rice_fill_tiles(u8 *coded, i64 groups, int tile) {
+    if (tile == 0) memset(coded, 1, (size_t)groups);
+    i64 size = tile ? (i64)1 << (tile - 1) : groups;
+    for (i64 at = 0; at < groups; at += size) {
+        i64 stop = least(at + size, groups);
+        u8 any = 0;
+        for (i64 g = at; g < stop; g++) any |= coded[g];
+        memset(coded + at, any, (size_t)(stop - at));
+    }
 }
 
 static u64 middle_of(int token) {
@@ -51,4 +62,72 @@ u8 rice_choose_parameter(const u32 *counts, int tokens, int bits) {
     }
     bool sparse = total != 0 && (i64)counts[0] * 5 >= total * 4;
     return (u8)(best | (sparse ? SPARSE : 0));
+}
+
+static i64 tiles_of(i64 groups, int tile) {
+    return tile ? (groups + ((i64)1 << (tile - 1)) - 1) >> (tile - 1) : 0;
+}
+
+i64 rice_write(const RiceHead *head, Sink *sinks, const u8 *escapes, i64 escape_bytes, u8 *out, i64 capacity) {
+    int streams = 2 + STEPS + head->planes;
+    i64 tiles = tiles_of(head->groups, head->tile), map_bytes = (tiles + 7) / 8, bytes[MOST_STREAMS];
+    i64 total = RICE_HEADER_BYTES + head->contexts + map_bytes + escape_bytes;
+    u8 lengths[5 * MOST_STREAMS], *end = lengths;
+    for (int s = 0; s < streams; s++) {
+        total += bytes[s] = close_sink(&sinks[s]);
+        end = put_length(end, bytes[s]);
+    }
+    end = put_length(end, escape_bytes);
+    total += end - lengths;
+    if (total >= capacity) return -1;
+    u8 first[RICE_HEADER_BYTES] = {(u8)head->shift, (u8)head->lowest, (u8)(head->lowest >> 8),
+                                   (u8)(head->contexts - 1), (u8)head->tile, (u8)head->planes};
+    memcpy(out, first, sizeof first);
+    out += sizeof first;
+    memcpy(out, head->parameters, (size_t)head->contexts);
+    out += head->contexts;
+    memset(out, 0, (size_t)map_bytes);
+    for (i64 n = 0; n < tiles; n++) out[n / 8] |= (u8)(head->coded[n << (head->tile - 1)] << (n % 8));
+    out += map_bytes;
+    memcpy(out, lengths, (size_t)(end - lengths));
+    out += end - lengths;
+    for (int s = 0; s < streams; out += bytes[s++]) memcpy(out, sinks[s].start, (size_t)bytes[s]);
+    memcpy(out, escapes, (size_t)escape_bytes);
+    return total;
+}
+
+bool rice_read(RiceReader *reader, RiceHead *head, u8 *parameters, const u8 *segment, i64 size, i64 words,
+               int bits) {
+    if (size < RICE_HEADER_BYTES) return false;
+    i64 groups = (words + 63) / 64;
+    *head = (RiceHead){segment[0], segment[1] | (u64)segment[2] << 8, segment[3] + 1, segment[4], segment[5],
+                       parameters, segment + RICE_HEADER_BYTES + segment[3] + 1, groups};
+    if (head->shift >= bits || head->contexts > CONTEXTS || head->tile > LARGEST_TILE + 1 || head->planes >= bits)
+        return false;
+    i64 at = RICE_HEADER_BYTES + head->contexts + (tiles_of(groups, head->tile) + 7) / 8;
+    if (size < at) return false;
+    int most_planes = 0;
+    memset(parameters, 0, CONTEXTS);
+    memcpy(parameters, segment + RICE_HEADER_BYTES, (size_t)head->contexts);
+    for (int c = 0; c < head->contexts; c++) most_planes = (int)most(most_planes, parameters[c] & ~SPARSE);
+    *reader = (RiceReader){.segment = segment, .size = size, .planes = head->planes, .sound = true};
+    return most_planes == head->planes &&
+           open_sources(segment, size, at, reader->sources, 2 + STEPS + head->planes + 1);
+}
+
+bool rice_read_tiles(const RiceHead *head, i64 first, u8 *coded) {
+    u8 any = 0;
+    for (int g = 0; g < GROUPS; g++) {
+        i64 tile = head->tile ? (first + g) >> (head->tile - 1) : 0;
+        coded[g] = first + g < head->groups && (!head->tile || ((head->coded[tile / 8] >> (tile % 8)) & 1));
+        any |= coded[g];
+    }
+    return any;
+}
+
+bool rice_ended(const RiceReader *reader) {
+    int streams = 2 + STEPS + reader->planes;
+    bool sound = reader->sound && reader->escaped_bytes == reader->sources[streams].bytes;
+    for (int s = 0; s < streams; s++) sound = sound && ended(&reader->sources[s]);
+    return sound;
 }

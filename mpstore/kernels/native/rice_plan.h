@@ -1,18 +1,20 @@
-/* What rice.c decides before it codes: tiles and parameters. All of it exactly as rice_numpy.py does. */
+/* What rice.c decides before it codes, and the segment's head: exactly as rice_numpy.py has them. */
 #ifndef MP_RICE_PLAN_H
 #define MP_RICE_PLAN_H
 
-#include "native.h"
+#include "bitstream.h"
 
 #define CONTEXTS 16
 #define STEPS 12
 #define SPARSE 0x80
 #define RICE_HEADER_BYTES 6
 #define LARGEST_TILE 12
-#define SAMPLED 4
+#define SAMPLED 8
 #define SAMPLED_FROM 256
 #define MOST_TOKENS 136
 #define MOST_STREAMS (2 + STEPS + 63 + 1)
+#define GROUPS 16
+#define STRIP (64 * GROUPS)
 
 static inline int token_of(u64 distance) {
     if (distance < 16) return (int)distance;
@@ -20,9 +22,41 @@ static inline int token_of(u64 distance) {
     return 16 + 2 * (octave - 4) + (int)((distance >> (octave - 1)) & 1);
 }
 
-/* Of each group, whether all of its distances are zero; tile as the segment has it. */
-int rice_choose_tile(const u8 *zero, i64 groups);
+/* The tile that the segment has, from whether each group is not all zeros; 0: no map. */
+int rice_choose_tile(const u8 *nonzero, i64 groups);
+
+/* Every group of a tile is coded if one of them is (all are, where there is no map). */
+void rice_fill_tiles(u8 *coded, i64 groups, int tile);
 
 u8 rice_choose_parameter(const u32 *counts, int tokens, int bits);
+
+typedef struct {
+    int shift;
+    u64 lowest;
+    int contexts, tile, planes;
+    const u8 *parameters; /* sixteen where it was read */
+    const u8 *coded;      /* where it is written: of each group; read: the map */
+    i64 groups;
+} RiceHead;
+
+/* Bytes of the segment in `out`, -1 where these would not be fewer than `capacity`. */
+i64 rice_write(const RiceHead *head, Sink *sinks, const u8 *escapes, i64 escape_bytes, u8 *out, i64 capacity);
+
+typedef struct {
+    const u8 *segment;
+    i64 size, escaped_bytes;
+    Source sources[MOST_STREAMS];
+    int planes;
+    bool sound;
+} RiceReader;
+
+/* The head of a segment over a block of so many words; false: it is none. `parameters`: room for sixteen. */
+bool rice_read(RiceReader *reader, RiceHead *head, u8 *parameters, const u8 *segment, i64 size, i64 words, int bits);
+
+/* Which of sixteen groups are coded; false: none of them. */
+bool rice_read_tiles(const RiceHead *head, i64 first, u8 *coded);
+
+/* Whether all that the segment holds was taken, and no more. */
+bool rice_ended(const RiceReader *reader);
 
 #endif

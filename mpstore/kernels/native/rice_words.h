@@ -1,0 +1,90 @@
+/* What the Rice coder does with words of one width: included by rice.c with WORD and NAME set, before rice_body.h.
+   Sixteen-bit words have AVX-512 ways where compilers would go by way of 32 bits. */
+
+#define BITS ((int)(8 * sizeof(WORD)))
+#define TOP ((WORD)((WORD)1 << (BITS - 1)))
+
+/* Zigzagged steps of the last place from base to word. */
+static inline WORD NAME(distance_of)(WORD word, WORD base, bool sign_magnitude) {
+    if (sign_magnitude) {
+        word ^= (WORD)(TOP | (WORD)(0 - (WORD)(word >> (BITS - 1))));
+        base ^= (WORD)(TOP | (WORD)(0 - (WORD)(base >> (BITS - 1))));
+    }
+    WORD d = (WORD)(word - base);
+    return (WORD)((WORD)(d << 1) ^ (WORD)(0 - (WORD)(d >> (BITS - 1))));
+}
+
+/* The word that lies so far from base. */
+static inline WORD NAME(word_at)(WORD distance, WORD base, bool sign_magnitude) {
+    WORD d = (WORD)((WORD)(distance >> 1) ^ (WORD)(0 - (WORD)(distance & 1)));
+    if (!sign_magnitude) return (WORD)(base + d);
+    base ^= (WORD)(TOP | (WORD)(0 - (WORD)(base >> (BITS - 1))));
+    WORD word = (WORD)(base + d);
+    return word ^ (WORD)(TOP | (WORD)((WORD)(word >> (BITS - 1)) - 1));
+}
+
+#if defined(__AVX512BW__) && defined(HALVES)
+static inline Bytes64 NAME(contexts_of)(const WORD *base, WORD mask, int shift, WORD lowest, int contexts) {
+    __m512i kept = _mm512_set1_epi16((short)mask), low = _mm512_set1_epi16((short)lowest);
+    __m512i last = _mm512_set1_epi16((short)(contexts - 1)), found[2];
+    for (int half = 0; half < 2; half++) {
+        __m512i key = _mm512_and_si512(_mm512_loadu_si512(base + 32 * half), kept);
+        key = _mm512_subs_epu16(_mm512_srl_epi16(key, _mm_cvtsi32_si128(shift)), low);
+        found[half] = _mm512_min_epu16(key, last);
+    }
+    __m512i lower = _mm512_castsi256_si512(_mm512_cvtepi16_epi8(found[0]));
+    return _mm512_inserti64x4(lower, _mm512_cvtepi16_epi8(found[1]), 1);
+}
+
+static void NAME(quotients)(const WORD *z, const u8 *k, u8 *out) {
+    for (int i = 0; i < STRIP; i += 32) {
+        __m512i q = _mm512_srlv_epi16(_mm512_loadu_si512(z + i), halves_of(k + i));
+        store_halves(out + i, _mm512_min_epu16(q, _mm512_set1_epi16(STEPS)));
+    }
+}
+
+/* Words from quotients, low bits and the base. */
+__attribute__((noinline)) static void NAME(put_together)(const u8 *quotient, const u8 *k, const u8 (*part)[STRIP], int planes,
+                               const WORD *base, bool sign_magnitude, WORD *out) {
+    const __m512i one = _mm512_set1_epi16(1), zero = _mm512_setzero_si512();
+    const __m512i top = sign_magnitude ? _mm512_set1_epi16((short)TOP) : zero;
+    const __mmask32 turns = sign_magnitude ? 0xFFFFFFFFu : 0;
+    for (int i = 0; i < STRIP; i += 32) {
+        __m512i z = _mm512_sllv_epi16(halves_of(quotient + i), halves_of(k + i));
+        z = _mm512_or_si512(z, halves_of(part[0] + i));
+        if (planes > 8) z = _mm512_or_si512(z, _mm512_slli_epi16(halves_of(part[1] + i), 8));
+        __m512i d = _mm512_xor_si512(_mm512_srli_epi16(z, 1), _mm512_sub_epi16(zero, _mm512_and_si512(z, one)));
+        __m512i b = _mm512_loadu_si512(base + i);
+        b = _mm512_xor_si512(b, _mm512_or_si512(top, _mm512_maskz_srai_epi16(turns, b, 15)));
+        __m512i word = _mm512_add_epi16(b, d);
+        __m512i up = _mm512_maskz_sub_epi16(turns, _mm512_srli_epi16(word, 15), one);
+        _mm512_storeu_si512(out + i, _mm512_xor_si512(word, _mm512_or_si512(top, up)));
+    }
+}
+#else
+static inline Bytes64 NAME(contexts_of)(const WORD *base, WORD mask, int shift, WORD lowest, int contexts) {
+    u8 found[GROUP];
+    WORD last = (WORD)(contexts - 1);
+    for (int i = 0; i < GROUP; i++) {
+        WORD key = (WORD)((WORD)(base[i] & mask) >> shift);
+        WORD up = key > lowest ? (WORD)(key - lowest) : 0;
+        found[i] = (u8)(up < last ? up : last);
+    }
+    return load_bytes(found);
+}
+
+static void NAME(quotients)(const WORD *z, const u8 *k, u8 *out) {
+    for (int i = 0; i < STRIP; i++) {
+        WORD q = (WORD)(z[i] >> k[i]);
+        out[i] = (u8)(q < STEPS ? q : STEPS);
+    }
+}
+
+__attribute__((noinline)) static void NAME(put_together)(const u8 *quotient, const u8 *k, const u8 (*part)[STRIP], int planes,
+                               const WORD *base, bool sign_magnitude, WORD *out) {
+    for (int i = 0; i < STRIP; i++) out[i] = (WORD)((WORD)quotient[i] << k[i]);
+    for (int p = 0; 8 * p < planes; p++)
+        for (int i = 0; i < STRIP; i++) out[i] |= (WORD)((WORD)part[p][i] << (8 * p));
+    for (int i = 0; i < STRIP; i++) out[i] = NAME(word_at)(out[i], base[i], sign_magnitude);
+}
+#endif

@@ -1,0 +1,22 @@
+"""Bytes that a thread keeps from call to call, for kernels to work in: fresh ones cost page faults.
+
+Relies on numpy. Promises: no two threads share any; a name's bytes hold nothing from call to call.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import numpy.typing as npt
+
+_local = threading.local()
+
+
+def scratch(name: str, size: int) -> npt.NDArray[np.uint8]:
+    """At least `size` bytes, this thread's of that name, uninitialised."""
+    rooms: dict[str, npt.NDArray[np.uint8]] = _local.__dict__.setdefault("rooms", {})
+    room = rooms.get(name)
+    if room is None or room.size < size:
+        room = rooms[name] = np.empty(size, np.uint8)
+    return room
