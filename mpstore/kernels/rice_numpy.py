@@ -58,7 +58,7 @@ def contexts_of(base: Words, shape: RiceShape, lowest: int, contexts: int) -> np
 
 def _any_of(flags: Bits, size: int) -> Bits:
     """Of each `size` flags in turn, whether one is set."""
-    found: Bits = np.pad(flags, (0, -flags.size % size)).reshape(-1, size).any(1)
+    found: Bits = np.asarray(np.pad(flags, (0, -flags.size % size)).reshape(-1, size).any(1))
     return found
 
 
