@@ -5,10 +5,12 @@ It is here to keep the page honest. Only well-formed blocks are expected.
 
 from __future__ import annotations
 
+import codec_page_bits
 import zstandard
 
 WORD_BITS = [8, 8, 8, 8, 16, 16, 32, 32, 64, 64, 16, 16, 32, 64, 8, 8, 8, 8, 8, 32, 8, 8, 8]
 ITEM_BYTES = {19: 8}
+MANTISSAS = {10: 10, 11: 7, 12: 23, 13: 52, 14: 3, 15: 2, 17: 3, 18: 2, 19: 23}
 FLOATS = {10, 11, 12, 13, 14, 15, 17, 18, 19}
 
 
@@ -158,10 +160,16 @@ def decode(codec: int, form: int, segments: list[bytes], size: int, base: bytes)
     base_words = [int.from_bytes(base[i : i + width], "little") for i in range(0, len(base), width)]
     if codec == 6:
         words = rans_delta(segments[0], base_words, bits, is_float)
+    elif codec == 8:
+        words = codec_page_bits.rice_delta(segments[0], base_words, bits, is_float)
+    elif codec == 7:
+        planes = max(MANTISSAS[form] + 1, bits - 8) // 8
+        parts = [segments[0], *(unpack(s, count) for s in segments[1 : 1 + planes]), *segments[1 + planes :]]
+        words = codec_page_bits.prefix_planes(parts, count, bits, MANTISSAS[form])
     else:
         planes = rans_planes(segments, count) if codec == 5 else [unpack(s, count) for s in segments]
         words = [sum(plane[i] << 8 * k for k, plane in enumerate(planes)) for i in range(count)]
-    if codec in (4, 6):
+    if codec in (4, 6, 8):
         for i, (z, b) in enumerate(zip(words, base_words, strict=True)):
             distance = z >> 1 ^ (-(z & 1) & full)
             mapped = (~b & full if b & top else b | top) if is_float else b

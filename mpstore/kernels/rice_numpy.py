@@ -22,7 +22,9 @@ ROW: Final = 8  # elements of a group that a second flag speaks for
 CONTEXTS: Final = 16
 STEPS: Final = 12  # a quotient of so many steps is an escape: the distance follows as it is
 HEADER_BYTES: Final = 6
-SPARSE: Final = 0x80
+SPARSE: Final = 0x80  # of a parameter: zeros are told by rows and groups,
+FLAGGED: Final = 0x40  # a bit tells zeros from the rest, whose code is that of one less,
+K_MASK: Final = 0x3F  # low bits
 SPARSE_SHARE: Final = (4, 5)  # of a context's sampled distances, this share is zero at least
 SAMPLED: Final = 8  # every eighth group is counted to choose parameters
 SAMPLED_FROM: Final = 256  # groups; a block of fewer is counted whole
@@ -48,12 +50,25 @@ class RiceShape:
         return self.dtype.itemsize * 8
 
 
-def contexts_of(base: Words, shape: RiceShape, lowest: int, contexts: int) -> npt.NDArray[np.intp]:
-    """(n,) context of each element."""
+def keys_of(base: Words, shape: RiceShape, shift: int) -> npt.NDArray[np.int64]:
+    """(n,) key of each element."""
     kind = shape.dtype.type
-    keys = ((base & kind(shape.mask)) >> kind(shape.shift)).astype(np.int64)
-    found: npt.NDArray[np.intp] = np.clip(keys - lowest, 0, contexts - 1).astype(np.intp)
+    found: npt.NDArray[np.int64] = ((base & kind(shape.mask)) >> kind(shift)).astype(np.int64)
     return found
+
+
+def contexts_of(keys: npt.NDArray[np.int64], lowest: int, contexts: int) -> npt.NDArray[np.int64]:
+    """(n,) context of each element: the keys below the lowest and above the highest count as those."""
+    found: npt.NDArray[np.int64] = np.clip(keys - lowest, 0, contexts - 1)
+    return found
+
+
+def choose_window(counts: npt.NDArray[np.int64]) -> int:
+    """The first of the sixteen consecutive keys that occur most often together."""
+    if counts.size <= CONTEXTS:
+        return 0
+    sums = np.concatenate(([0], np.cumsum(counts)))
+    return int(np.argmax(sums[CONTEXTS:] - sums[:-CONTEXTS]))
 
 
 def _any_of(flags: Bits, size: int) -> Bits:
@@ -98,33 +113,36 @@ def middle_of(token: int) -> int:
 
 
 def choose_parameter(counts: npt.NDArray[np.int64], bits: int) -> int:
-    """The Rice parameter of a context (with SPARSE in it) from the counts of its tokens."""
-    total = int(counts.sum())
+    """The parameter of a context, with what else is in that byte, from the counts of its tokens."""
+    total, zeros = int(counts.sum()), int(counts[0])
     present = [(middle_of(token), int(count)) for token, count in enumerate(counts.tolist()) if count]
     best, least = 0, -1
-    for k in range(bits - 1):
-        cost = total * (1 + k)
-        for middle, count in present:
-            steps = middle >> k
-            cost += count * (steps if steps < STEPS else STEPS + bits)
-        if least < 0 or cost < least:
-            best, least = k, cost
+    for flag in (0, 1):
+        for k in range(bits - 1):
+            cost = flag * total + (total - flag * zeros) * (1 + k)
+            for middle, count in present:
+                steps = (middle - flag) >> k if middle >= flag else 0
+                cost += count * (steps if steps < STEPS else STEPS + bits)
+            if least < 0 or cost < least:
+                best, least = k | flag * FLAGGED, cost
     share, of = SPARSE_SHARE
-    return best | SPARSE if total and int(counts[0]) * of >= total * share else best
+    return best | SPARSE if total and zeros * of >= total * share else best
 
 
-def _parameters(
-    distance: Words, context: npt.NDArray[np.intp], coded: Bits, contexts: int, bits: int
-) -> list[int]:
-    groups = -(-distance.size // GROUP)
+def _sampled(coded: Bits) -> Bits:
+    """The elements that parameters are chosen by."""
+    groups = -(-coded.size // GROUP)
     step = SAMPLED if groups >= SAMPLED_FROM else 1
     sampled = np.zeros(groups, np.bool_)
     sampled[::step] = True
-    chosen = np.repeat(sampled, GROUP)[: distance.size] & coded
+    return np.repeat(sampled, GROUP)[: coded.size] & coded
+
+
+def _parameters(
+    distance: npt.NDArray[np.uint64], context: npt.NDArray[np.int64], contexts: int, bits: int
+) -> list[int]:
     tokens = 16 + 2 * (bits - 4) if bits > 4 else 16
-    flat = np.bincount(
-        context[chosen] * tokens + token_of(distance[chosen].astype(np.uint64)), minlength=contexts * tokens
-    )
+    flat = np.bincount(context * tokens + token_of(distance), minlength=contexts * tokens)
     return [choose_parameter(row, bits) for row in flat.reshape(contexts, tokens)]
 
 
@@ -143,10 +161,6 @@ def encode(words: Words, base: Words, shape: RiceShape) -> bytes | None:
     """The segment of one block, None where it would not be smaller."""
     distance = difference(words, base, shape.sign_magnitude)
     kind = shape.dtype.type
-    highest = int((base & kind(shape.mask)).max()) >> shape.shift
-    lowest = max(0, highest - CONTEXTS + 1)
-    contexts = highest - lowest + 1
-    context = contexts_of(base, shape, lowest, contexts)
     nonzero: Bits = np.asarray(distance != 0)
     tile = choose_tile(~_any_of(nonzero, GROUP))
     coded = np.ones(words.size, np.bool_)
@@ -155,13 +169,22 @@ def encode(words: Words, base: Words, shape: RiceShape) -> bytes | None:
         tiles = _any_of(nonzero, GROUP << (tile - 1))
         bitmap = pack_bits(tiles)
         coded = np.repeat(tiles, GROUP << (tile - 1))[: words.size]
-    parameters = np.array(_parameters(distance, context, coded, contexts, shape.bits), np.uint8)
+    keys, sampled = keys_of(base, shape, shape.shift), _sampled(coded)
+    most = (shape.mask >> shape.shift) + 1
+    lowest, contexts = choose_window(np.bincount(keys[sampled], minlength=most)), min(most, CONTEXTS)
+    context = contexts_of(keys, lowest, contexts)
+    parameters = np.array(
+        _parameters(distance[sampled].astype(np.uint64), context[sampled], contexts, shape.bits), np.uint8
+    )
     own = parameters[context]
-    k = (own & np.uint8(SPARSE - 1)).astype(shape.dtype)
-    planes = int((parameters & np.uint8(SPARSE - 1)).max())
+    k = (own & np.uint8(K_MASK)).astype(shape.dtype)
+    planes = int((parameters & np.uint8(K_MASK)).max())
     groups, rows, active = _active(own >= SPARSE, nonzero, coded)
-    quotient = distance >> k
-    streams = [pack_bits(groups), pack_bits(rows)]
+    flagged = active & (own & np.uint8(FLAGGED) != 0)
+    streams = [pack_bits(groups), pack_bits(rows), pack_bits(nonzero[flagged])]
+    active &= ~flagged | nonzero
+    code = distance - (flagged & nonzero)
+    quotient = code >> k
     left = active
     for step in range(STEPS):
         more = quotient > kind(step)
@@ -170,7 +193,7 @@ def encode(words: Words, base: Words, shape: RiceShape) -> bytes | None:
     kept = active & ~left
     for plane in range(planes):
         has = kept & (k > kind(plane))
-        streams.append(pack_bits((distance[has] >> kind(plane)) & kind(1)))
+        streams.append(pack_bits((code[has] >> kind(plane)) & kind(1)))
     streams.append(distance[left].tobytes())
     head = bytes([shape.shift, lowest & 255, lowest >> 8, contexts - 1, tile, planes])
     lengths = put_lengths([len(stream) for stream in streams])
@@ -220,15 +243,14 @@ def decode(data: Bytes, base: Words, shape: RiceShape, out: Words) -> bool:
         coded = np.repeat(found, GROUP << (tile - 1))[: out.size]
         at += bitmap.size
     parameters = data[HEADER_BYTES : HEADER_BYTES + contexts]
-    taken = take_lengths(data, at, 2 + STEPS + planes + 1)
-    if parameters.size < contexts or int((parameters & (SPARSE - 1)).max()) != planes or taken is None:
+    taken = take_lengths(data, at, 3 + STEPS + planes + 1)
+    if parameters.size < contexts or int((parameters & K_MASK).max()) != planes or taken is None:
         return False
     lengths, at = taken
     if at + sum(lengths) != data.size:
         return False
     reader = BitReader(data, at, lengths)
-    shape_here = RiceShape(shape.dtype, shape.sign_magnitude, shape.mask, shift)
-    own = parameters[contexts_of(base, shape_here, lowest, contexts)]
+    own = parameters[contexts_of(keys_of(base, shape, shift), lowest, contexts)]
     distance = _distances(reader, own, coded, shape, planes)
     if distance is None:
         return False
@@ -239,13 +261,17 @@ def decode(data: Bytes, base: Words, shape: RiceShape, out: Words) -> bool:
 def _distances(reader: BitReader, own: Bytes, coded: Bits, shape: RiceShape, planes: int) -> Words | None:
     kind = shape.dtype.type
     active = _awake(reader, own >= SPARSE, coded)
+    flagged = np.flatnonzero(active & (own & np.uint8(FLAGGED) != 0))
+    nonzero = reader.take(flagged.size)
+    active[flagged] = nonzero
     distance, escaped = _quotients(reader, active, shape)
-    k = (own & np.uint8(SPARSE - 1)).astype(shape.dtype)
+    k = (own & np.uint8(K_MASK)).astype(shape.dtype)
     distance <<= k
     kept = active & ~escaped
     for plane in range(planes):
         has = np.flatnonzero(kept & (k > kind(plane)))
         distance[has] |= reader.take(has.size).astype(shape.dtype) << kind(plane)
+    distance[flagged[nonzero]] += kind(1)
     rest = reader.take_bytes(int(escaped.sum()) * shape.dtype.itemsize)
     if not reader.sound:
         return None

@@ -50,7 +50,7 @@ static inline u64 whole_rows(u64 rows) {
 }
 
 /* A byte of each element. `above`: which are larger; `having`: which have that bit; `topped`: which have the top
-   bit; `added`: with `amount` more under the mask; `looked_up`: entries 0..15 of a table. */
+   bit; `only`: these bits of each; `added`: with `amount` more under the mask; `looked_up`: entries 0..15 of a table. */
 #if defined(__AVX512BW__)
 typedef __m512i Bytes64;
 
@@ -60,7 +60,7 @@ static inline void store_bytes(u8 *to, Bytes64 b) { _mm512_storeu_si512(to, b); 
 static inline u64 above(Bytes64 b, u8 limit) { return _mm512_cmpgt_epu8_mask(b, _mm512_set1_epi8((char)limit)); }
 static inline u64 having(Bytes64 b, u8 bit) { return _mm512_test_epi8_mask(b, _mm512_set1_epi8((char)bit)); }
 static inline u64 topped(Bytes64 b) { return _mm512_movepi8_mask(b); }
-static inline Bytes64 without_top(Bytes64 b) { return _mm512_and_si512(b, _mm512_set1_epi8(0x7F)); }
+static inline Bytes64 only(Bytes64 b, u8 bits) { return _mm512_and_si512(b, _mm512_set1_epi8((char)bits)); }
 static inline Bytes64 added(Bytes64 b, u64 mask, u8 amount) {
     return _mm512_mask_add_epi8(b, mask, b, _mm512_set1_epi8((char)amount));
 }
@@ -96,8 +96,8 @@ static inline u64 having(Bytes64 b, u8 bit) {
     __m256i wanted = _mm256_set1_epi8((char)bit);
     return nonzero_bytes(_mm256_and_si256(b.low, wanted), _mm256_and_si256(b.high, wanted));
 }
-static inline Bytes64 without_top(Bytes64 b) {
-    __m256i rest = _mm256_set1_epi8(0x7F);
+static inline Bytes64 only(Bytes64 b, u8 bits) {
+    __m256i rest = _mm256_set1_epi8((char)bits);
     return (Bytes64){_mm256_and_si256(b.low, rest), _mm256_and_si256(b.high, rest)};
 }
 static inline __m256i spread_bits(u32 mask) {
@@ -138,8 +138,8 @@ static inline u64 having(Bytes64 b, u8 bit) {
     return mask;
 }
 static inline u64 topped(Bytes64 b) { return having(b, 0x80); }
-static inline Bytes64 without_top(Bytes64 b) {
-    for (int i = 0; i < GROUP; i++) b.of[i] &= 0x7F;
+static inline Bytes64 only(Bytes64 b, u8 bits) {
+    for (int i = 0; i < GROUP; i++) b.of[i] &= bits;
     return b;
 }
 static inline Bytes64 added(Bytes64 b, u64 mask, u8 amount) {

@@ -8,7 +8,8 @@ static RiceShape shape_of(const Call *call) {
 
 static bool sound(const RiceShape *shape, const Arrays *blocks) {
     int word = shape->word_bytes;
-    bool fits = (word == 1 || word == 2 || word == 4 || word == 8) && shape->shift >= 0 && shape->shift < 8 * word;
+    bool fits = (word == 1 || word == 2 || word == 4 || word == 8) && shape->shift >= 0 && shape->shift < 8 * word &&
+                shape->mask >> shape->shift < 2048;
     for (i64 i = 0; fits && i < blocks->count; i++) fits = blocks->items[i] > 0 && blocks->items[i] % word == 0;
     return require(fits, "rice codes take blocks of whole words");
 }

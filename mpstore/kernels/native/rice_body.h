@@ -17,12 +17,13 @@ typedef struct {
     u8 parameters[CONTEXTS];
 } NAME(Block);
 
-/* What is known of the elements of a strip: those of a group that are coded at all, whose context is sparse, whose
-   quotient goes on, that have low bits. */
+/* What is known of the elements of a strip: those of a group that are coded at all, whose context is sparse or
+   flagged (and, once that is known, flagged and not zero), whose quotient goes on, that have low bits. */
 typedef struct {
     WORD base[STRIP], z[STRIP];
     u8 k[STRIP], quotient[STRIP], part[PARTS][STRIP];
-    u64 active[GROUPS], sparse[GROUPS], left[GROUPS], kept[GROUPS];
+    u64 active[GROUPS], sparse[GROUPS], flagged[GROUPS], left[GROUPS], kept[GROUPS];
+    bool flags; /* whether any element is flagged */
 } NAME(Strip);
 
 /* Parameters of a strip's elements, and which there are. */
@@ -37,25 +38,18 @@ __attribute__((noinline)) static void NAME(begin_strip)(const NAME(Block) * b, i
     for (int g = 0; g < GROUPS; g++) {
         Bytes64 context = NAME(contexts_of)(base + g * GROUP, b->mask, b->shift, b->lowest, b->contexts);
         Bytes64 own = looked_up(b->parameters, context);
-        store_bytes(s->k + g * GROUP, without_top(own));
+        store_bytes(s->k + g * GROUP, only(own, K_MASK));
         i64 group = strip * GROUPS + g;
         s->active[g] = group < b->groups && b->coded[group] ? first_bits(here - g * GROUP) : 0;
         s->sparse[g] = topped(own) & s->active[g];
+        s->flagged[g] = having(own, FLAGGED);
     }
 }
 
 /* Encoding */
 
-/* Distances, groups that are not all zeros, and the contexts there are. */
+/* Distances, and groups that are not all zeros. */
 __attribute__((noinline)) static void NAME(measure)(NAME(Block) * b, const WORD *words) {
-    WORD highest = 0;
-    for (i64 i = 0; i < b->count; i++) {
-        WORD key = b->base[i] & b->mask;
-        highest = key > highest ? key : highest;
-    }
-    highest = (WORD)(highest >> b->shift);
-    b->lowest = highest >= CONTEXTS ? (WORD)(highest - CONTEXTS + 1) : 0;
-    b->contexts = (int)(highest - b->lowest + 1);
     memset(b->distance + b->count / STRIP * STRIP, 0, STRIP * sizeof(WORD));
     for (i64 g = 0; g < b->groups; g++) {
         i64 at = g * GROUP, here = least(GROUP, b->count - at);
@@ -70,10 +64,22 @@ __attribute__((noinline)) static void NAME(measure)(NAME(Block) * b, const WORD 
     }
 }
 
-__attribute__((noinline)) static void NAME(choose_parameters)(NAME(Block) * b) {
+/* The window of contexts, by the keys of sampled groups. */
+static void NAME(choose_contexts)(NAME(Block) * b, i64 step) {
+    u32 counts[MOST_KEYS] = {0};
+    i64 keys = (i64)(b->mask >> b->shift) + 1;
+    for (i64 g = 0; g < b->groups; g += step) {
+        const WORD *base = b->base + g * GROUP;
+        i64 here = least(GROUP, b->count - g * GROUP);
+        for (i64 i = 0; b->coded[g] && i < here; i++) counts[(WORD)(base[i] & b->mask) >> b->shift]++;
+    }
+    b->lowest = (WORD)rice_choose_window(counts, keys);
+    b->contexts = (int)least(keys, CONTEXTS);
+}
+
+static void NAME(choose_parameters)(NAME(Block) * b, i64 step) {
     u32 counts[2][CONTEXTS * MOST_TOKENS] = {0}; /* in turns: equal neighbours would wait for each other */
     int tokens = BITS > 4 ? 16 + 2 * (BITS - 4) : 16;
-    i64 step = b->groups >= SAMPLED_FROM ? SAMPLED : 1;
     for (i64 g = 0; g < b->groups; g += step) {
         if (!b->coded[g]) continue;
         WORD tail[GROUP] = {0};
@@ -87,45 +93,54 @@ __attribute__((noinline)) static void NAME(choose_parameters)(NAME(Block) * b) {
     for (int i = 0; i < b->contexts * tokens; i++) counts[0][i] += counts[1][i];
     for (int c = 0; c < b->contexts; c++) {
         b->parameters[c] = rice_choose_parameter(counts[0] + c * tokens, tokens, BITS);
-        b->planes = (int)most(b->planes, b->parameters[c] & ~SPARSE);
+        b->planes = (int)most(b->planes, b->parameters[c] & K_MASK);
     }
 }
 
 __attribute__((noinline)) static void NAME(push_flags)(NAME(Strip) * s, Sink *sinks) {
-    Sink any = sinks[0], some = sinks[1];
+    Sink any = sinks[0], some = sinks[1], one = sinks[2];
     for (int g = 0; g < GROUPS; g++) {
         u64 sparse = s->sparse[g];
-        if (!sparse) continue;
         u8 nonzero[GROUP];
         for (int i = 0; i < GROUP; i++) nonzero[i] = s->z[g * GROUP + i] != 0;
-        u64 set = sparse & above(load_bytes(nonzero), 0), rows = rows_of(sparse), set_rows = rows_of(set);
-        push(&any, set != 0, 1);
-        if (set) push(&some, extract(set_rows, rows), count_bits(rows));
-        s->active[g] &= ~(sparse & ~whole_rows(set_rows));
+        u64 moved = above(load_bytes(nonzero), 0);
+        if (sparse) {
+            u64 set = sparse & moved, rows = rows_of(sparse), set_rows = rows_of(set);
+            push(&any, set != 0, 1);
+            if (set) push(&some, extract(set_rows, rows), count_bits(rows));
+            s->active[g] &= ~(sparse & ~whole_rows(set_rows));
+        }
+        u64 flagged = s->flagged[g] & s->active[g];
+        push(&one, extract(moved, flagged), count_bits(flagged));
+        s->active[g] &= ~flagged | moved;
+        s->flagged[g] = flagged & moved;
+        if (s->flagged[g])
+            for (int i = 0; i < GROUP; i++) s->z[g * GROUP + i] -= (WORD)((s->flagged[g] >> i) & 1);
     }
     sinks[0] = any;
     sinks[1] = some;
+    sinks[2] = one;
 }
 
 __attribute__((noinline)) static void NAME(push_quotients)(NAME(Strip) * s, Sink *sinks) {
     u64 going = 1;
     for (int g = 0; g < GROUPS; g++) s->left[g] = s->active[g];
     for (int step = 0; step < STEPS && going; step++) {
-        Sink sink = sinks[2 + step];
+        Sink sink = sinks[FLAG_STREAMS + step];
         going = 0;
         for (int g = 0; g < GROUPS; g++) {
             u64 left = s->left[g], more = above(load_bytes(s->quotient + g * GROUP), (u8)step) & left;
             push(&sink, extract(more, left), count_bits(left));
             going |= s->left[g] = more;
         }
-        sinks[2 + step] = sink;
+        sinks[FLAG_STREAMS + step] = sink;
     }
     for (int g = 0; g < GROUPS; g++) s->kept[g] = s->active[g] & ~s->left[g];
 }
 
 __attribute__((noinline)) static void NAME(push_planes)(NAME(Strip) * s, int planes, Sink *sinks) {
     for (int plane = 0; plane < planes; plane++) {
-        Sink sink = sinks[2 + STEPS + plane];
+        Sink sink = sinks[FLAG_STREAMS + STEPS + plane];
         u64 going = 0;
         for (int g = 0; g < GROUPS; g++) {
             u64 has = s->kept[g] & above(load_bytes(s->k + g * GROUP), (u8)plane);
@@ -133,23 +148,24 @@ __attribute__((noinline)) static void NAME(push_planes)(NAME(Strip) * s, int pla
             push(&sink, extract(set, has), count_bits(has));
             going |= has;
         }
-        sinks[2 + STEPS + plane] = sink;
+        sinks[FLAG_STREAMS + STEPS + plane] = sink;
         if (!going) break;
     }
 }
 
 /* One strip into the sinks; escapes into `escapes`, whose new end is returned. */
 static WORD *NAME(encode_strip)(const NAME(Block) * b, i64 strip, NAME(Strip) * s, Sink *sinks, WORD *escapes) {
+    const WORD *z = b->distance + strip * STRIP;
     NAME(begin_strip)(b, strip, s);
-    memcpy(s->z, b->distance + strip * STRIP, sizeof s->z);
+    memcpy(s->z, z, sizeof s->z);
+    NAME(push_flags)(s, sinks);
     NAME(quotients)(s->z, s->k, s->quotient);
     for (int p = 0; p < PARTS; p++)
         for (int i = 0; i < STRIP; i++) s->part[p][i] = (u8)(s->z[i] >> (8 * p));
-    NAME(push_flags)(s, sinks);
     NAME(push_quotients)(s, sinks);
     NAME(push_planes)(s, b->planes, sinks);
     for (int g = 0; g < GROUPS; g++)
-        for (u64 left = s->left[g]; left; left &= left - 1) *escapes++ = s->z[g * GROUP + __builtin_ctzll(left)];
+        for (u64 left = s->left[g]; left; left &= left - 1) *escapes++ = z[g * GROUP + __builtin_ctzll(left)];
     return escapes;
 }
 
@@ -166,9 +182,11 @@ static i64 NAME(encode)(const RiceShape *shape, const WORD *words, const WORD *b
     NAME(measure)(&b, words);
     b.tile = rice_choose_tile(b.coded, b.groups);
     rice_fill_tiles(b.coded, b.groups, b.tile);
-    NAME(choose_parameters)(&b);
+    i64 step = b.groups >= SAMPLED_FROM ? SAMPLED : 1;
+    NAME(choose_contexts)(&b, step);
+    NAME(choose_parameters)(&b, step);
     Sink sinks[MOST_STREAMS];
-    for (int n = 0; n < 2 + STEPS + b.planes; n++) open_sink(&sinks[n], streams + n * stream_bytes);
+    for (int n = 0; n < FLAG_STREAMS + STEPS + b.planes; n++) open_sink(&sinks[n], streams + n * stream_bytes);
     for (i64 strip = 0; strip < strips; strip++)
         escapes_end = NAME(encode_strip)(&b, strip, &s, sinks, escapes_end);
     RiceHead head = {b.shift, b.lowest, b.contexts, b.tile, b.planes, b.parameters, b.coded, b.groups};
@@ -178,18 +196,26 @@ static i64 NAME(encode)(const RiceShape *shape, const WORD *words, const WORD *b
 /* Decoding */
 
 __attribute__((noinline)) static void NAME(pull_flags)(NAME(Strip) * s, RiceReader *r) {
-    Run any, some;
+    Run any, some, one;
     begin_run(&any, r->segment, r->size, &r->sources[0]);
     begin_run(&some, r->segment, r->size, &r->sources[1]);
+    begin_run(&one, r->segment, r->size, &r->sources[2]);
+    s->flags = false;
     for (int g = 0; g < GROUPS; g++) {
-        u64 sparse = s->sparse[g], rows = rows_of(sparse), set_rows = 0;
-        u64 set = pull(&any, sparse != 0) & (sparse != 0);
-        rows &= 0 - set;
-        set_rows = deposit(pull(&some, count_bits(rows)), rows);
+        u64 sparse = s->sparse[g], rows = rows_of(sparse);
+        rows &= 0 - (pull(&any, sparse != 0) & (sparse != 0));
+        u64 set_rows = deposit(pull(&some, count_bits(rows)), rows);
         s->active[g] &= ~(sparse & ~whole_rows(set_rows));
+        u64 flagged = s->flagged[g] & s->active[g];
+        s->flagged[g] = 0;
+        if (!flagged) continue;
+        s->flags = true;
+        s->flagged[g] = deposit(pull(&one, count_bits(flagged)), flagged);
+        s->active[g] &= ~flagged | s->flagged[g];
     }
     end_run(&any, &r->sources[0]);
     end_run(&some, &r->sources[1]);
+    end_run(&one, &r->sources[2]);
 }
 
 __attribute__((noinline)) static void NAME(pull_quotients)(NAME(Strip) * s, RiceReader *r) {
@@ -203,7 +229,7 @@ __attribute__((noinline)) static void NAME(pull_quotients)(NAME(Strip) * s, Rice
     for (int step = 0; step < STEPS && count; step++) {
         Run run;
         int still = 0;
-        begin_run(&run, r->segment, r->size, &r->sources[2 + step]);
+        begin_run(&run, r->segment, r->size, &r->sources[FLAG_STREAMS + step]);
         for (int i = 0; i < count; i++) {
             int g = going[i];
             u64 left = s->left[g], more = deposit(pull(&run, count_bits(left)), left);
@@ -213,7 +239,7 @@ __attribute__((noinline)) static void NAME(pull_quotients)(NAME(Strip) * s, Rice
             still += more != 0;
         }
         count = still;
-        end_run(&run, &r->sources[2 + step]);
+        end_run(&run, &r->sources[FLAG_STREAMS + step]);
     }
     for (int g = 0; g < GROUPS; g++) s->kept[g] = s->active[g] & ~s->left[g];
 }
@@ -227,7 +253,7 @@ __attribute__((noinline)) static void NAME(pull_planes)(NAME(Strip) * s, RiceRea
         Run run;
         int still = 0;
         u8 *part = s->part[plane / 8], bit = (u8)(1 << plane % 8);
-        begin_run(&run, r->segment, r->size, &r->sources[2 + STEPS + plane]);
+        begin_run(&run, r->segment, r->size, &r->sources[FLAG_STREAMS + STEPS + plane]);
         for (int i = 0; i < count; i++) {
             int g = going[i];
             u64 has = s->kept[g] & above(load_bytes(s->k + g * GROUP), (u8)plane);
@@ -237,13 +263,13 @@ __attribute__((noinline)) static void NAME(pull_planes)(NAME(Strip) * s, RiceRea
             still += has != 0;
         }
         count = still;
-        end_run(&run, &r->sources[2 + STEPS + plane]);
+        end_run(&run, &r->sources[FLAG_STREAMS + STEPS + plane]);
     }
 }
 
 /* The words of escapes, into `out`. */
 __attribute__((noinline)) static void NAME(pull_escapes)(NAME(Strip) * s, RiceReader *r, const WORD *base, bool sign_magnitude, WORD *out) {
-    const Source *rest = &r->sources[2 + STEPS + r->planes];
+    const Source *rest = &r->sources[FLAG_STREAMS + STEPS + r->planes];
     for (int g = 0; g < GROUPS; g++) {
         for (u64 left = s->left[g]; left; left &= left - 1, r->escaped_bytes += PARTS) {
             i64 i = g * GROUP + __builtin_ctzll(left);
@@ -264,7 +290,10 @@ static void NAME(decode_strip)(const NAME(Block) * b, i64 strip, NAME(Strip) * s
     NAME(pull_flags)(s, r);
     NAME(pull_quotients)(s, r);
     NAME(pull_planes)(s, r);
-    NAME(put_together)(s->quotient, s->k, s->part, b->planes, base, b->sign_magnitude, to);
+    NAME(put_together)(s->quotient, s->k, s->part, b->planes, s->z);
+    for (int g = 0; s->flags && g < GROUPS; g++)
+        for (int i = 0; i < GROUP; i++) s->z[g * GROUP + i] += (WORD)((s->flagged[g] >> i) & 1);
+    for (int i = 0; i < STRIP; i++) to[i] = NAME(word_at)(s->z[i], base[i], b->sign_magnitude);
     NAME(pull_escapes)(s, r, base, b->sign_magnitude, to);
     if (here < STRIP) memcpy(out, s->z, (size_t)here * sizeof(WORD));
 }

@@ -35,6 +35,19 @@ void rice_fill_tiles(u8 *coded, i64 groups, int tile) {
     }
 }
 
+i64 rice_choose_window(const u32 *counts, i64 keys) {
+    i64 sum = 0, largest = -1, best = 0;
+    for (i64 key = 0; keys > CONTEXTS && key < keys; key++) {
+        sum += counts[key];
+        if (key >= CONTEXTS) sum -= counts[key - CONTEXTS];
+        if (key >= CONTEXTS - 1 && sum > largest) {
+            largest = sum;
+            best = key - CONTEXTS + 1;
+        }
+    }
+    return best;
+}
+
 static u64 middle_of(int token) {
     return token < 16 ? (u64)token : (u64)(4 | (token & 1) << 1 | 1) << ((token - 16) / 2 + 2);
 }
@@ -49,15 +62,17 @@ u8 rice_choose_parameter(const u32 *counts, int tokens, int bits) {
         present[used++] = counts[token];
         total += counts[token];
     }
-    for (int k = 0; k < bits - 1; k++) {
-        i64 cost = total * (1 + k);
-        for (int i = 0; i < used; i++) {
-            u64 steps = middles[i] >> k;
-            cost += present[i] * (steps < STEPS ? (i64)steps : STEPS + bits);
-        }
-        if (cheapest < 0 || cost < cheapest) {
-            best = k;
-            cheapest = cost;
+    for (int flag = 0; flag < 2; flag++) {
+        for (int k = 0; k < bits - 1; k++) {
+            i64 cost = flag * total + (total - flag * (i64)counts[0]) * (1 + k);
+            for (int i = 0; i < used; i++) {
+                u64 steps = middles[i] >= (u64)flag ? (middles[i] - (u64)flag) >> k : 0;
+                cost += present[i] * (steps < STEPS ? (i64)steps : STEPS + bits);
+            }
+            if (cheapest < 0 || cost < cheapest) {
+                best = k | flag * FLAGGED;
+                cheapest = cost;
+            }
         }
     }
     bool sparse = total != 0 && (i64)counts[0] * 5 >= total * 4;
@@ -69,7 +84,7 @@ static i64 tiles_of(i64 groups, int tile) {
 }
 
 i64 rice_write(const RiceHead *head, Sink *sinks, const u8 *escapes, i64 escape_bytes, u8 *out, i64 capacity) {
-    int streams = 2 + STEPS + head->planes;
+    int streams = FLAG_STREAMS + STEPS + head->planes;
     i64 tiles = tiles_of(head->groups, head->tile), map_bytes = (tiles + 7) / 8, bytes[MOST_STREAMS];
     i64 total = RICE_HEADER_BYTES + head->contexts + map_bytes + escape_bytes;
     u8 lengths[5 * MOST_STREAMS], *end = lengths;
@@ -109,10 +124,10 @@ bool rice_read(RiceReader *reader, RiceHead *head, u8 *parameters, const u8 *seg
     int most_planes = 0;
     memset(parameters, 0, CONTEXTS);
     memcpy(parameters, segment + RICE_HEADER_BYTES, (size_t)head->contexts);
-    for (int c = 0; c < head->contexts; c++) most_planes = (int)most(most_planes, parameters[c] & ~SPARSE);
+    for (int c = 0; c < head->contexts; c++) most_planes = (int)most(most_planes, parameters[c] & K_MASK);
     *reader = (RiceReader){.segment = segment, .size = size, .planes = head->planes, .sound = true};
     return most_planes == head->planes &&
-           open_sources(segment, size, at, reader->sources, 2 + STEPS + head->planes + 1);
+           open_sources(segment, size, at, reader->sources, FLAG_STREAMS + STEPS + head->planes + 1);
 }
 
 bool rice_read_tiles(const RiceHead *head, i64 first, u8 *coded) {
@@ -126,7 +141,7 @@ bool rice_read_tiles(const RiceHead *head, i64 first, u8 *coded) {
 }
 
 bool rice_ended(const RiceReader *reader) {
-    int streams = 2 + STEPS + reader->planes;
+    int streams = FLAG_STREAMS + STEPS + reader->planes;
     bool sound = reader->sound && reader->escaped_bytes == reader->sources[streams].bytes;
     for (int s = 0; s < streams; s++) sound = sound && ended(&reader->sources[s]);
     return sound;

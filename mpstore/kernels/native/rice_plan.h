@@ -6,13 +6,17 @@
 
 #define CONTEXTS 16
 #define STEPS 12
-#define SPARSE 0x80
+#define SPARSE 0x80  /* of a parameter: zeros are told by rows and groups, */
+#define FLAGGED 0x40 /* a bit tells zeros from the rest, whose code is that of one less, */
+#define K_MASK 0x3F  /* low bits */
+#define FLAG_STREAMS 3 /* of groups, of rows, of single elements */
 #define RICE_HEADER_BYTES 6
 #define LARGEST_TILE 12
 #define SAMPLED 8
 #define SAMPLED_FROM 256
 #define MOST_TOKENS 136
-#define MOST_STREAMS (2 + STEPS + 63 + 1)
+#define MOST_KEYS 2048 /* exponents of a float64 */
+#define MOST_STREAMS (FLAG_STREAMS + STEPS + 63 + 1)
 #define GROUPS 16
 #define STRIP (64 * GROUPS)
 
@@ -27,6 +31,9 @@ int rice_choose_tile(const u8 *nonzero, i64 groups);
 
 /* Every group of a tile is coded if one of them is (all are, where there is no map). */
 void rice_fill_tiles(u8 *coded, i64 groups, int tile);
+
+/* The first of the sixteen consecutive keys that occur most often together. */
+i64 rice_choose_window(const u32 *counts, i64 keys);
 
 u8 rice_choose_parameter(const u32 *counts, int tokens, int bits);
 

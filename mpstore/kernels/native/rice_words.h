@@ -43,22 +43,13 @@ static void NAME(quotients)(const WORD *z, const u8 *k, u8 *out) {
     }
 }
 
-/* Words from quotients, low bits and the base. */
-__attribute__((noinline)) static void NAME(put_together)(const u8 *quotient, const u8 *k, const u8 (*part)[STRIP], int planes,
-                               const WORD *base, bool sign_magnitude, WORD *out) {
-    const __m512i one = _mm512_set1_epi16(1), zero = _mm512_setzero_si512();
-    const __m512i top = sign_magnitude ? _mm512_set1_epi16((short)TOP) : zero;
-    const __mmask32 turns = sign_magnitude ? 0xFFFFFFFFu : 0;
+/* Codes from quotients and low bits. */
+static void NAME(put_together)(const u8 *quotient, const u8 *k, const u8 (*part)[STRIP], int planes, WORD *z) {
     for (int i = 0; i < STRIP; i += 32) {
-        __m512i z = _mm512_sllv_epi16(halves_of(quotient + i), halves_of(k + i));
-        z = _mm512_or_si512(z, halves_of(part[0] + i));
-        if (planes > 8) z = _mm512_or_si512(z, _mm512_slli_epi16(halves_of(part[1] + i), 8));
-        __m512i d = _mm512_xor_si512(_mm512_srli_epi16(z, 1), _mm512_sub_epi16(zero, _mm512_and_si512(z, one)));
-        __m512i b = _mm512_loadu_si512(base + i);
-        b = _mm512_xor_si512(b, _mm512_or_si512(top, _mm512_maskz_srai_epi16(turns, b, 15)));
-        __m512i word = _mm512_add_epi16(b, d);
-        __m512i up = _mm512_maskz_sub_epi16(turns, _mm512_srli_epi16(word, 15), one);
-        _mm512_storeu_si512(out + i, _mm512_xor_si512(word, _mm512_or_si512(top, up)));
+        __m512i code = _mm512_sllv_epi16(halves_of(quotient + i), halves_of(k + i));
+        code = _mm512_or_si512(code, halves_of(part[0] + i));
+        if (planes > 8) code = _mm512_or_si512(code, _mm512_slli_epi16(halves_of(part[1] + i), 8));
+        _mm512_storeu_si512(z + i, code);
     }
 }
 #else
@@ -80,11 +71,9 @@ static void NAME(quotients)(const WORD *z, const u8 *k, u8 *out) {
     }
 }
 
-__attribute__((noinline)) static void NAME(put_together)(const u8 *quotient, const u8 *k, const u8 (*part)[STRIP], int planes,
-                               const WORD *base, bool sign_magnitude, WORD *out) {
-    for (int i = 0; i < STRIP; i++) out[i] = (WORD)((WORD)quotient[i] << k[i]);
+static void NAME(put_together)(const u8 *quotient, const u8 *k, const u8 (*part)[STRIP], int planes, WORD *z) {
+    for (int i = 0; i < STRIP; i++) z[i] = (WORD)((WORD)quotient[i] << k[i]);
     for (int p = 0; 8 * p < planes; p++)
-        for (int i = 0; i < STRIP; i++) out[i] |= (WORD)((WORD)part[p][i] << (8 * p));
-    for (int i = 0; i < STRIP; i++) out[i] = NAME(word_at)(out[i], base[i], sign_magnitude);
+        for (int i = 0; i < STRIP; i++) z[i] |= (WORD)((WORD)part[p][i] << (8 * p));
 }
 #endif

@@ -1,0 +1,209 @@
+"""Rice and prefix codes: compiled variants make the reference's bytes, and none trusts what it decodes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpstore import kernels
+from mpstore.kernels import prefix_numpy, rice_numpy
+from mpstore.kernels.bits_numpy import put_lengths, take_lengths
+from mpstore.kernels.prefix_numpy import PrefixShape
+from mpstore.kernels.rice_numpy import RiceShape
+
+COMPILED = [mode for mode in kernels.modes() if mode != "numpy"]
+SIZES = (1, 63, 64, 65, 1023, 1024, 1025, 5000, 17000)
+RICE = {
+    "bf16": RiceShape(np.dtype("<u2"), True, 0x7FFF, 7),
+    "f16": RiceShape(np.dtype("<u2"), True, 0x7FFF, 10),
+    "i16": RiceShape(np.dtype("<u2"), False, 0, 0),
+    "f8": RiceShape(np.dtype("u1"), True, 0x7F, 3),
+    "f32": RiceShape(np.dtype("<u4"), True, 0x7FFFFFFF, 23),
+    "f64": RiceShape(np.dtype("<u8"), True, (1 << 63) - 1, 52),
+}
+PREFIX = {
+    "bf16": PrefixShape(np.dtype("<u2"), 8),
+    "f16": PrefixShape(np.dtype("<u2"), 11),
+    "f8": PrefixShape(np.dtype("u1"), 4),
+    "f32": PrefixShape(np.dtype("<u4"), 24),
+    "f64": PrefixShape(np.dtype("<u8"), 56),
+}
+
+
+@pytest.fixture(autouse=True)
+def _back_to_auto():
+    yield
+    kernels.select("auto")
+
+
+def bases(dtype: np.dtype, size: int, seed: int) -> np.ndarray:
+    """Words like weights, of any width, some odd ones among them."""
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal(size) * np.exp(rng.standard_normal(size))
+    words = {1: values.astype(np.float32).view("<u4") >> 24, 2: values.astype(np.float32).view("<u4") >> 16}
+    words |= {4: values.astype(np.float32).view("<u4"), 8: values.view("<u8")}
+    made = words[dtype.itemsize].astype(dtype)
+    made[rng.integers(0, size, size // 50)] = np.iinfo(dtype).max
+    return made
+
+
+def experts(base: np.ndarray, seed: int) -> list[np.ndarray]:
+    """What a block may be beside its base: the same, a little moved everywhere, here and there, in runs, much,
+    and nothing like it."""
+    rng = np.random.default_rng(seed)
+    size, dtype = base.size, base.dtype
+    runs = np.repeat(rng.random(-(-size // 700)) < 0.3, 700)[:size]
+    geometric = rng.geometric(0.1, size).astype(dtype)
+    wide = rng.integers(0, np.iinfo(dtype).max, size, dtype, endpoint=True)
+    return [
+        base.copy(),
+        base + rng.integers(0, 3, size).astype(dtype),
+        base + (rng.random(size) < 0.03).astype(dtype),
+        np.where(runs, base + geometric, base),
+        np.where(rng.random(size) < 0.02, wide, base + geometric),
+        wide,
+    ]
+
+
+@pytest.mark.parametrize("name", list(RICE))
+def test_rice_codes_are_the_references_and_come_back(name: str) -> None:
+    shape = RICE[name]
+    pairs = [
+        (base, raw) for size in SIZES for base in [bases(shape.dtype, size, size)] for raw in experts(base, 1)
+    ]
+    raws = [raw.view(np.uint8) for _, raw in pairs]
+    leans = [base.view(np.uint8) for base, _ in pairs]
+    expected = rice_numpy.encode_many(raws, leans, shape)
+    kept = [k for k, segment in enumerate(expected) if segment is not None]
+    assert len(kept) > len(raws) // 2
+    segments = [np.frombuffer(expected[k], np.uint8) for k in kept]
+    for mode in kernels.modes():
+        kernels.select(mode)
+        family = kernels.pick("rice")
+        assert family.encode_many(raws, leans, shape) == expected, mode
+        outs = [np.empty_like(raws[k]) for k in kept]
+        assert all(family.decode_many(segments, [leans[k] for k in kept], outs, shape)), mode
+        for out, k in zip(outs, kept, strict=True):
+            assert out.tobytes() == raws[k].tobytes(), (mode, k)
+
+
+@pytest.mark.parametrize("name", list(PREFIX))
+def test_prefix_codes_are_the_references_and_come_back(name: str) -> None:
+    shape = PREFIX[name]
+    words = [made for size in SIZES for base in [bases(shape.dtype, size, size)] for made in experts(base, 2)]
+    words += [np.full(2000, value, shape.dtype) for value in (0, 1, np.iinfo(shape.dtype).max)]
+    raws = [own.view(np.uint8) for own in words]
+    expected = prefix_numpy.split_many(raws, shape)
+    parts = (
+        [np.frombuffer(one.symbols, np.uint8) for one in expected],
+        [list(one.planes) for one in expected],
+        [np.frombuffer(one.odd, np.uint8) for one in expected],
+    )
+    for mode in kernels.modes():
+        kernels.select(mode)
+        family = kernels.pick("prefix")
+        for one, other in zip(family.split_many(raws, shape), expected, strict=True):
+            assert (one.symbols, one.promising, one.odd) == (other.symbols, other.promising, other.odd), mode
+            assert one.planes.tobytes() == other.planes.tobytes()
+        outs = [np.empty_like(raw) for raw in raws]
+        assert all(family.join_many(*parts, outs, shape)), mode
+        assert all(out.tobytes() == raw.tobytes() for out, raw in zip(outs, raws, strict=True)), mode
+
+
+def test_a_strips_words_are_sampled_and_rare_symbols_escape() -> None:
+    """A block so large that only a part of it is counted, with symbols that the sample lacks."""
+    words = np.full(40 * 1024, 0x3F80, "<u2")
+    words[3000:3100] = np.arange(100) * 300  # strip 2: not counted
+    shape = PREFIX["bf16"]
+    split = prefix_numpy.split(words, shape)
+    for mode in kernels.modes():
+        kernels.select(mode)
+        assert kernels.pick("prefix").split_many([words.view(np.uint8)], shape)[0].symbols == split.symbols
+    assert len(split.symbols) < 0.2 * words.size
+
+
+def damaged(data: bytes, draw) -> np.ndarray:
+    """A segment cut, lengthened, or with some bytes changed."""
+    words = bytearray(data)
+    kind = draw(st.sampled_from(["cut", "longer", "bytes", "head"]))
+    if kind == "cut":
+        return np.frombuffer(bytes(words[: draw(st.integers(0, len(words) - 1))]), np.uint8)
+    if kind == "longer":
+        return np.frombuffer(bytes(words) + draw(st.binary(min_size=1, max_size=20)), np.uint8)
+    limit = 60 if kind == "head" else len(words)
+    for _ in range(draw(st.integers(1, 4))):
+        words[draw(st.integers(0, min(limit, len(words)) - 1))] = draw(st.integers(0, 255))
+    return np.frombuffer(bytes(words), np.uint8)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_invariant_11_damaged_rice_codes_are_refused_or_decode_to_something(data) -> None:
+    """All variants say the same of a damaged segment, and write nothing but the block."""
+    shape = RICE[data.draw(st.sampled_from(["bf16", "f8", "f32"]))]
+    base = bases(shape.dtype, data.draw(st.sampled_from([40, 1500])), 3)
+    raw = experts(base, 4)[data.draw(st.integers(1, 4))]
+    segment = rice_numpy.encode(raw, base, shape)
+    if segment is None:
+        return
+    wrong = damaged(segment, data.draw)
+    lean = base.view(np.uint8)
+    check_alike("rice", lean.size, lambda family, out: family.decode_many([wrong], [lean], [out], shape))
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_invariant_11_damaged_prefix_codes_are_refused_or_decode_to_something(data) -> None:
+    shape = PREFIX[data.draw(st.sampled_from(["bf16", "f16", "f32"]))]
+    split = prefix_numpy.split(bases(shape.dtype, data.draw(st.sampled_from([40, 1500])), 3), shape)
+    size = split.planes.shape[1] * shape.dtype.itemsize
+    wrong = damaged(split.symbols, data.draw)
+    odd = np.frombuffer(split.odd, np.uint8)
+    planes = [list(split.planes)]
+    check_alike("prefix", size, lambda family, out: family.join_many([wrong], planes, [odd], [out], shape))
+
+
+def check_alike(name: str, size: int, decode) -> None:
+    """`decode` of every variant fills the same `size` bytes and none beside them."""
+    answers = []
+    for mode in kernels.modes():
+        kernels.select(mode)
+        fence = np.full(size + 128, 0xA5, np.uint8)
+        out = fence[64 : 64 + size]
+        whole = decode(kernels.pick(name), out)
+        assert (fence[:64] == 0xA5).all()
+        assert (fence[64 + size :] == 0xA5).all()
+        answers.append((whole, out.tobytes() if all(whole) else b""))
+    assert all(answer == answers[0] for answer in answers)
+
+
+@pytest.mark.parametrize("mode", COMPILED)
+def test_kernels_refuse_arrays_that_do_not_fit(mode: str) -> None:
+    kernels.select(mode)
+    rice, prefix = kernels.pick("rice"), kernels.pick("prefix")
+    raw = np.zeros(64, np.uint8)
+    for wrong in (
+        np.zeros(63, np.uint8),
+        np.zeros(66, np.uint8),
+        np.zeros(128, np.uint8)[::2],
+        np.zeros(0, np.uint8),
+    ):
+        with pytest.raises(ValueError, match=r".+"):
+            rice.encode_many([raw], [wrong], RICE["bf16"])
+        with pytest.raises(ValueError, match=r".+"):
+            rice.decode_many([raw], [raw], [wrong], RICE["bf16"])
+    with pytest.raises(ValueError, match=r".+"):
+        prefix.split_many([np.zeros(63, np.uint8)], PREFIX["bf16"])
+    with pytest.raises(ValueError, match=r".+"):
+        prefix.join_many(
+            [raw], [[np.zeros(31, np.uint8)]], [np.zeros(0, np.uint8)], [raw.copy()], PREFIX["bf16"]
+        )
+
+
+@given(st.lists(st.integers(0, 1 << 34), max_size=20))
+def test_lengths_come_back(lengths: list[int]) -> None:
+    data = np.frombuffer(put_lengths(lengths) + b"x", np.uint8)
+    assert take_lengths(data, 0, len(lengths)) == (lengths, data.size - 1)
+    assert take_lengths(data[:-1], 0, len(lengths) + 1) is None
