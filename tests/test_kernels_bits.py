@@ -50,7 +50,7 @@ def bases(dtype: np.dtype, size: int, seed: int) -> np.ndarray:
 
 
 def experts(base: np.ndarray, seed: int) -> list[np.ndarray]:
-    """What a block may be beside its base: the same, a little moved everywhere, here and there, in runs, much,
+    """A block beside its base: the same, moved a little everywhere, here and there, in runs, by much,
     and nothing like it."""
     rng = np.random.default_rng(seed)
     size, dtype = base.size, base.dtype
