@@ -12,7 +12,7 @@
 #endif
 
 #define GROUP 64
-#define ROW_STARTS 0x0101010101010101u
+#define ROW_STARTS ((u64)0x0101010101010101u)
 
 static inline i64 count_bits(u64 mask) { return __builtin_popcountll(mask); }
 
@@ -22,18 +22,41 @@ static inline u64 first_bits(i64 count) { return count >= 64 ? ~(u64)0 : ((u64)1
 static inline u64 extract(u64 bits, u64 mask) { return _pext_u64(bits, mask); }
 static inline u64 deposit(u64 bits, u64 mask) { return _pdep_u64(bits, mask); }
 #else
+/* By moving bits 1, 2, 4, ... places, those with such a bit in their number of zeros to the right. */
 static inline u64 extract(u64 bits, u64 mask) {
-    u64 packed = 0;
-    for (u64 place = 1; mask != 0; mask &= mask - 1, place <<= 1)
-        if (bits & mask & -mask) packed |= place;
-    return packed;
+    u64 zeros = ~mask << 1;
+    bits &= mask;
+    for (int step = 1; step < 64; step <<= 1) {
+        u64 odd = zeros ^ zeros << 1; /* where an odd number of zeros stands to the right */
+        odd ^= odd << 2;
+        odd ^= odd << 4;
+        odd ^= odd << 8;
+        odd ^= odd << 16;
+        odd ^= odd << 32;
+        u64 moved = odd & mask, kept = bits & moved;
+        mask = (mask ^ moved) | moved >> step;
+        bits = (bits ^ kept) | kept >> step;
+        zeros &= ~odd;
+    }
+    return bits;
 }
 
 static inline u64 deposit(u64 bits, u64 mask) {
-    u64 spread = 0;
-    for (; mask != 0; mask &= mask - 1, bits >>= 1)
-        if (bits & 1) spread |= mask & -mask;
-    return spread;
+    u64 moves[6], whole = mask, zeros = ~mask << 1;
+    for (int turn = 0; turn < 6; turn++) {
+        u64 odd = zeros ^ zeros << 1;
+        odd ^= odd << 2;
+        odd ^= odd << 4;
+        odd ^= odd << 8;
+        odd ^= odd << 16;
+        odd ^= odd << 32;
+        moves[turn] = odd & mask;
+        mask = (mask ^ moves[turn]) | moves[turn] >> (1 << turn);
+        zeros &= ~odd;
+    }
+    for (int turn = 5; turn >= 0; turn--)
+        bits = (bits & ~moves[turn]) | ((bits << (1 << turn)) & moves[turn]);
+    return bits & whole;
 }
 #endif
 
@@ -116,8 +139,10 @@ static inline Bytes64 looked_up(const u8 table[16], Bytes64 index) {
     return (Bytes64){_mm256_shuffle_epi8(entries, index.low), _mm256_shuffle_epi8(entries, index.high)};
 }
 #else
+#define LOW_SEVEN 0x7F7F7F7F7F7F7F7Fu
+
 typedef struct {
-    u8 of[GROUP];
+    u64 of[GROUP / 8]; /* eight bytes a word, the first lowest */
 } Bytes64;
 
 static inline Bytes64 no_bytes(void) { return (Bytes64){{0}}; }
@@ -127,28 +152,38 @@ static inline Bytes64 load_bytes(const u8 *from) {
     return b;
 }
 static inline void store_bytes(u8 *to, Bytes64 b) { memcpy(to, b.of, GROUP); }
-static inline u64 above(Bytes64 b, u8 limit) {
+/* The top bit of each byte. */
+static inline u64 topped(Bytes64 b) {
     u64 mask = 0;
-    for (int i = 0; i < GROUP; i++) mask |= (u64)(b.of[i] > limit) << i;
+    for (int i = 0; i < GROUP / 8; i++)
+        mask |= (((b.of[i] >> 7) & ROW_STARTS) * 0x0102040810204080u >> 56) << (8 * i);
     return mask;
+}
+/* limit < 128 */
+static inline u64 above(Bytes64 b, u8 limit) {
+    for (int i = 0; i < GROUP / 8; i++) b.of[i] |= (b.of[i] & LOW_SEVEN) + (u64)(0x7F - limit) * ROW_STARTS;
+    return topped(b);
 }
 static inline u64 having(Bytes64 b, u8 bit) {
-    u64 mask = 0;
-    for (int i = 0; i < GROUP; i++) mask |= (u64)((b.of[i] & bit) != 0) << i;
-    return mask;
+    for (int i = 0; i < GROUP / 8; i++) b.of[i] = (b.of[i] & bit * ROW_STARTS) * (0x80 / bit);
+    return topped(b);
 }
-static inline u64 topped(Bytes64 b) { return having(b, 0x80); }
 static inline Bytes64 only(Bytes64 b, u8 bits) {
-    for (int i = 0; i < GROUP; i++) b.of[i] &= bits;
+    for (int i = 0; i < GROUP / 8; i++) b.of[i] &= bits * ROW_STARTS;
     return b;
 }
 static inline Bytes64 added(Bytes64 b, u64 mask, u8 amount) {
-    for (int i = 0; i < GROUP; i++) b.of[i] = (u8)(b.of[i] + (u8)(amount * ((mask >> i) & 1)));
+    for (int i = 0; i < GROUP / 8; i++) {
+        u64 marks = whole_rows((mask >> (8 * i)) & 0xFF) & amount * ROW_STARTS;
+        b.of[i] = ((b.of[i] & LOW_SEVEN) + (marks & LOW_SEVEN)) ^ ((b.of[i] ^ marks) & ~LOW_SEVEN);
+    }
     return b;
 }
 static inline Bytes64 looked_up(const u8 table[16], Bytes64 index) {
-    for (int i = 0; i < GROUP; i++) index.of[i] = table[index.of[i] & 15];
-    return index;
+    u8 bytes[GROUP];
+    store_bytes(bytes, index);
+    for (int i = 0; i < GROUP; i++) bytes[i] = table[bytes[i] & 15];
+    return load_bytes(bytes);
 }
 #endif
 
