@@ -237,6 +237,18 @@ def test_a_record_that_contradicts_itself_is_damaged(column: str) -> None:
         )
 
 
+@pytest.mark.parametrize("column", ["edges", "counts"])
+def test_histograms_that_do_not_add_up_are_damaged_when_asked_for(column: str) -> None:
+    record = to_columns(collected())
+    kind, shape, data = record.arrays[column]
+    for lie in (bytes(len(data)), b"\xff" * len(data), b"\x81" + data[1:]):
+        known = from_columns(
+            Columns(record.purpose, record.meta, {**record.arrays, column: (kind, shape, lie)})
+        )
+        with pytest.raises(DamagedError, match="histogram"):
+            known.histograms.get("b.weight")
+
+
 def test_meta_is_checked() -> None:
     record = to_columns(collected())
     for change in ({"base": "zz"}, {"keys": ["b", "a"]}, {"kind": "odd"}, {"block_elements": 0}, {"keys": 3}):

@@ -20,7 +20,7 @@ from mpstore.merge import resolve
 from mpstore.merge.elsewhere import all_tensors
 from mpstore.merge.execute.contexts import content_key
 from mpstore.merge.gather_base import BaseModel, base_model
-from mpstore.merge.gather_expert import Expert, read_expert
+from mpstore.merge.gather_expert import Expert, Named, read_experts
 from mpstore.merge.gather_pairs import overlaps
 from mpstore.merge.gather_stack import gather_stack
 from mpstore.merge.operators.protocol import Operator, TensorContext
@@ -66,7 +66,7 @@ def gather(
     op = recipe.method
     model = base_model(repo, commit.manifest, records)
     ordered = [contexts[key] for key in model.grid.keys]
-    found = [read_expert(repo, model, s.name, s.commit, s.network_bytes or {}) for s in experts]
+    found = read_experts(repo, model, [Named(s.name, s.commit, s.network_bytes or {}) for s in experts])
     columns = [
         _with_terms(one, op, ordered, number, resolved.experts[number])
         for number, one in enumerate(_with_foreign(found))

@@ -22,6 +22,7 @@ from mpstore.repository import Repo
 from mpstore.store import Locations
 
 Ids = npt.NDArray[np.uint8]
+Words = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,15 @@ def located(repo: Repo, ids: Ids) -> Locations:
     return places
 
 
-def foreign_bases(places: Locations, own: Ids) -> tuple[Flags, Ids]:
-    """Which frames lean on a block other than `own` (n, 32) at their position, and on which (m, 32)."""
-    leans: Flags = places.based & (places.base_ids != own).any(axis=1)
+def words(ids: Ids) -> Words:
+    """Ids (n, 32) as four machine words each: to compare, not to order."""
+    return np.ascontiguousarray(ids).view(np.uint64).reshape(-1, ID_BYTES // 8)
+
+
+def foreign_bases(places: Locations, own: Words) -> tuple[Flags, Ids]:
+    """Which frames lean on a block other than `own` (n, 4) at their position, and on which (m, 32)."""
+    bases = words(places.base_ids)
+    leans: Flags = bases.any(axis=1) & (bases != own).any(axis=1)
     return leans, places.base_ids[leans]
 
 

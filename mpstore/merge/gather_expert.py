@@ -1,42 +1,32 @@
-"""One expert of a merge as columns: which blocks it changes, what they cost, what the statistics know.
+"""The experts of a merge as columns: which blocks they change, what these cost, what the statistics know.
 
-Relies on repository, statistics and gather_base. Promises: records, statistics and index columns are read, no
-block; what does not fit the base raises IncompatibleError naming expert, tensor and both shapes.
+Relies on repository, statistics and gather_stored. Promises: records, statistics and index columns are read,
+no block; what does not fit the base raises IncompatibleError naming expert, tensor and both shapes.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from mpstore import blocks, dtypes
 from mpstore.errors import IncompatibleError, NotFoundError
-from mpstore.ids import ID_BYTES, ObjectId, block_id
+from mpstore.ids import ObjectId
 from mpstore.merge.elsewhere import WHY as NO_BASE
 from mpstore.merge.elsewhere import is_elsewhere
 from mpstore.merge.gather_adapter import WHY as ADAPTER
 from mpstore.merge.gather_adapter import adapter_targets, target_bytes
-from mpstore.merge.gather_base import (
-    BaseModel,
-    Ids,
-    block_ids,
-    foreign_bases,
-    is_merged,
-    located,
-    misfit,
-    weight_bytes,
-)
+from mpstore.merge.gather_base import BaseModel, Ids, is_merged, misfit, weight_bytes
+from mpstore.merge.gather_costs import Costs, costs
+from mpstore.merge.gather_draft import Draft, draft_of
+from mpstore.merge.gather_stored import UNMEASURED, fill_stored
 from mpstore.merge.plan_inputs import ExpertColumns, Flags, Floats, Integers, Sketches
 from mpstore.merge.stored_header import lacking_tensors
 from mpstore.records.model import CommitKind, Manifest, TensorRecord
 from mpstore.repository import Repo
-from mpstore.statistics import SKETCH_WIDTH, DeltaStatistics
+from mpstore.statistics import DeltaStatistics
 
-UNMEASURED = "no statistics of this expert and base: `mp analyze` makes them"
 REMOTE = "its weights are not in the store yet, so nothing is known of its blocks"
 _NAMED = 3
 
@@ -56,74 +46,61 @@ class Expert:
     notes: tuple[str, ...]
 
 
-@dataclass
-class _Draft:
-    """Columns while they are filled tensor by tensor; `priced`: blocks whose cost is known already."""
+@dataclass(frozen=True)
+class Named:
+    """An expert: what the user calls it, its commit, and see `gather.Source`."""
 
     name: str
-    kind: CommitKind
-    base: BaseModel
-    known: DeltaStatistics | None
-    candidate: Flags
-    ids: Ids
-    frame_bytes: Integers
-    delta_sq: Floats
-    base_sq: Floats
-    finite: Flags
-    whole: Flags
-    sketch: npt.NDArray[np.int8]
-    sketch_scale: npt.NDArray[np.float32]
-    priced: Flags
-    fallbacks: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    mixed: set[str] = field(default_factory=set)
-    nonfinite: dict[str, int] = field(default_factory=dict)
+    commit: ObjectId
+    network_bytes: Mapping[str, int]
 
 
-def read_expert(
-    repo: Repo, base: BaseModel, name: str, commit_id: ObjectId, network_bytes: Mapping[str, int]
-) -> Expert:
-    """Columns of the expert that the user calls `name`. `network_bytes`: see `gather.Source`."""
-    commit = repo.commit(commit_id)
+def read_experts(repo: Repo, base: BaseModel, named: Sequence[Named]) -> list[Expert]:
+    """Columns of the experts."""
+    drafts = [_draft(repo, base, one) for one in named]
+    stored = [np.flatnonzero(draft.candidate & ~draft.priced) for draft in drafts]
+    found = costs(
+        repo, base.ids, [(draft.ids[rows], rows) for draft, rows in zip(drafts, stored, strict=True)]
+    )
+    return [
+        _expert(repo, draft, one, rows, paid)
+        for draft, one, rows, paid in zip(drafts, named, stored, found, strict=True)
+    ]
+
+
+def _draft(repo: Repo, base: BaseModel, named: Named) -> Draft:
+    """What the expert changes, and what is known of it."""
+    commit = repo.commit(named.commit)
     manifest = repo.manifest(commit.manifest)
-    itself = commit.manifest == base.manifest
-    draft = _draft(name, commit.kind, base)
+    draft = draft_of(named.name, commit.kind, base)
     if commit.kind == "lora":
-        _fill_adapter(draft, repo, manifest, network_bytes)
-    elif not itself:
+        _fill_adapter(draft, repo, manifest, named.network_bytes)
+    elif commit.manifest != base.manifest:
         draft.known = _statistics(repo, base, commit.manifest, commit.kind)
         records = dict(repo.tensors(manifest))
-        _check_fit(draft, records, _remote_records(repo, base, manifest, network_bytes))
-        for t, key in enumerate(base.grid.keys):
-            if key in records:
-                _fill(draft, t, key, records[key])
-        _fill_remote(draft, manifest, network_bytes)
+        _check_fit(draft, records, _remote_records(repo, base, manifest, named.network_bytes))
+        fill_stored(draft, records)
+        _fill_remote(draft, manifest, named.network_bytes)
         _note_names(draft, manifest)
-    foreign_bytes, rows, ids = _costs(repo, draft)
-    columns = _columns(draft, commit_id, commit.manifest, foreign_bytes)
-    raw_bytes = 0 if itself else weight_bytes(manifest)
+    return draft
+
+
+def _expert(repo: Repo, draft: Draft, named: Named, stored: Integers, paid: Costs) -> Expert:
+    """The columns of a draft, with what its blocks `stored` cost."""
+    draft.frame_bytes[stored] = paid.frame_bytes
+    foreign_bytes = np.zeros(draft.base.grid.blocks, np.int64)
+    foreign_rows = stored[paid.foreign_rows]
+    foreign_bytes[foreign_rows] = paid.foreign_bytes
+    manifest = repo.commit(named.commit).manifest
+    columns = _columns(draft, named.commit, manifest, foreign_bytes)
+    raw_bytes = 0 if manifest == draft.base.manifest else weight_bytes(repo.manifest(manifest))
     return Expert(
-        replace(columns, raw_bytes=raw_bytes), draft.base_sq, draft.finite, rows, ids, tuple(draft.notes)
-    )
-
-
-def _draft(name: str, kind: CommitKind, base: BaseModel) -> _Draft:
-    n = base.grid.blocks
-    return _Draft(
-        name=name,
-        kind=kind,
-        base=base,
-        known=None,
-        candidate=np.zeros(n, np.bool_),
-        ids=np.zeros((n, ID_BYTES), np.uint8),
-        frame_bytes=np.zeros(n, np.int64),
-        delta_sq=np.full(n, np.nan),
-        base_sq=np.full(n, np.nan),
-        finite=np.zeros(n, np.bool_),
-        whole=np.zeros(len(base.grid.keys), np.bool_),
-        sketch=np.zeros((n, SKETCH_WIDTH), np.int8),
-        sketch_scale=np.zeros(n, np.float32),
-        priced=np.zeros(n, np.bool_),
+        replace(columns, raw_bytes=raw_bytes),
+        draft.base_sq,
+        draft.finite,
+        foreign_rows,
+        paid.foreign_ids,
+        tuple(draft.notes),
     )
 
 
@@ -132,9 +109,7 @@ def _statistics(repo: Repo, base: BaseModel, manifest: ObjectId, kind: CommitKin
     return known if known is not None and known.expert_kind == kind else None
 
 
-def _check_fit(
-    draft: _Draft, records: Mapping[str, TensorRecord], remote: Mapping[str, TensorRecord]
-) -> None:
+def _check_fit(draft: Draft, records: Mapping[str, TensorRecord], remote: Mapping[str, TensorRecord]) -> None:
     """Every shared tensor has the base's shape; those that are copied must be equal."""
     for key, own in (*records.items(), *remote.items()):
         theirs = draft.base.records.get(key)
@@ -153,43 +128,6 @@ def _check_fit(
             )
         if is_merged(own) and own.dtype != theirs.dtype:
             draft.mixed.add(f"{own.dtype} on {theirs.dtype}")
-
-
-def _fill(draft: _Draft, t: int, key: str, record: TensorRecord) -> None:
-    """One tensor that is in the store."""
-    rows, theirs = draft.base.span(t), draft.base.records[key]
-    ids = block_ids(record.block_ids)
-    draft.ids[rows] = ids
-    if draft.kind == "delta":
-        moved = (ids != _zero_ids(record)).any(axis=1)
-    elif record.dtype == theirs.dtype:
-        moved = (ids != draft.base.ids[rows]).any(axis=1)
-    else:
-        moved = np.ones(len(ids), np.bool_)
-    measured = draft.known.rows(key) if draft.known is not None else slice(0, 0)
-    if draft.known is None or measured.stop - measured.start != record.blocks:
-        draft.whole[t] = bool(moved.any())
-        if draft.known is not None and moved.any():
-            draft.fallbacks[key] = UNMEASURED
-    else:
-        known = draft.known
-        odd = known.nonfinite[measured]
-        moved &= (known.delta_max[measured] != 0) | (odd > 0)
-        draft.delta_sq[rows] = known.delta_sq[measured]
-        draft.base_sq[rows] = known.base_sq[measured]
-        draft.finite[rows] = odd == 0
-        draft.sketch[rows], draft.sketch_scale[rows] = known.sketch[measured], known.sketch_scale[measured]
-        if odd.any():
-            draft.nonfinite[key] = int(odd.sum())
-    draft.candidate[rows] = moved
-
-
-def _zero_ids(record: TensorRecord) -> Ids:
-    """The ids that the tensor's blocks would have if all its bytes were zero."""
-    bits = dtypes.known(record.dtype).bits
-    sizes = list(blocks.byte_lengths(math.prod(record.shape) * bits // 8, bits, record.block_elements))
-    ids = {size: block_id(bytes(size)) for size in set(sizes)}
-    return block_ids(b"".join(ids[size] for size in sizes))
 
 
 def _remote_records(
@@ -212,7 +150,7 @@ def _remote_records(
     return found
 
 
-def _fill_adapter(draft: _Draft, repo: Repo, manifest: Manifest, network_bytes: Mapping[str, int]) -> None:
+def _fill_adapter(draft: Draft, repo: Repo, manifest: Manifest, network_bytes: Mapping[str, int]) -> None:
     """The tensors that a LoRA adapter changes: all or nothing, the whole cost on their first block."""
     found, records = adapter_targets(repo, manifest, draft.base.records, draft.name)
     for t, key in enumerate(draft.base.grid.keys):
@@ -225,7 +163,7 @@ def _fill_adapter(draft: _Draft, repo: Repo, manifest: Manifest, network_bytes: 
     draft.fallbacks["*"] = ADAPTER
 
 
-def _fill_remote(draft: _Draft, manifest: Manifest, network_bytes: Mapping[str, int]) -> None:
+def _fill_remote(draft: Draft, manifest: Manifest, network_bytes: Mapping[str, int]) -> None:
     """Tensors whose content is elsewhere: all or nothing, the whole cost on their first block."""
     for t, key in enumerate(draft.base.grid.keys):
         rows = draft.base.span(t)
@@ -237,7 +175,7 @@ def _fill_remote(draft: _Draft, manifest: Manifest, network_bytes: Mapping[str, 
         draft.fallbacks = {"*": REMOTE}
 
 
-def _note_names(draft: _Draft, manifest: Manifest) -> None:
+def _note_names(draft: Draft, manifest: Manifest) -> None:
     """Remarks: what is missing, what is in excess, mixed dtypes, NaN and infinities."""
     missing = [key for key in draft.base.grid.keys if key not in manifest.tensors]
     extra = [key for key in manifest.tensors if key not in draft.base.records]
@@ -270,18 +208,7 @@ def _some(keys: list[str]) -> str:
     return f"{len(keys)} tensor{'s' if len(keys) > 1 else ''} ({named})"
 
 
-def _costs(repo: Repo, draft: _Draft) -> tuple[Integers, Integers, Ids]:
-    """Fill in the frames' costs; per block what its foreign base costs, the blocks with one, and its id."""
-    foreign_bytes = np.zeros(draft.base.grid.blocks, np.int64)
-    stored = np.flatnonzero(draft.candidate & ~draft.priced)
-    places = located(repo, draft.ids[stored])
-    draft.frame_bytes[stored] = places.frame_bytes
-    leans, ids = foreign_bases(places, draft.base.ids[stored])
-    foreign_bytes[stored[leans]] = located(repo, ids).frame_bytes
-    return foreign_bytes, stored[leans], ids
-
-
-def _columns(draft: _Draft, commit: ObjectId, manifest: ObjectId, foreign_bytes: Integers) -> ExpertColumns:
+def _columns(draft: Draft, commit: ObjectId, manifest: ObjectId, foreign_bytes: Integers) -> ExpertColumns:
     tensors = len(draft.base.grid.keys)
     return ExpertColumns(
         model=draft.name,

@@ -10,7 +10,7 @@ import numpy as np
 
 from mpstore.errors import IncompatibleError
 from mpstore.ids import ObjectId
-from mpstore.merge.gather_base import block_ids, foreign_bases, located
+from mpstore.merge.gather_base import block_ids, foreign_bases, located, words
 from mpstore.records.model import Plan, TensorRecord
 from mpstore.repository import Repo
 
@@ -47,7 +47,7 @@ def _tensor_cost(
     chosen = np.flatnonzero(flags)
     places = located(repo, block_ids(record.block_ids)[chosen])
     total = int(places.frame_bytes.sum(dtype=np.int64))
-    leans, ids = foreign_bases(places, block_ids(base_ids)[chosen])
+    leans, ids = foreign_bases(places, words(block_ids(base_ids)[chosen]))
     costs = located(repo, ids).frame_bytes
     for block, leaned, cost in zip(chosen[leans], ids, costs, strict=True):
         place = (key, int(block), leaned.tobytes())

@@ -1,7 +1,8 @@
 """The statistics of a (base, expert) pair as columns, and their record.
 
 Relies on records and numpy. Promises: `from_columns(to_columns(s))` is `s`; a record that contradicts itself
-is DamagedError before anything of its claimed size is allocated. Layout of the record: docs/format.md.
+is DamagedError before anything of its claimed size is allocated (histograms that do: when asked for). Layout
+of the record: docs/format.md.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import numpy.typing as npt
 from mpstore.errors import DamagedError
 from mpstore.ids import ID_BYTES, ObjectId, to_hex
 from mpstore.records.model import Columns
-from mpstore.statistics import varints
-from mpstore.statistics.histogram import END_BITS, Histogram
+from mpstore.statistics import histogram_columns
+from mpstore.statistics.histogram import Histogram
+from mpstore.statistics.histogram_columns import PackedHistograms
 from mpstore.statistics.observe import SKETCH_WIDTH
 
 ExpertKind: TypeAlias = Literal["full", "delta"]
@@ -79,9 +81,6 @@ def to_columns(statistics: DeltaStatistics) -> Columns:
     """The record. Columns of the delta are kept only for rows that are not equal; they are zero elsewhere."""
     moved = ~statistics.equal
     odd = np.flatnonzero(statistics.nonfinite)
-    histograms = [statistics.histograms.get(key) for key in statistics.keys]
-    present = [h for h in histograms if h is not None]
-    edges = [np.diff(h.edges.astype(np.int64), prepend=0) for h in present]
     arrays: dict[str, npt.NDArray[Any]] = {
         "blocks": np.diff(statistics.offsets).astype(np.uint32),
         "equal": np.packbits(statistics.equal),
@@ -93,9 +92,7 @@ def to_columns(statistics: DeltaStatistics) -> Columns:
         "nonfinite": statistics.nonfinite[odd],
         "sketch": statistics.sketch[moved],
         "sketch_scale": statistics.sketch_scale[moved],
-        "bins": np.array([0 if h is None else h.edges.size for h in histograms], np.uint32),
-        "edges": varints.encode(np.concatenate(edges) if edges else np.zeros(0, np.int64)),
-        "counts": varints.encode(np.concatenate([h.counts for h in present] or [np.zeros(0, np.int64)])),
+        **histogram_columns.pack(statistics.keys, statistics.histograms),
     }
     meta = {
         "base": to_hex(statistics.base_manifest),
@@ -171,6 +168,11 @@ def from_columns(record: Columns) -> DeltaStatistics:
     )
 
 
+def _histograms(reader: _Reader, keys: tuple[str, ...]) -> PackedHistograms:
+    edges, counts = reader.take("edges", "|u1", None), reader.take("counts", "|u1", None)
+    return PackedHistograms(keys, reader.take("bins", "<u4", len(keys)), edges, counts)
+
+
 def _meta(record: Columns) -> tuple[ObjectId, ObjectId, ExpertKind, int, tuple[str, ...]]:
     meta = record.meta
     try:
@@ -189,22 +191,3 @@ def _meta(record: Columns) -> tuple[ObjectId, ObjectId, ExpertKind, int, tuple[s
 
 def _lines(text: str) -> tuple[str, ...]:
     return tuple(text.split("\n")) if text else ()
-
-
-def _histograms(reader: _Reader, keys: tuple[str, ...]) -> dict[str, Histogram]:
-    sizes = reader.take("bins", "<u4", len(keys)).astype(np.int64)
-    total = int(sizes.sum())
-    steps = varints.decode(reader.take("edges", "|u1", None), total)
-    counts = varints.decode(reader.take("counts", "|u1", None), total)
-    if steps is None or counts is None or (counts.size and int(counts.min()) < 1):
-        raise _damaged("histograms that do not add up")
-    found = {}
-    ends = np.cumsum(sizes)
-    for key, size, end in zip(keys, sizes, ends, strict=True):
-        if size == 0:
-            continue
-        edges = np.cumsum(steps[end - size : end])
-        if int(edges[-1]) >= END_BITS or bool((steps[end - size + 1 : end] < 1).any()):
-            raise _damaged(f"the histogram of {key} is not ascending")
-        found[key] = Histogram(edges.astype(np.uint16), counts[end - size : end])
-    return found
