@@ -49,7 +49,7 @@ def encode_many(
 def decode_into(
     form: Format, blocks: Sequence[tuple[Sequence[Buffer], Bytes]], outs: Sequence[Bytes]
 ) -> None:
-    """Fill `outs` (of at least one byte) from several (segments, base)."""
+    """Inverse of `encode_many`: fill `outs` (of at least one byte) from several (segments, base)."""
     for (segments, base), out in zip(blocks, outs, strict=True):
         expect(segments, 1)
         if out.size % form.layout.word_bytes or base.size != out.size:
@@ -59,12 +59,3 @@ def decode_into(
     for data, out, whole in zip(datas, outs, done, strict=True):
         if not whole:
             raise DamagedError(f"rans-delta block of {data.size} bytes does not hold {out.size}")
-
-
-def decode(form: Format, segments: Sequence[Buffer], raw_bytes: int, base: Bytes) -> Bytes:
-    """Inverse of `encode_many` for one block."""
-    if not raw_bytes:
-        raise DamagedError("a rans-delta block of no bytes")
-    out = np.empty(raw_bytes, np.uint8)
-    decode_into(form, [(segments, base)], [out])
-    return out
