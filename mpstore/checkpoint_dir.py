@@ -156,7 +156,9 @@ def _file(source: str, path: str) -> SourceFile:
     )
 
 
-def check_weights(path: str, found: Sequence[str]) -> None:
+def check_weights(
+    path: str, found: Sequence[str], hint: str = "name the directory that holds the weights"
+) -> None:
     """IncompatibleError: none of the files is one of safetensors. `path` names the checkpoint."""
     if any(file.endswith(SUFFIX) for file in found):
         return
@@ -167,7 +169,7 @@ def check_weights(path: str, found: Sequence[str]) -> None:
             hint="convert them first: https://huggingface.co/spaces/safetensors/convert does it",
         )
     what = "has no .safetensors file" if found else "is empty"
-    raise IncompatibleError(f"{path} {what}: no checkpoint", hint="name the directory that holds the weights")
+    raise IncompatibleError(f"{path} {what}: no checkpoint", hint=hint)
 
 
 def _header(file: SourceFile) -> Header:

@@ -14,7 +14,8 @@ from mpstore.events import Progress, silent
 from mpstore.remotes import address as addresses
 from mpstore.remotes.hub import Hub
 from mpstore.remotes.origin import Origin, origin_of
-from mpstore.remotes.pull import PullPlan, PullResult, look, pull
+from mpstore.remotes.pull import PullResult, pull
+from mpstore.remotes.pull_plan import PullPlan, look
 from mpstore.remotes.push import PushResult, push
 from mpstore.repository import Repo
 
@@ -64,21 +65,36 @@ def wanted(
     repo: Repo, what: str, branch: str | None, include: Sequence[str], exclude: Sequence[str]
 ) -> Wanted:
     """`what` is hf://ORG/NAME[@REV], or a branch that was pulled before."""
-    if addresses.is_address(what):
+    if addresses.looks_remote(what):
         address = addresses.parse(what)
-        name = branch or address.repo_id.rpartition("/")[2]
+        name = branch or _own_branch(repo, address)
         repo.refs.check_name(f"heads/{name}")
         return Wanted(address, name, tuple(include), tuple(exclude))
     origin = branch_origin(repo, what) if repo.tip(what) is not None else None
     if origin is None:
         if repo.tip(what) is None:
-            raise NotFoundError(f"{what!r} is no branch here", hint="write hf://ORG/NAME to pull a model")
+            meant = f"hf://{what}" if what.count("/") == 1 else "hf://ORG/NAME"
+            raise NotFoundError(f"{what!r} is no branch here", hint=f"mp pull {meant} pulls a model")
         raise UsageError(
             f"branch {what} was not pulled: it has no origin", hint="mp pull hf://ORG/NAME --branch NAME"
         )
     if branch is not None and branch != what:
         raise UsageError(f"--branch {branch}: pulling {what} again moves {what}", hint="leave --branch out")
     return Wanted(origin.address, what, tuple(include) or origin.include, tuple(exclude) or origin.exclude)
+
+
+def _own_branch(repo: Repo, address: addresses.Address) -> str:
+    """The branch of a pull that names none: called as the model, and no other model's."""
+    name = address.repo_id.rpartition("/")[2]
+    if repo.tip(name) is not None:
+        origin = branch_origin(repo, name)
+        if origin is None or origin.repo_id != address.repo_id:
+            holds = "was not pulled" if origin is None else f"holds {origin.address}"
+            raise UsageError(
+                f"branch {name} {holds}: where does {address} go?",
+                hint=f"mp pull {address} --branch NAME ({name} itself would do)",
+            )
+    return name
 
 
 def pull_model(

@@ -13,7 +13,8 @@ from mpstore.api.opened import Opened
 if TYPE_CHECKING:
     from mpstore.api.hub import Remote
     from mpstore.remotes.endpoint import Endpoint
-    from mpstore.remotes.pull import PullPlan, PullResult
+    from mpstore.remotes.pull import PullResult
+    from mpstore.remotes.pull_plan import PullPlan
     from mpstore.remotes.push import PushResult
 
 
@@ -54,7 +55,7 @@ class HubSide(Opened):
         self._hooks.run("pre-pull", {"model": str(wanted.address), "branch": wanted.branch})
         pulled = hub.pull_model(
             self._repo,
-            Hub(endpoint),
+            Hub(endpoint, progress=self._progress),
             wanted,
             base=base,
             message=message,
@@ -80,7 +81,7 @@ class HubSide(Opened):
         from mpstore.remotes.hub import Hub
 
         wanted = hub.wanted(self._repo, what, branch, include, exclude)
-        return hub.look_at_model(self._repo, Hub(endpoint), wanted)
+        return hub.look_at_model(self._repo, Hub(endpoint, progress=self._progress), wanted)
 
     def push(
         self,
@@ -99,7 +100,7 @@ class HubSide(Opened):
         self._hooks.run("pre-push", {"revision": revision, "target": target, "branch": branch})
         return hub.push_revision(
             self._repo,
-            Hub(endpoint),
+            Hub(endpoint, progress=self._progress),
             revision,
             target,
             private=private,

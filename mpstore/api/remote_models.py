@@ -56,5 +56,7 @@ class RemoteModels:
             from mpstore.remotes.hub import Hub
             from mpstore.remotes.hub_models import HubModels
 
-            self._hub_models = HubModels(self._repo, Hub(), self._author, self._progress, self._threads)
+            self._hub_models = HubModels(
+                self._repo, Hub(progress=self._progress), self._author, self._progress, self._threads
+            )
         return self._hub_models

@@ -9,6 +9,8 @@ import click
 from mpstore.cli.options import verb
 from mpstore.cli.session import Session
 
+_NAMED = 8
+
 
 @verb(
     "serve",
@@ -34,7 +36,12 @@ def command(session: Session, host: str, port: int, token: str | None, verbose: 
     with repository.serve(host, port, token=token, say=session.say if verbose else None) as server:
         session.answer(
             {"endpoint": server.url, "repositories": server.shelf.repositories()},
-            [f"HF_ENDPOINT={server.url}", "read-only; Ctrl-C ends it"],
+            [f"HF_ENDPOINT={server.url}", _served(server.shelf.repositories())],
         )
         with contextlib.suppress(KeyboardInterrupt):  # the way a server ends
             server.serve_forever(poll_interval=0.2)
+
+
+def _served(names: list[str]) -> str:
+    listed = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return f"read-only: {listed or 'no branch yet'}; Ctrl-C ends it"

@@ -60,14 +60,17 @@ def find_base(
     """
     if checkpoint.kind != "full":
         return None
+    keys = {key for own in _keys(checkpoint).values() for key in own}
+    candidates = list(_alike(repo, branch, keys))
+    if not candidates:  # then nothing need be read
+        return None
     samples = list(_samples(checkpoint, repo.config.block_elements, read or _read))
     if not samples:
         return None
-    keys = {key for own in _keys(checkpoint).values() for key in own}
     best: tuple[float, FoundBase] | None = None
-    for candidate in _candidates(repo, branch):
+    for candidate in candidates:
         try:
-            distance = _distance(repo, candidate.commit, keys, samples)
+            distance = _distance(repo, candidate.commit, samples)
         except DamagedError as error:
             repo.progress.warn(f"branch {candidate.branch} cannot be compared with: {error.message}")
             continue
@@ -134,14 +137,25 @@ def _read(source: SourceFile, offset: int, size: int) -> bytes:
     return data
 
 
-def _distance(repo: Repo, commit: ObjectId, keys: set[str], samples: list[_Sample]) -> float | None:
-    """Mean over the samples of bits of distance over bits of an item; None: not the same shapes."""
+def _alike(repo: Repo, branch: str, keys: set[str]) -> Iterator[FoundBase]:
+    for candidate in _candidates(repo, branch):
+        try:
+            if _is_alike(repo, candidate.commit, keys):
+                yield candidate
+        except DamagedError as error:
+            repo.progress.warn(f"branch {candidate.branch} cannot be compared with: {error.message}")
+
+
+def _is_alike(repo: Repo, commit: ObjectId, keys: set[str]) -> bool:
+    """Whether a commit has full weights under nearly the same names."""
     record = repo.commit(commit)
-    manifest = repo.manifest(record.manifest)
-    if record.kind != "full" or len(keys & manifest.tensors.keys()) < _SHARED * max(
-        len(keys), len(manifest.tensors)
-    ):
-        return None
+    named = repo.manifest(record.manifest).tensors.keys()
+    return record.kind == "full" and len(keys & named) >= _SHARED * max(len(keys), len(named))
+
+
+def _distance(repo: Repo, commit: ObjectId, samples: list[_Sample]) -> float | None:
+    """Mean over the samples of bits of distance over bits of an item; None: not the same shapes."""
+    manifest = repo.manifest(repo.commit(commit).manifest)
     total = 0.0
     for sample in samples:
         record_id = manifest.tensors.get(sample.key)

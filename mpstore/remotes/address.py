@@ -12,6 +12,8 @@ from typing import Final
 from mpstore.errors import UsageError
 
 SCHEME: Final = "hf://"
+PAGE: Final = "https://huggingface.co/"
+_LIKE: Final = ("hf:", "https:", "http:")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 
 
@@ -30,6 +32,11 @@ def is_address(text: str) -> bool:
     return text.startswith(SCHEME)
 
 
+def looks_remote(text: str) -> bool:
+    """Whether somebody means a model on the Hub, in its form or not: a page's address, or hf: misspelt."""
+    return text.startswith(_LIKE)
+
+
 def parse(text: str) -> Address:
     """UsageError: not of the form.
 
@@ -38,7 +45,13 @@ def parse(text: str) -> Address:
     """
     repo_id, at, revision = text.removeprefix(SCHEME).rstrip("/").partition("@")
     if not is_address(text) or not _NAME.fullmatch(repo_id) or ".." in repo_id or (at and not revision):
-        raise UsageError(
-            f"{text!r} does not name a model on the Hub", hint="write hf://ORG/NAME or hf://ORG/NAME@REVISION"
-        )
+        raise UsageError(f"{text!r} does not name a model on the Hub", hint=_meant(text))
     return Address(repo_id, revision or None)
+
+
+def _meant(text: str) -> str:
+    """The form, with the name in it where one can be made out."""
+    name, _, rest = text.removeprefix(PAGE).removeprefix("hf:").strip("/").partition("/tree/")
+    if not _NAME.fullmatch(name) or name.startswith("http"):
+        return "write hf://ORG/NAME or hf://ORG/NAME@REVISION"
+    return f"write {SCHEME}{name}" + (f"@{rest.strip('/')}" if rest.strip("/") else "")

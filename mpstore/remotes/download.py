@@ -94,6 +94,7 @@ class HubStream:
             self._hub.wait(self._failures - 1, transient)
 
     def _accept(self, piece: bytes) -> None:
+        self._hub.check_running()
         if len(piece) > self._stop - self._position:
             raise RemoteError(
                 f"{self._where}: the server sends more than the {self._stop} bytes it promised",

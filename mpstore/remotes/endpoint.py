@@ -178,7 +178,8 @@ class EndpointHandler(BaseHTTPRequestHandler):
         given = self.headers.get("Authorization") or ""
         if token is not None and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
             self.close_connection = True
-            raise Refusal(HTTPStatus.UNAUTHORIZED, "a token is needed: HF_TOKEN", "GatedRepo")
+            said = "this token is not accepted" if given else "a token is needed: HF_TOKEN"
+            raise Refusal(HTTPStatus.UNAUTHORIZED, said)
 
     def read_body(self) -> bytes:
         length = self.headers.get("Content-Length") or "0"

@@ -21,7 +21,7 @@ from mpstore.remotes.address import Address
 from mpstore.remotes.hub import Hub, HubFile, HubModel
 from mpstore.remotes.network import Traffic
 from mpstore.remotes.origin import Origin
-from mpstore.remotes.resuming import fetch_header
+from mpstore.remotes.resuming import fetch_headers
 from mpstore.remotes.small_file import fetch_small
 from mpstore.repository import Repo
 from mpstore.safetensors_file import Header
@@ -49,7 +49,7 @@ class HeaderFetch:
             check_path(file.path)
         weights = [file for file in model.files if file.path.endswith(SUFFIX)]
         check_weights(str(model.address), [file.path for file in model.files])
-        headers = {file.path: fetch_header(self.hub, model, file, self.traffic) for file in weights}
+        headers = fetch_headers(self.hub, model, weights, self.traffic)
         kind = kind_of({file.path for file in model.files}, headers)
         config = self._adapter_config() if kind == "lora" else None
         branch = branch_of(model.address)

@@ -7,16 +7,21 @@ tried again a bounded number of times; nothing is cached on disk.
 
 from __future__ import annotations
 
+import os
+import re
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from importlib import import_module
 from io import BufferedIOBase
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 from mpstore.errors import MpError, RemoteError
+from mpstore.events import Progress, silent
 from mpstore.remotes.address import Address
 
 T = TypeVar("T")
@@ -24,6 +29,13 @@ TRIES: Final = 5
 PATIENCE_SECONDS = 1.0
 """Wait before the second try, doubled with each; a server's Retry-After goes before."""
 _LONGEST_WAIT_SECONDS: Final = 60.0
+_SILENT_SECONDS: Final = 5.0
+_NO_ENTRY: Final = {
+    401: "log in, again if need be: `hf auth login` or HF_TOKEN",
+    403: "the token has no such rights: `hf auth whoami` shows whose it is",
+}
+_USED_UP: Final = re.compile(r";\s*r=0\s*;\s*t=(\d+)")
+"""The Hub's RateLimit header ('"api";r=0;t=55'): nothing is left for so many seconds."""
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -57,17 +69,32 @@ class Transient(Exception):
         self.wait_seconds = wait_seconds
 
 
-class Hub:
-    """The Hub at `endpoint` (None: the client's own, HF_ENDPOINT), with the client's token handling."""
+class Stopped(RemoteError):
+    """A transfer ended because another one failed, or because the user wants it to."""
 
-    def __init__(self, endpoint: str | None = None, token: str | None = None) -> None:
+
+class Hub:
+    """The Hub at `endpoint` (None: the client's own, HF_ENDPOINT), with the client's token handling.
+
+    `progress` hears of long waits.
+    """
+
+    def __init__(
+        self, endpoint: str | None = None, token: str | None = None, progress: Progress = silent
+    ) -> None:
         import huggingface_hub
+
+        self._progress = progress
+        self._stopping = threading.Event()
+        self._warning = threading.Lock()
 
         self._client: Any = huggingface_hub
         self._tools: Any = import_module("huggingface_hub.utils")
         with warnings.catch_warnings():  # the environment may have decided on bars already; then it has
             warnings.simplefilter("ignore")
             self._tools.disable_progress_bars()
+        if "HF_HUB_VERBOSITY" not in os.environ:  # it remarks on ways of uploading that are not ours
+            self._tools.logging.set_verbosity_error()
         self.api = huggingface_hub.HfApi(endpoint=endpoint, token=token, library_name="mpstore")
 
     @property
@@ -133,16 +160,28 @@ class Hub:
     def wait(self, attempt: int, why: Transient) -> None:
         asked = why.wait_seconds
         seconds = PATIENCE_SECONDS * 2**attempt if asked is None else asked
-        time.sleep(min(seconds, _LONGEST_WAIT_SECONDS))
+        seconds = min(seconds, _LONGEST_WAIT_SECONDS)
+        if seconds >= _SILENT_SECONDS:
+            with self._warning:
+                self._progress.warn(f"the Hub says {why}; waiting {seconds:.0f} s")
+        self._stopping.wait(seconds)
+        self.check_running()
+
+    def stop(self) -> None:
+        """End the transfers of all threads at their next bytes; for good."""
+        self._stopping.set()
+
+    def check_running(self) -> None:
+        if self._stopping.is_set():
+            raise Stopped("the transfer was stopped")
 
     def transient(self, error: BaseException) -> Transient | None:
         """The failure as one worth another try, or None."""
         if isinstance(error, Transient):
             return error
-        response = getattr(error, "response", None)
-        status = getattr(response, "status_code", None)
+        status = status_of(error)
         if status is not None:
-            return transient_status(status, dict(getattr(response, "headers", {})))
+            return transient_status(status, dict(error.response.headers))  # type: ignore[attr-defined]
         if type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2"):
             return Transient(f"{type(error).__name__}: {error}")
         return None
@@ -154,7 +193,8 @@ class Hub:
         kinds: Any = import_module("huggingface_hub.errors")
         if isinstance(error, kinds.GatedRepoError):
             return RemoteError(
-                f"{what} is gated", hint="accept its terms on the Hub and log in: `hf auth login`"
+                f"{what} is gated",
+                hint="accept its terms on the Hub and log in: `hf auth login` or HF_TOKEN",
             )
         if isinstance(error, kinds.RepositoryNotFoundError):
             return RemoteError(
@@ -163,31 +203,60 @@ class Hub:
             )
         if isinstance(error, kinds.RevisionNotFoundError):
             return RemoteError(
-                f"{what}: no such revision", hint="`hf models info` lists its branches and tags"
+                f"{what}: no such revision", hint="a branch, a tag or a commit of the model on the Hub"
             )
         if isinstance(error, kinds.EntryNotFoundError):
             return RemoteError(f"{what}: listed by the Hub, but not there", hint="try again later")
         if isinstance(error, kinds.OfflineModeIsEnabled):
             return RemoteError(f"{what}: offline mode is on", hint="unset HF_HUB_OFFLINE")
-        reason = str(error).strip().splitlines()
+        status = status_of(error)
+        if status in (401, 403):
+            return RemoteError(f"{what}: {_said(error)}", hint=_NO_ENTRY[status])
+        reason = _said(error)
         if type(error).__name__ in ("ConnectError", "ConnectTimeout"):
-            why = reason[0].rpartition("] ")[2] if reason else "no answer"
             return RemoteError(
-                f"{what}: {self.endpoint} cannot be reached ({why})",
+                f"{what}: {self.endpoint} cannot be reached ({reason.rpartition('] ')[2]})",
                 hint="nothing was changed; check the network, HF_ENDPOINT and the proxy, and try again",
             )
         return RemoteError(
-            f"{what}: {reason[0] if reason else type(error).__name__}",
+            f"{what}: {reason}",
             hint=f"nothing was changed; try again (the endpoint is {self.endpoint})",
         )
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that an exception of the client's is about."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _said(error: BaseException) -> str:
+    """What the server said of it, else the first line of the error."""
+    said = getattr(error, "server_message", None) or str(error)
+    return said.strip().partition("\n")[0].rstrip(".:") or type(error).__name__
 
 
 def transient_status(status: int, headers: dict[str, str]) -> Transient | None:
     """A response's status as something to wait out, or None."""
     if status not in _TRANSIENT:
         return None
-    after = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
-    return Transient(f"HTTP {status}", float(after) if after.isdigit() else None)
+    named = {name.lower(): value.strip() for name, value in headers.items()}
+    after = _retry_after(named.get("retry-after", ""))
+    limit = _USED_UP.search(named.get("ratelimit", ""))
+    if after is None and limit is not None:
+        after = float(limit[1])
+    return Transient(f"HTTP {status}", after)
+
+
+def _retry_after(value: str) -> float | None:
+    """Seconds, or the time until a date; None: neither."""
+    if value.isdigit():
+        return float(value)
+    try:
+        when = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, when.timestamp() - time.time())
 
 
 def _hub_file(entry: Any) -> HubFile:

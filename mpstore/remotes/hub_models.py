@@ -26,7 +26,8 @@ from mpstore.remotes.hub import Hub, HubFile, HubModel
 from mpstore.remotes.network import Traffic
 from mpstore.remotes.origin import Origin, origin_of
 from mpstore.remotes.partial import Supplied, supplied
-from mpstore.remotes.pull import chosen, pull
+from mpstore.remotes.pull import pull
+from mpstore.remotes.pull_plan import chosen
 from mpstore.repository import Repo
 
 

@@ -81,7 +81,7 @@ class Journal:
         return (self._folder / _DISTRUSTED).exists()
 
     def forget(self) -> None:
-        """The file is complete."""
+        """A commit names the file."""
         if self._folder.is_dir():
             files.remove_tree(self._folder)
         self._chunk = []

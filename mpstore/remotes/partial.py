@@ -29,15 +29,17 @@ from mpstore.records.model import FileEntry, Manifest, Parent, Plan, PlanExpert,
 from mpstore.remotes import known
 from mpstore.remotes.download import HubStream
 from mpstore.remotes.headers import branch_of
-from mpstore.remotes.hub import Hub, HubModel
+from mpstore.remotes.hub import Hub, HubFile, HubModel
 from mpstore.remotes.network import Traffic
 from mpstore.remotes.origin import Origin, origin_of
+from mpstore.remotes.parallel import in_parallel
 from mpstore.repository import Repo
 from mpstore.safetensors_file import TensorInfo
 from mpstore.statistics import Row
 from mpstore.store import ObjectWriter, Prepared
 
 _BATCH_BYTES: Final = 1 << 20
+_PARALLEL_RUNS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,15 @@ class _Piece:
     tensor: TensorInfo
 
 
+@dataclass(frozen=True)
+class _Run:
+    """Tensors of a file that lie one behind the other."""
+
+    file: HubFile
+    header_bytes: int
+    pieces: tuple[_Piece, ...]
+
+
 class _TensorFetch:
     """Ranges of one model's files into the store, encoded against the merge's base."""
 
@@ -162,27 +173,30 @@ class _TensorFetch:
     def tensors(self, manifest: Manifest, keys: set[str]) -> dict[str, ObjectId]:
         """Records of the tensors with these keys."""
         found: dict[str, ObjectId] = {}
+        runs = [run for entry in manifest.files for run in self._runs(entry, keys)]
         with ThreadPoolExecutor(thread_count(None, self._repo.config.threads)) as pool:
-            for entry in manifest.files:
-                wanted = [key for key in entry.tensors if key in keys]
-                if not wanted:
-                    continue
-                file = self._model.file(entry.path)
-                if file is None or file.size != entry.size:
-                    raise RemoteError(
-                        f"{self._model.address}: {entry.path} is not what it was", hint="pull it again"
-                    )
-                header = stored_header(self._repo, entry)
-                pieces = zip(entry.tensors, header.tensors, strict=True)
-                chosen = [_Piece(key, tensor) for key, tensor in pieces if key in keys]
-                for run in _runs(chosen):
-                    start = len(header.raw) + run[0].tensor.start
-                    stop = len(header.raw) + run[-1].tensor.stop
-                    stream = HubStream(self._hub, self._model, file, start, stop, self._traffic.add)
-                    with stream, OrderedPipeline(pool, 8) as pipeline:
-                        for piece in run:
-                            self._tensor(piece, stream, pipeline, found)
+            in_parallel(self._hub, lambda run: self._run(run, pool, found), runs, _PARALLEL_RUNS)
         return found
+
+    def _runs(self, entry: FileEntry, keys: set[str]) -> Iterator[_Run]:
+        """The chosen tensors of a file, neighbours together: one request brings them."""
+        if keys.isdisjoint(entry.tensors):
+            return
+        file = self._model.file(entry.path)
+        if file is None or file.size != entry.size:
+            raise RemoteError(f"{self._model.address}: {entry.path} is not what it was", hint="pull it again")
+        header = stored_header(self._repo, entry)
+        pieces = zip(entry.tensors, header.tensors, strict=True)
+        chosen = [_Piece(key, tensor) for key, tensor in pieces if key in keys]
+        yield from (_Run(file, len(header.raw), tuple(run)) for run in _neighbours(chosen))
+
+    def _run(self, run: _Run, pool: ThreadPoolExecutor, found: dict[str, ObjectId]) -> None:
+        start = run.header_bytes + run.pieces[0].tensor.start
+        stop = run.header_bytes + run.pieces[-1].tensor.stop
+        stream = HubStream(self._hub, self._model, run.file, start, stop, self._traffic.add)
+        with stream, OrderedPipeline(pool, 8) as pipeline:
+            for piece in run.pieces:
+                self._tensor(piece, stream, pipeline, found)
 
     def _tensor(
         self, piece: _Piece, stream: HubStream, pipeline: OrderedPipeline, found: dict[str, ObjectId]
@@ -210,8 +224,8 @@ class _TensorFetch:
         pipeline.then(conclude)
 
 
-def _runs(pieces: list[_Piece]) -> Iterator[list[_Piece]]:
-    """Neighbours in the file together: one request brings them."""
+def _neighbours(pieces: list[_Piece]) -> Iterator[list[_Piece]]:
+    """Pieces without a gap between them together."""
     position, number, numbered = -1, 0, []
     for piece in pieces:
         number += piece.tensor.start != position

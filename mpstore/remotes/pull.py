@@ -1,66 +1,28 @@
 """`mp pull`: a model of the Hub into the store, in one pass, verified, resumable.
 
-Relies on hub, resuming and the CheckpointWriter. Promises: headers are read and checked before weights; every
-file's SHA-256 is the Hub's before a commit names it; a file that the branch already has is not transferred;
+Relies on pull_plan, fetching and the CheckpointWriter. Promises: headers are read and checked before weights;
+every file's SHA-256 is the Hub's before a commit names it; a file that a branch has is not transferred;
 no copy is made beside the store; on any failure no ref has moved and the next pull goes on.
 """
 
 from __future__ import annotations
 
-import io
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Any
 
-from mpstore.checkpoint_dir import (
-    SUFFIX,
-    Checkpoint,
-    SourceFile,
-    check_path,
-    check_weights,
-    kind_of,
-)
-from mpstore.errors import DamagedError, IncompatibleError, NotFoundError, UsageError
 from mpstore.events import Progress, silent
 from mpstore.ids import ObjectId, short, to_hex
-from mpstore.ingest.base_search import FoundBase, find_base
-from mpstore.ingest.checkpoint_writer import CheckpointWriter, Committed
-from mpstore.merge.stored_header import header_bytes
+from mpstore.ingest.base_search import FoundBase
+from mpstore.ingest.checkpoint_writer import Committed
 from mpstore.remotes.address import Address
-from mpstore.remotes.download import HubStream
-from mpstore.remotes.hub import Hub, HubFile, HubModel
-from mpstore.remotes.journal import Journal
-from mpstore.remotes.known import KnownFiles, tips
+from mpstore.remotes.fetching import Fetch
+from mpstore.remotes.hub import Hub, HubModel
 from mpstore.remotes.network import Traffic
-from mpstore.remotes.origin import Origin, origin_of
-from mpstore.remotes.partial import FetchedFile, fetched_files
-from mpstore.remotes.resuming import ResumingStream, fetch_header
-from mpstore.remotes.small_file import fetch_small
+from mpstore.remotes.origin import Origin
+from mpstore.remotes.pull_plan import look
 from mpstore.repository import Repo
-from mpstore.safetensors_file import Header
-
-_PARALLEL_FILES: Final = 4
-_SMALL_BYTES: Final = 64 << 20
-
-
-@dataclass(frozen=True)
-class PullPlan:
-    """What a pull would bring: every file, of which the store lacks the bytes, and which commits have the
-    others. `current`: the branch is at this very commit."""
-
-    branch: str
-    model: HubModel
-    files: tuple[HubFile, ...]
-    lacking: tuple[HubFile, ...]
-    here: Mapping[HubFile, ObjectId]
-    current: bool
-
-    @property
-    def lacking_bytes(self) -> int:
-        return sum(file.size for file in self.lacking)
 
 
 @dataclass(frozen=True)
@@ -99,54 +61,6 @@ class PullResult:
         }
 
 
-def chosen(files: Sequence[HubFile], include: Sequence[str], exclude: Sequence[str]) -> list[HubFile]:
-    """Files whose path fits a glob of `include` (none: all) and none of `exclude`. DamagedError: a path that
-    leaves its directory."""
-
-    def fits(path: str) -> bool:
-        return (not include or any(fnmatchcase(path, glob) for glob in include)) and not any(
-            fnmatchcase(path, glob) for glob in exclude
-        )
-
-    found = []
-    for file in files:
-        check_path(file.path)
-        if fits(file.path):
-            found.append(file)
-    return found
-
-
-def look(
-    repo: Repo,
-    hub: Hub,
-    address: Address,
-    branch: str,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    model: HubModel | None = None,
-) -> PullPlan:
-    """Ask the Hub what a pull would bring; nothing is written, no weights are read. `model`: what the address
-    means, where that is known already."""
-    model = model or hub.resolve(address)
-    wanted = chosen(model.files, include, exclude)
-    if include and not wanted:
-        raise UsageError(f"{address}: no file fits --include {' '.join(include)}")
-    check_weights(str(address), [file.path for file in wanted])
-    tip = repo.tip(branch)
-    origin = None if tip is None else origin_of(repo.commit(tip))
-    filters = (tuple(include), tuple(exclude))
-    current = (
-        origin is not None
-        and (origin.repo_id, origin.commit) == (address.repo_id, model.commit)
-        and (origin.include, origin.exclude) == filters
-        and not origin.partial
-    )
-    known = KnownFiles(repo, [] if current else [*([] if tip is None else [tip]), *tips(repo)])
-    here = {} if current else {file: found[0] for file in wanted if (found := known.find(file)) is not None}
-    lacking = () if current else tuple(file for file in wanted if file not in here)
-    return PullPlan(branch, model, tuple(wanted), lacking, here, current)
-
-
 def pull(
     repo: Repo,
     hub: Hub,
@@ -179,7 +93,7 @@ def pull(
     task = progress.task(f"pulling {address}", plan.lacking_bytes, "bytes")
     traffic = Traffic(task)
     try:
-        fetch = _Fetch(repo, hub, plan, traffic)
+        fetch = Fetch(repo, hub, plan, traffic)
         fetch.headers()
         found = None if base is None else FoundBase(base_name or short(base), base)
         if base is None and search:
@@ -191,6 +105,7 @@ def pull(
         with fetch.writer(found, threads, progress) as writer:
             fetch.files(writer)
             committed = writer.commit(branch, tip, author=author, message=message, how=how)
+        fetch.forget()
     finally:
         task.finish()
     return PullResult(
@@ -200,149 +115,7 @@ def pull(
         committed.commit,
         None if found is None else found.branch,
         traffic.received_bytes,
-        fetch.resumed_bytes,
+        traffic.spared_bytes,
         round(time.monotonic() - started, 3),
         committed,
     )
-
-
-class _Fetch:
-    """One pull under way."""
-
-    def __init__(self, repo: Repo, hub: Hub, plan: PullPlan, traffic: Traffic) -> None:
-        self._repo = repo
-        self._hub = hub
-        self._plan = plan
-        self._model = plan.model
-        self._here = plan.here
-        self._fetched = _trusted(repo, plan.model)
-        self._traffic = traffic
-        self._headers: dict[str, Header] = {}
-        self.resumed_bytes = 0
-
-    def headers(self) -> None:
-        """Every safetensors header, checked, before any weights."""
-        for file in self._plan.files:
-            if file.path.endswith(SUFFIX):
-                known = self._stored_header(file)
-                self._headers[file.path] = fetch_header(self._hub, self._model, file, self._traffic, known)
-
-    def _stored_header(self, file: HubFile) -> bytes:
-        commit = self._here.get(file)
-        if commit is None:
-            fetched = self._fetched.get(file.path)
-            return b"" if fetched is None else fetched.header
-        manifest = self._repo.manifest(self._repo.commit(commit).manifest)
-        return header_bytes(self._repo, next(one for one in manifest.files if one.path == file.path))
-
-    def base(self, branch: str) -> FoundBase | None:
-        """The nearest known checkpoint, by a few ranges of the remote weights (where there are new ones)."""
-        owners = [self._here.get(file) for file in self._plan.files if file.path in self._headers]
-        if owners[0] is not None and None not in owners:
-            parents = self._repo.commit(owners[0]).parents
-            kept = next((parent.commit for parent in parents if parent.role == "base"), None)
-            return None if kept is None else FoundBase(short(kept), kept)
-        sources = tuple(
-            SourceFile(file.path, file.path, "safetensors", file.size, 0, 0, 0, 0)
-            for file in self._plan.files
-            if file.path in self._headers
-        )
-        checkpoint = Checkpoint("", sources, self._headers, self._kind())
-        return find_base(self._repo, checkpoint, branch, self._read_at)
-
-    def _read_at(self, source: SourceFile, offset: int, size: int) -> bytes:
-        file = self._model.file(source.path)
-        if file is None:
-            raise NotFoundError(f"{source.path} is not in {self._model.address}")
-        buffer = bytearray(size)
-        with HubStream(self._hub, self._model, file, offset, offset + size, self._traffic.add) as stream:
-            stream.fill(memoryview(buffer))
-        return bytes(buffer)
-
-    def _kind(self) -> Any:
-        return kind_of({file.path for file in self._plan.files}, self._headers)
-
-    def writer(self, base: FoundBase | None, threads: int | None, progress: Progress) -> CheckpointWriter:
-        layout = [(path, [t.name for t in header.tensors]) for path, header in self._headers.items()]
-        return CheckpointWriter(
-            self._repo,
-            label=f"pull {self._model.address}",
-            base=None if base is None else base.commit,
-            kind=self._kind(),
-            layout=layout,
-            threads=threads,
-            progress=progress,
-        )
-
-    def files(self, writer: CheckpointWriter) -> None:
-        """All files, a few at a time; the first failure stops the others."""
-        with ThreadPoolExecutor(_PARALLEL_FILES, thread_name_prefix="mp-pull") as pool:
-            running = {pool.submit(self._file, writer, file) for file in self._plan.files}
-            done, waiting = wait(running, return_when=FIRST_EXCEPTION)
-            for future in waiting:
-                future.cancel()
-            for future in done:
-                future.result()
-            for future in waiting:
-                if not future.cancelled():
-                    future.result()
-
-    def _file(self, writer: CheckpointWriter, file: HubFile) -> None:
-        header = self._headers.get(file.path)
-        here = self._here.get(file)
-        if here is not None:
-            names = () if header is None else [tensor.name for tensor in header.tensors]
-            if writer.adopt(here, file.path, names) is not None:
-                return
-        if header is not None:
-            self._safetensors(writer, file, header)
-        elif file.sha256 is None and file.size <= _SMALL_BYTES:
-            self._small(writer, file)
-        else:
-            with HubStream(self._hub, self._model, file, taken=self._traffic.add) as stream:
-                writer.add_opaque(file.path, stream, file.size, file.sha256)
-
-    def _safetensors(self, writer: CheckpointWriter, file: HubFile, header: Header) -> None:
-        fetched = self._fetched.get(file.path)
-        with ResumingStream(
-            self._repo,
-            self._hub,
-            self._model,
-            file,
-            header,
-            self._traffic,
-            {} if fetched is None else fetched.blocks,
-        ) as stream:
-            self.resumed_bytes += stream.resumed_bytes
-            try:
-                writer.add_safetensors(file.path, stream, file.size, file.sha256)
-            except DamagedError as error:
-                stream.wrong()
-                if not stream.resumed_bytes:
-                    raise
-                hint = (
-                    "what an earlier pull or merge brought of it is wrong; pull again: all of it is fetched"
-                )
-                raise DamagedError(error.message, hint=hint) from error
-            except IncompatibleError:
-                stream.wrong()
-                raise
-            except BaseException:
-                stream.broken()
-                raise
-            stream.finished()
-
-    def _small(self, writer: CheckpointWriter, file: HubFile) -> None:
-        """A file without SHA-256 in the listing: git's blob id is checked instead."""
-        data = fetch_small(self._hub, self._model, file, self._traffic)
-        writer.add_opaque(file.path, io.BytesIO(data), file.size)
-
-
-def _trusted(repo: Repo, model: HubModel) -> dict[str, FetchedFile]:
-    """What merges fetched, but for files where that has turned out to be wrong."""
-    found = fetched_files(repo, model)
-    return {
-        path: one
-        for path, one in found.items()
-        if not Journal(repo.root, model.address.repo_id, model.commit, path).distrusted()
-    }

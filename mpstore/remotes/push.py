@@ -6,6 +6,7 @@ commit is made on the parent that was looked at, or not at all, and is never sen
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from mpstore.errors import ConflictError, RemoteError
 from mpstore.events import Progress, silent
 from mpstore.ids import ObjectId, short, to_hex
 from mpstore.remotes.address import Address
-from mpstore.remotes.hub import Hub, HubModel
+from mpstore.remotes.hub import Hub, HubModel, status_of
 from mpstore.remotes.stored_file import StoredFile, StoredStream
 from mpstore.repository import Repo
 
@@ -76,14 +77,14 @@ def push(
     raw_bytes = sum(stored[path].size for path in lacking)
     url, after = "", before.commit
     if lacking or gone:
-        task = progress.task(f"pushing {target}", raw_bytes, "bytes")
+        meter = _Meter(progress, target, raw_bytes)
         try:
             title = message or commit.message or f"mp push {short(commit_id)}"
             text = f"{title}\n\nmp-commit: {to_hex(commit_id)}"
             additions = {path: stored[path] for path in lacking}
-            url, after = _commit(hub, target, before, additions, gone, text)
+            url, after = _commit(hub, target, before, additions, gone, text, meter)
         finally:
-            task.finish()
+            meter.finish()
     seconds = round(time.monotonic() - started, 3)
     new = bool(lacking or gone)
     return PushResult(target, commit_id, before.commit, after, url, new, len(lacking), raw_bytes, seconds)
@@ -109,11 +110,43 @@ def _ensure(hub: Hub, target: Address, private: bool) -> None:
     hub.retrying(create, str(target))
 
 
+class _Meter:
+    """A push reads every file twice: for its hash, and to send it (unless the Hub has it)."""
+
+    def __init__(self, progress: Progress, target: Address, raw_bytes: int) -> None:
+        self._progress = progress
+        self._target = target
+        self._raw_bytes = raw_bytes
+        self._lock = threading.Lock()
+        self._task = progress.task(f"hashing for {target}", raw_bytes, "bytes")
+
+    def sending(self) -> None:
+        """All is hashed: what is read from here on is sent."""
+        with self._lock:
+            self._task.finish()
+            self._task = self._progress.task(f"pushing to {self._target}", self._raw_bytes, "bytes")
+
+    def taken(self, count: int) -> None:
+        with self._lock:
+            self._task.advance(count)
+
+    def finish(self) -> None:
+        self._task.finish()
+
+
 def _commit(
-    hub: Hub, target: Address, before: HubModel, additions: dict[str, StoredFile], gone: list[str], text: str
+    hub: Hub,
+    target: Address,
+    before: HubModel,
+    additions: dict[str, StoredFile],
+    gone: list[str],
+    text: str,
+    meter: _Meter,
 ) -> tuple[str, str]:
     """One commit on top of `before`; not retried: a lost answer may be of a commit that was made."""
-    operations = hub.operations({path: StoredStream(file) for path, file in additions.items()}, gone)
+    streams = {path: StoredStream(file, meter.taken) for path, file in additions.items()}
+    operations = hub.operations(streams, gone)
+    meter.sending()
     title, _, description = text.partition("\n")
     try:
         made = hub.api.create_commit(
@@ -125,11 +158,12 @@ def _commit(
             parent_commit=before.commit,
         )
     except Exception as error:
-        status = getattr(getattr(error, "response", None), "status_code", None)
+        status = status_of(error)
         if status == 412:
             raise _lost_race(hub, target, before) from error
         failure = hub.translate(error, str(target))
-        if isinstance(failure, RemoteError):
+        refused = status is not None and 400 <= status < 500
+        if isinstance(failure, RemoteError) and not refused:
             raise RemoteError(
                 failure.message,
                 hint="whether the commit was made is not known; `mp push` again looks first",

@@ -1,4 +1,4 @@
-"""A safetensors file of the Hub as one stream: what an earlier pull left in the store, then the network.
+"""A file of the Hub as one stream: what an earlier pull left in the store, then the network.
 
 Relies on download, journal and repository. Promises: the bytes are the file's, in order; only what the store
 lacks is requested; memory is a block.
@@ -6,7 +6,7 @@ lacks is requested; memory is a block.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from types import TracebackType
@@ -19,8 +19,13 @@ from mpstore.remotes.download import HubStream
 from mpstore.remotes.hub import Hub, HubFile, HubModel
 from mpstore.remotes.journal import Journal
 from mpstore.remotes.network import Traffic
+from mpstore.remotes.parallel import in_parallel
 from mpstore.repository import Repo
 from mpstore.safetensors_file import Header, parse_header, read_header
+
+_PARALLEL: Final = 8
+_NONE: Final[Mapping[str, bytes]] = {}
+_NOTHING: Final[Mapping[int, ObjectId]] = {}
 
 
 def fetch_header(hub: Hub, model: HubModel, file: HubFile, traffic: Traffic, known: bytes = b"") -> Header:
@@ -38,11 +43,22 @@ def fetch_header(hub: Hub, model: HubModel, file: HubFile, traffic: Traffic, kno
         return read_header(lambda size: pending.pop() if pending else stream.read(size), where, file.size)
 
 
+def fetch_headers(
+    hub: Hub, model: HubModel, files: Sequence[HubFile], traffic: Traffic, known: Mapping[str, bytes] = _NONE
+) -> dict[str, Header]:
+    """The headers of several files, some at a time; `known`: those that are here, by path."""
+
+    def fetch(file: HubFile) -> Header:
+        return fetch_header(hub, model, file, traffic, known.get(file.path, b""))
+
+    return dict(zip([file.path for file in files], in_parallel(hub, fetch, files, _PARALLEL), strict=True))
+
+
 _AHEAD_BLOCKS: Final = 32
 
 
 class ResumingStream:
-    """`readinto` and `read` over a whole safetensors file whose header is known. Context manager.
+    """`readinto` and `read` over a whole file; of a safetensors file the header is known. Context manager.
 
     `fetched`: ids of blocks that an earlier merge fetched, by number in the file.
     """
@@ -53,19 +69,21 @@ class ResumingStream:
         hub: Hub,
         model: HubModel,
         file: HubFile,
-        header: Header,
+        header: Header | None,
         traffic: Traffic,
-        fetched: Mapping[int, ObjectId] | None = None,
+        fetched: Mapping[int, ObjectId] = _NOTHING,
     ) -> None:
         self._objects = repo.objects
+        self._traffic = traffic
         self._open = partial(HubStream, hub, model, file, taken=traffic.add)
-        self._lengths = _block_lengths(header, repo.config.block_elements)
+        head = b"" if header is None else header.raw
+        self._lengths = _block_lengths(file, header, repo.config.block_elements)
         self._journal = Journal(repo.root, model.address.repo_id, model.commit, file.path)
-        known = {**self._journaled(header), **(fetched or {})}
+        known = {**self._journaled(head), **fetched}
         self._known = {index: block for index, block in known.items() if self._objects.contains(block)}
         self.resumed_bytes = sum(self._lengths[index] for index in self._known)
-        self._journal.begin(header.raw)
-        self._pieces = Ahead(self._all(header.raw), _AHEAD_BLOCKS)
+        self._journal.begin(head)
+        self._pieces = Ahead(self._all(head), _AHEAD_BLOCKS)
         self._left = memoryview(b"")
 
     def __enter__(self) -> ResumingStream:
@@ -77,9 +95,9 @@ class ResumingStream:
         self._pieces.close()
 
     def finished(self) -> None:
-        """The file is complete and right: nothing is to be resumed."""
+        """The file is complete and right; until a commit names it, the journal knows its blocks."""
         self._pieces.close()
-        self._journal.forget()
+        self._journal.save()
 
     def wrong(self) -> None:
         """The bytes were not the file's: the next try starts at its beginning, with nothing of it."""
@@ -91,14 +109,15 @@ class ResumingStream:
         self._pieces.close()
         self._journal.save()
 
-    def _journaled(self, header: Header) -> dict[int, ObjectId]:
-        if self._journal.header() != header.raw:
+    def _journaled(self, header: bytes) -> dict[int, ObjectId]:
+        if self._journal.header() != header:
             return {}
         return dict(enumerate(self._journal.ids()[: len(self._lengths)]))
 
     def _all(self, header: bytes) -> Generator[memoryview, None, None]:
         """The file block by block: runs that the store has, and one request for each run between them."""
-        yield memoryview(header)
+        if header:
+            yield memoryview(header)
         position = len(header)
         for here, run in groupby(range(len(self._lengths)), key=self._known.__contains__):
             indices = list(run)
@@ -106,6 +125,7 @@ class ResumingStream:
             if here:
                 for index in indices:
                     self._journal.append(self._known[index])
+                    self._traffic.spared(self._lengths[index])
                     yield memoryview(self._objects.read(self._known[index]))
             else:
                 with self._open(position, stop) as stream:
@@ -132,8 +152,10 @@ class ResumingStream:
         return count
 
 
-def _block_lengths(header: Header, block_elements: int) -> list[int]:
-    """Raw lengths of the blocks that the file's tensors will be cut into, in file order; none is empty."""
+def _block_lengths(file: HubFile, header: Header | None, block_elements: int) -> list[int]:
+    """Raw lengths of the blocks that the file (or its tensors) is cut into, in file order; none is empty."""
+    if header is None:
+        return list(blocks.byte_lengths(file.size, 8, blocks.OPAQUE_BLOCK_BYTES))
     return [
         length
         for tensor in header.tensors

@@ -52,6 +52,8 @@ def make_server(
     try:
         server = _LoggingEndpoint((host, port), StoreShelf(repo), token=token, handler=EndpointHandler)
     except OSError as error:
-        raise StorageError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        raise StorageError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}", hint="--port 0 takes any free port"
+        ) from error
     server.say = say
     return server

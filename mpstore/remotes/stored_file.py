@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -123,10 +123,12 @@ class StoredFile:
 
 
 class StoredStream(io.BufferedIOBase):
-    """A stored file as a seekable stream, as the Hub's client takes uploads. Sequential reads are fast."""
+    """A stored file as a seekable stream, as the Hub's client takes uploads. Sequential reads are fast.
+    `taken` hears of the bytes that are read."""
 
-    def __init__(self, stored: StoredFile) -> None:
+    def __init__(self, stored: StoredFile, taken: Callable[[int], None] | None = None) -> None:
         super().__init__()
+        self._taken = taken
         self._stored = stored
         self._position = 0
         self._pieces: Iterator[memoryview] | None = None
@@ -164,7 +166,10 @@ class StoredStream(io.BufferedIOBase):
                 self._position += len(part)
                 wanted -= len(part)
                 parts.append(part)
-        return b"".join(parts)
+        data = b"".join(parts)
+        if self._taken is not None:
+            self._taken(len(data))
+        return data
 
     def read1(self, size: int = -1) -> bytes:
         return self.read(size)

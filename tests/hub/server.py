@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+import yaml
+
 from mpstore.remotes import wire
 from mpstore.remotes.endpoint import Endpoint, EndpointHandler, Refusal
 from mpstore.remotes.shelf import ShelfFile, Snapshot, UnknownRepository, UnknownRevision
@@ -39,6 +41,7 @@ class Fault:
 
     kind: "status" (with `status`, `retry_after`), "cut" (after `after` bytes), "ignore_range", "truncate"
     (a whole, shorter body), "corrupt" (one bit, same size), "lie" (announces more than it sends), "missing".
+    The first `skip` of the requests go well.
     """
 
     kind: str
@@ -47,6 +50,7 @@ class Fault:
     status: int = 500
     retry_after: str | None = None
     after: int = 1000
+    skip: int = 0
 
 
 @dataclass
@@ -209,6 +213,8 @@ class HubHandler(EndpointHandler):
         elif path.startswith("/verify/"):
             self.read_body()
             self.send_json({})
+        elif path == "/api/validate-yaml":
+            self._validate(json.loads(self.read_body())["content"])
         else:
             verb = wire.split_api(path.removeprefix("/api/models/"))
             if verb is None or verb[1] not in ("preupload", "commit", "branch"):
@@ -225,6 +231,13 @@ class HubHandler(EndpointHandler):
             self.server.shelf.lfs[hashlib.sha256(data).hexdigest()] = data
             self.server.uploaded_bytes += length
         self.send_json({})
+
+    def _validate(self, card: str) -> None:
+        """A model card's front matter: the Hub wants a mapping, if any."""
+        _, _, rest = card.partition("---\n")
+        found = yaml.safe_load(rest.partition("\n---")[0]) if card.startswith("---\n") else {}
+        wrong = [] if isinstance(found, dict) else [{"message": "metadata must be a mapping"}]
+        self.send_json({"errors": wrong, "warnings": []}, 400 if wrong else 200)
 
     def _create(self) -> None:
         asked = json.loads(self.read_body())
@@ -350,6 +363,9 @@ class TestHub(Endpoint):
         with self._count_lock:
             for fault in self.faults:
                 if fault.times > 0 and fnmatchcase(path, fault.glob):
+                    if fault.skip:
+                        fault.skip -= 1
+                        continue
                     fault.times -= 1
                     return fault
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from hub.server import Fault, TestHub
 from mpstore import files
 from mpstore.api import Repository
 from mpstore.errors import DamagedError, MpError, RemoteError, StorageError
+from mpstore.remotes import fetching
+from mpstore.remotes.endpoint import Refusal
+from mpstore.remotes.hub import transient_status
 
 WEIGHTS = "*.safetensors"
 
@@ -94,6 +98,97 @@ def test_a_pull_that_was_cut_off_resumes_from_the_blocks_it_has(
     assert hub.sent_bytes < sum(map(len, source.values())) - 10_000
     repository.checkout("base", tmp_path / "out")
     assert files_of(tmp_path / "out") == source
+
+
+def test_files_that_came_whole_are_not_fetched_again(
+    hub: TestHub,
+    repository: Repository,
+    source: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fetching, "_PARALLEL_FILES", 1)
+    name = "model-00002-of-00002.safetensors"
+    hub.faults = [Fault("status", name, 100, status=404, skip=2)]  # its header comes
+    refuse(repository, hub, RemoteError, "00002.*not there")
+    hub.faults.clear()
+    hub.sent_bytes = 0
+    pulled = repository.pull("hf://org/base", endpoint=hub.url)
+    assert pulled.resumed_bytes > len(source["model-00001-of-00002.safetensors"]) - 3000
+    assert pulled.received_bytes == hub.sent_bytes < len(source[name]) + 10_000
+    repository.checkout("base", tmp_path / "out")
+    assert files_of(tmp_path / "out") == source
+
+
+def test_a_large_file_of_another_kind_resumes_too(
+    hub: TestHub, repository: Repository, source: dict[str, bytes], tmp_path: Path
+) -> None:
+    more = {**source, "pytorch_model.bin": bytes(range(256)) * 8000}
+    hub.put("org/base", more)
+    hub.faults = [Fault("cut", "*.bin", 2, after=600_000), Fault("status", "*.bin", 100, status=404)]
+    refuse(repository, hub, RemoteError, "bin.*not there")
+    hub.faults.clear()
+    pulled = repository.pull("hf://org/base", endpoint=hub.url)
+    assert pulled.resumed_bytes >= 1_000_000
+    repository.checkout("base", tmp_path / "out")
+    assert files_of(tmp_path / "out") == more
+
+
+def test_ctrl_c_ends_the_transfers_and_the_next_pull_goes_on(
+    hub: TestHub, repository: Repository, source: dict[str, bytes], tmp_path: Path
+) -> None:
+    """The body is longer than what sockets hold, so without an end the pull would wait for all of it."""
+    hub.put("org/base", {**source, "pytorch_model.bin": bytes(range(256)) * 8000})
+
+    def interrupt(_: str, path: str) -> None:
+        if path.endswith(".bin"):
+            hub.on_request = lambda *_: None
+            _thread.interrupt_main()
+
+    hub.on_request = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        repository.pull("hf://org/base", endpoint=hub.url)
+    assert branches(repository) == []
+    hub.put("org/base", source)
+    complete(repository, hub, source, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("status", "says"), [(401, "hf auth login"), (403, "rights")])
+def test_a_token_that_is_not_accepted(hub: TestHub, repository: Repository, status: int, says: str) -> None:
+    def refuse_all(*_: str) -> None:
+        raise Refusal(status, "Invalid credentials in Authorization header")
+
+    hub.on_request = refuse_all
+    error = refuse(repository, hub, RemoteError, "Invalid credentials")
+    assert says in (error.hint or "")
+    assert error.exit_code == 7
+
+
+def test_a_gated_model_and_a_private_one(hub: TestHub, repository: Repository) -> None:
+    code = "GatedRepo"
+
+    def refuse_all(*_: str) -> None:
+        raise Refusal(403 if code == "GatedRepo" else 401, "no", code)
+
+    hub.on_request = refuse_all
+    assert "terms" in (refuse(repository, hub, RemoteError, "is gated").hint or "")
+    code = "RepoNotFound"
+    assert "HF_TOKEN" in (refuse(repository, hub, RemoteError, "private").hint or "")
+
+
+def test_what_a_server_asks_to_wait() -> None:
+    def wait(**headers: str) -> float | None:
+        found = transient_status(429, {name.replace("_", "-"): value for name, value in headers.items()})
+        assert found is not None
+        return found.wait_seconds
+
+    assert wait(Retry_After="7") == 7
+    assert wait(Retry_After="Thu, 01 Jan 1970 00:00:00 GMT") == 0
+    assert wait(Retry_After="soon") is None
+    assert wait(RateLimit='"resolvers";r=0;t=55') == 55
+    assert wait(RateLimit='"resolvers";r=3;t=55') is None
+    assert wait() is None
+    assert transient_status(404, {}) is None
 
 
 def test_a_server_that_ignores_ranges_is_read_past(

@@ -84,8 +84,33 @@ def test_include_and_exclude(hub: TestHub, repository: Repository, family: dict[
     repository.pull("hf://org/base", endpoint=hub.url, exclude=["*.bin", "notes/*"])
     listed = {entry.path for entry in repository.ls("base").files}
     assert listed == set(files_of(family["base"]))
-    with pytest.raises(UsageError, match="--include"):
-        repository.pull("hf://org/base", endpoint=hub.url, include=["*.gguf"])
+    for filters in ({"include": ["*.gguf"]}, {"exclude": ["*.safetensors"]}):
+        flag = "--" + next(iter(filters))
+        with pytest.raises(UsageError, match=f"{flag} .* leaves no weights") as caught:
+            repository.pull("hf://org/base", endpoint=hub.url, branch="other", **filters)
+        assert "model-00001-of-00002.safetensors" in (caught.value.hint or "")
+    hub.put("org/base", {**files, "config.json": b"{}"})
+    repository.pull("base", endpoint=hub.url)
+    assert {entry.path for entry in repository.ls("base").files} == listed, "the filters are remembered"
+
+
+def test_a_model_goes_on_its_own_branch_unless_told(
+    hub: TestHub, repository: Repository, family: dict[str, Path]
+) -> None:
+    for name in ("org/base", "other/base"):
+        hub.put(name, files_of(family["base"]))
+    hub.put("org/math", files_of(family["math"]))
+    repository.add(family["math"], "math")
+    repository.pull("hf://org/base", endpoint=hub.url)
+    repository.pull("hf://org/base@main", endpoint=hub.url)
+    with pytest.raises(UsageError, match="branch base holds hf://org/base"):
+        repository.pull("hf://other/base", endpoint=hub.url)
+    with pytest.raises(UsageError, match="branch math was not pulled"):
+        repository.pull("hf://org/math", endpoint=hub.url)
+    repository.pull("hf://other/base", branch="base", endpoint=hub.url)
+    hub.sent_bytes = 0
+    repository.pull("hf://org/math", branch="mine", endpoint=hub.url)
+    assert hub.sent_bytes == 0, "the branch math has these files"
 
 
 def test_pages_redirects_and_tokens(
@@ -132,6 +157,22 @@ def test_a_model_with_only_pickled_weights_is_refused(hub: TestHub, repository: 
 def test_an_address_that_cannot_be_meant(repository: Repository, what: str) -> None:
     with pytest.raises(UsageError, match="does not name a model"):
         repository.pull(what)
+
+
+@pytest.mark.parametrize(
+    ("what", "meant"),
+    [
+        ("hf:/org/name", "write hf://org/name"),
+        ("https://huggingface.co/org/name", "write hf://org/name"),
+        ("https://huggingface.co/org/name/tree/v2", "write hf://org/name@v2"),
+        ("https://example.org/x", "hf://ORG/NAME"),
+        ("org/name", "hf://org/name"),
+    ],
+)
+def test_what_was_meant_is_said(repository: Repository, what: str, meant: str) -> None:
+    with pytest.raises((UsageError, NotFoundError)) as caught:
+        repository.pull(what)
+    assert meant in (caught.value.hint or "")
 
 
 def test_unknown_models_revisions_and_branches(

@@ -10,6 +10,7 @@ from hub.conftest import files_of
 from hub.server import TestHub
 from mpstore.api import Repository
 from mpstore.errors import ConflictError, RemoteError
+from mpstore.remotes.endpoint import Refusal
 
 
 @pytest.fixture
@@ -45,6 +46,29 @@ def test_what_the_hub_has_is_not_sent(hub: TestHub, filled: Repository, family: 
     again = filled.push("base", "hf://me/two", endpoint=hub.url)
     assert not again.new
     assert hub.commits == commits, "nothing new makes no commit"
+
+
+def test_a_merge_goes_with_its_model_card(hub: TestHub, filled: Repository) -> None:
+    words = {"base": "base", "experts": [("math", {"weight": 0.5})], "operator": "task_arithmetic"}
+    filled.merge("merged", **words)
+    filled.push("merged", "hf://me/merged", message="half of math", endpoint=hub.url)
+    card = on_hub(hub, "me/merged")["README.md"].decode()
+    assert card.startswith("---\nbase_model:")
+    assert "task_arithmetic" in card
+    assert ("POST", "/api/validate-yaml", None) in hub.requests
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_refused_push_says_why_and_leaves_no_doubt(hub: TestHub, filled: Repository, status: int) -> None:
+    filled.push("base", "hf://me/model", endpoint=hub.url)
+
+    def refuse() -> None:
+        raise Refusal(status, "you may not")
+
+    hub.before_commit = refuse
+    with pytest.raises(RemoteError, match="you may not") as caught:
+        filled.push("math", "hf://me/model", endpoint=hub.url)
+    assert "not known" not in (caught.value.hint or "")
 
 
 def test_a_branch_of_the_hub(hub: TestHub, filled: Repository, family: dict[str, Path]) -> None:
