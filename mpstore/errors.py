@@ -32,6 +32,11 @@ class MpError(Exception):
         self.message = message
         self.hint = hint
 
+    def say(self, message: str) -> None:
+        """Put it in other words, for somebody who knows more of where it happened."""
+        self.message = message
+        self.args = (message,)
+
 
 class StorageError(MpError):
     """The file system refused: disk full, read-only, permission. Names the path."""

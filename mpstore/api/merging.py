@@ -6,15 +6,16 @@ read; a plan that is asked for is stored, unless the caller says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from mpstore import revisions
 from mpstore.api.remote_models import RemoteModels
-from mpstore.errors import AmbiguousError, NotFoundError, UsageError
+from mpstore.errors import AmbiguousError, MpError, NotFoundError, RecipeError, UsageError
 from mpstore.events import Progress
 from mpstore.ids import ObjectId, record_id, short
 from mpstore.merge import budget as budgets
@@ -25,6 +26,7 @@ from mpstore.merge.engine import Prepared, Replayed, Request
 from mpstore.merge.execute.executor import Limits
 from mpstore.merge.plan_check import check_inputs, check_plan_current
 from mpstore.merge.plan_network import ToFetch, to_fetch
+from mpstore.merge.recipe_draft import in_file, is_placed
 from mpstore.pipeline import thread_count
 from mpstore.records.encoding import encode
 from mpstore.records.model import Plan
@@ -95,7 +97,7 @@ def plan(repo: Repo, words: Words, limits: Limits, store: bool, progress: Progre
         raw_bytes = engine.expert_raw_bytes(repo, known_plan)
         return PlanResult(plan_id, known_plan, raw_bytes, to_fetch(repo, known_plan))
     remote = RemoteModels(repo, "", progress, limits.threads)
-    with _models(repo, words, limits, progress, remote) as known:
+    with _named(words), _models(repo, words, limits, progress, remote) as known:
         prepared = engine.prepare(repo, _request(words, limits), known, progress)
     plan_id = engine.store_plan(repo, prepared.plan) if store else record_id(Plan.KIND, encode(prepared.plan))
     raw_bytes = engine.expert_raw_bytes(repo, prepared.plan)
@@ -124,7 +126,8 @@ def merge(
             decided = remote.completed(decided)
             check_plan_current(repo, decided)
         else:
-            decided = engine.prepare(repo, _request(words, limits), known, progress, fetch=True).plan
+            with _named(words):
+                decided = engine.prepare(repo, _request(words, limits), known, progress, fetch=True).plan
         return engine.merge(
             repo,
             decided,
@@ -182,7 +185,9 @@ def _request(words: Words, limits: Limits) -> Request:
 
 def _recipe(words: Words) -> recipes.Recipe:
     if words.recipe is not None:
-        return recipes.from_yaml(_recipe_text(words.recipe))
+        recipe, file = recipes.from_yaml(_recipe_text(words.recipe)), _file(words)
+        notes = recipe.notes if file is None else tuple(in_file(note, file) for note in recipe.notes)
+        return replace(recipe, notes=notes)
     if words.operator is None:
         raise UsageError("no operator", hint="name one with --op, or give a recipe")
     if not words.experts:
@@ -190,6 +195,25 @@ def _recipe(words: Words) -> recipes.Recipe:
     return recipes.from_flags(
         words.base, words.experts, words.operator, words.parameters, out_dtype=words.out_dtype
     )
+
+
+@contextmanager
+def _named(words: Words) -> Iterator[None]:
+    """What is wrong with a recipe is said with its file's name."""
+    try:
+        yield
+    except MpError as error:
+        file = _file(words)
+        if file is not None and (isinstance(error, RecipeError) or is_placed(error.message)):
+            error.say(in_file(error.message, file))
+        raise
+
+
+def _file(words: Words) -> str | None:
+    """The name of the recipe's file; None: it is none, but flags or a text."""
+    if words.recipe is None or (isinstance(words.recipe, str) and "\n" in words.recipe):
+        return None
+    return Path(words.recipe).name
 
 
 def _recipe_text(recipe: str | PathLike[str]) -> str:

@@ -8,10 +8,12 @@ compare-and-swap on what it was when the merge began.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from mpstore.errors import NotFoundError
 from mpstore.events import Progress, silent
 from mpstore.ids import ObjectId, to_hex
 from mpstore.merge import budget as budgets
@@ -27,6 +29,7 @@ from mpstore.merge.plan_inputs import Limits as PlanLimits
 from mpstore.merge.plan_inputs import PlanInputs
 from mpstore.merge.planner import Planned
 from mpstore.merge.recipe import Recipe
+from mpstore.merge.recipe_draft import where
 from mpstore.merge.results import MergeResult, merged_json, plan_json
 from mpstore.records.encoding import encode
 from mpstore.records.model import Coverage, Parent, Plan
@@ -79,11 +82,15 @@ def prepare(
     can show to be wrong has been looked for; without it the plan is made from headers.
     """
     recipe = request.recipe
-    base = models.find(recipe.base)
+    with _named(recipe, recipe.base):
+        base = models.find(recipe.base)
     if fetch and not base.whole:
         _check_headers(repo, request, models, base)
         base = models.fetch(base)
-    experts = [models.find(name, base.commit, whole=recipe.stacked) for name in recipe.experts]
+    experts = []
+    for name in recipe.experts:
+        with _named(recipe, name):
+            experts.append(models.find(name, base.commit, whole=recipe.stacked))
     if fetch:
         experts = [models.fetch(expert) for expert in experts]
     inputs = gather.gather(repo, recipe, base, experts, seed=request.seed)
@@ -98,6 +105,16 @@ def prepare(
     )
     planned = planner.plan_with_order(inputs, limits)
     return Prepared(planned.plan, inputs, planned)
+
+
+@contextmanager
+def _named(recipe: Recipe, model: str) -> Iterator[None]:
+    """A model that is not found is said with the recipe's line that names it."""
+    try:
+        yield
+    except NotFoundError as error:
+        error.say(where(recipe.lines.get(model)) + error.message)
+        raise
 
 
 def _check_headers(repo: Repo, request: Request, models: Models, base: Source) -> None:

@@ -7,6 +7,7 @@ as the merge; a word that means nothing says so with the nearest known names.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -21,6 +22,7 @@ from mpstore.merge.gather import Source
 from mpstore.repository import Repo
 
 _NAMESPACE = "merge-inputs"
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 class ModelResolver(Protocol):
@@ -116,13 +118,10 @@ class Models:
         except NotFoundError:
             if path.is_dir() or (path.suffix == ".safetensors" and path.is_file()):
                 return self._take(path, base)
-            word, colon, tail = name.rpartition(":")
-            if colon and word and "/" not in tail:
-                raise NotFoundError(
-                    f"no branch, tag or commit {name!r}",
-                    hint=f"a parameter has a value: {word}:{tail or 'weight'}=1",
-                ) from None
-            raise
+            hint = _hint(name)
+            if hint is None:
+                raise
+            raise NotFoundError(f"no branch, tag, commit or directory {name!r}", hint=hint) from None
 
     def _take(self, path: Path, base: ObjectId | None) -> ObjectId:
         where = blake2b(os.fsencode(path.resolve()), digest_size=8).hexdigest()
@@ -138,6 +137,22 @@ class Models:
         )
         self._taken.append(_Taken(branch, added.commit))
         return added.commit
+
+
+def _hint(name: str) -> str | None:
+    """What somebody probably meant by a name that is neither in the store nor a directory."""
+    word, colon, tail = name.rpartition(":")
+    if colon and word and "/" not in tail:
+        return f"a parameter has a value: {word}:{tail or 'weight'}=1"
+    model, plus, adapter = name.partition("+")
+    if plus and model and adapter:
+        return (
+            f"an adapter on a model is merged first: mp merge --base {model} --expert {adapter} "
+            "--op task_arithmetic --branch NAME; then name that branch here"
+        )
+    if _HUB_NAME.fullmatch(name):
+        return f"a model of the Hub is hf://{name}"
+    return None
 
 
 Resolve = Callable[[str], ObjectId]

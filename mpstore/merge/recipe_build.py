@@ -6,6 +6,7 @@ number of models, parameters' names, scopes, values and bounds, missing weights,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from mpstore.errors import RecipeError, UsageError
@@ -13,6 +14,7 @@ from mpstore.merge import recipe_roles, recipe_slices, recipe_text
 from mpstore.merge.operators.protocol import Operator, Parameter, Value
 from mpstore.merge.operators.table import find
 from mpstore.merge.recipe_draft import Draft, where
+from mpstore.merge.recipe_idle import without_idle
 from mpstore.merge.recipe_roles import Settings
 from mpstore.merge.recipe_settings import is_constant
 from mpstore.merge.recipe_values import Recipe
@@ -24,9 +26,12 @@ def build(draft: Draft) -> Recipe:
         op = find(str(draft.operator.value))
     except UsageError as error:
         raise RecipeError(where(draft.operator.line) + error.message, hint=error.hint) from None
+    draft = without_idle(op, draft)
     params = recipe_roles.settings(op, draft.params, "global")
     recipe = recipe_slices.arrange(op, draft, params) if draft.slices else _from_models(op, draft, params)
+    recipe = replace(recipe, notes=(*draft.notes, *recipe.notes), lines=draft.lines)
     _check_count(op, recipe, draft)
+    _check_tokenizer(recipe, draft)
     recipe = _vectors(op, recipe)
     _check_required(op, recipe, draft.lenient)
     if op.check is not None:
@@ -93,6 +98,17 @@ def _check_count(op: Operator, recipe: Recipe, draft: Draft) -> None:
     raise RecipeError(f"{where(line)}{op.name} takes {wanted} model(s){beside}, not {count}")
 
 
+def _check_tokenizer(recipe: Recipe, draft: Draft) -> None:
+    """The base's tokenizer files are what a merge keeps; anything else is said not to be supported."""
+    if draft.tokenizer is None or draft.tokenizer.value in ("base", recipe.base):
+        return
+    wanted = draft.tokenizer.value
+    hint = f"the output has the tokenizer of {recipe.base}: tokenizer_source: base"
+    if wanted == "union":
+        hint += "; where all models have its vocabulary, so has their union"
+    raise RecipeError(f"{where(draft.tokenizer.line)}a tokenizer from {wanted!r} is not supported", hint=hint)
+
+
 def _vectors(op: Operator, recipe: Recipe) -> Recipe:
     """Without a base the models themselves are interpolated, not deltas from the first of them."""
     if op.parameter("vectors") is None or recipe.base_given:
@@ -123,15 +139,16 @@ def _check_required(op: Operator, recipe: Recipe, flags: bool) -> None:
         for expert in whose:
             for settings_here in scopes(recipe, expert):
                 if not any(parameter.name in one for one in settings_here):
-                    _missing(op, parameter, None if expert is None else recipe.experts[expert], flags)
+                    _missing(op, parameter, None if expert is None else recipe.experts[expert], recipe, flags)
 
 
-def _missing(op: Operator, parameter: Parameter, model: str | None, flags: bool) -> None:
+def _missing(op: Operator, parameter: Parameter, model: str | None, recipe: Recipe, flags: bool) -> None:
+    at = "" if model is None else where(recipe.lines.get(model))
     whose = "" if model is None else f" for {model}"
     said = f"add parameters: {{{parameter.name}: …}}"
     if flags:
         said = f"add --set {parameter.name}=…" if model is None else f"say {model}:{parameter.name}=…"
-    raise RecipeError(f"{op.name} needs a {parameter.name}{whose}", hint=f"{said} ({parameter.doc})")
+    raise RecipeError(f"{at}{op.name} needs a {parameter.name}{whose}", hint=f"{said} ({parameter.doc})")
 
 
 def defaults(op: Operator, scope: str) -> dict[str, Value]:
@@ -142,14 +159,22 @@ def defaults(op: Operator, scope: str) -> dict[str, Value]:
 
 def _check_constants(op: Operator, recipe: Recipe) -> None:
     """The operator's own check, as far as constant settings go; `resolve` repeats it for each tensor."""
-    assert op.check is not None, "the caller looked"
     for index in range(len(scopes(recipe, None))):
         shared = _constants(defaults(op, "global"), scopes(recipe, None)[index])
         experts = [
             _constants(defaults(op, "model"), scopes(recipe, i)[index]) for i in range(len(recipe.experts))
         ]
         if shared is not None and all(one is not None for one in experts):
-            op.check(shared, tuple(one for one in experts if one is not None))
+            checked(op, shared, tuple(one for one in experts if one is not None))
+
+
+def checked(op: Operator, shared: Mapping[str, Value], experts: tuple[Mapping[str, Value], ...]) -> None:
+    """The operator's own check of values that belong together; what it refuses is the recipe's fault."""
+    assert op.check is not None, "the caller looked"
+    try:
+        op.check(shared, experts)
+    except UsageError as error:
+        raise RecipeError(error.message, hint=error.hint) from None
 
 
 def _constants(values: dict[str, Value], settings_here: list[Settings]) -> dict[str, Value] | None:

@@ -18,9 +18,22 @@ class Given:
     line: int | None = None
 
 
+_LINE = "line "
+
+
 def where(line: int | None) -> str:
     """How an error message begins."""
-    return "" if line is None else f"line {line}: "
+    return "" if line is None else f"{_LINE}{line}: "
+
+
+def is_placed(message: str) -> bool:
+    """Whether a message begins with a line."""
+    return message.startswith(_LINE)
+
+
+def in_file(message: str, file: str) -> str:
+    """A message about a recipe, with the name of its file."""
+    return f"{file}, {message}" if is_placed(message) else f"{file}: {message}"
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,7 @@ class Draft:
     """What a recipe or the flags say. `models` and `slices` exclude each other.
 
     `lenient`: from flags, where a missing weight is 1 and the base is only what deltas are taken from.
+    `tokenizer`: whose files are wanted, if that is said; `idle`: see `recipe_idle`; `notes`: for the user.
     """
 
     operator: Given
@@ -57,3 +71,16 @@ class Draft:
     params: Mapping[str, Given] = field(default_factory=dict)
     out_dtype: str | None = None
     lenient: bool = False
+    tokenizer: Given | None = None
+    idle: Mapping[str, Given] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> dict[str, int]:
+        """Where each model is first named, and each of the merge's own parameters."""
+        named = [(key, one.line) for key, one in self.params.items()]
+        named += [(one.model, one.line) for one in self.models]
+        named += [(source.model, source.line) for one in self.slices for source in one.sources]
+        if self.base is not None:
+            named.append((str(self.base.value), self.base.line))
+        return {model: line for model, line in reversed(named) if line is not None}

@@ -59,7 +59,7 @@ def _slice(op: Operator, one: DraftSlice) -> Slice:
     lengths = {source.end - source.first for source in sources}
     if len(lengths) > 1:
         raise RecipeError(f"{where(one.line)}all sources of a slice have the same number of layers")
-    return Slice(tuple(sources), recipe_roles.settings(op, one.params, "global"))
+    return Slice(tuple(sources), recipe_roles.settings(op, one.params, "global"), one.line)
 
 
 def _stacked(draft: Draft, base: str) -> tuple[str, ...]:

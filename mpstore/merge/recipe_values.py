@@ -29,6 +29,7 @@ class Slice:
 
     sources: tuple[Source, ...]
     params: Mapping[str, Setting] = field(default_factory=dict)
+    line: int | None = field(default=None, compare=False)
 
     @property
     def layers(self) -> int:
@@ -44,6 +45,7 @@ class Recipe:
     them where it counts as a model (linear). expert_params[i], params: settings of expert i and of all,
     slices: empty, or the output's layers in order (`stacked`: passthrough, each from one source).
     out_dtype: safetensors name, None: the base's. notes: remarks for the user. text: canonical YAML.
+    lines: where the file names each model, or a parameter of the merge, for messages.
     """
 
     operator: str
@@ -56,6 +58,7 @@ class Recipe:
     base_given: bool = True
     notes: tuple[str, ...] = ()
     text: str = ""
+    lines: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """From YAML to a draft: mergekit's schema, every key known by name and every value with its line.
 
-Relies on PyYAML's parser (no object is ever constructed from a tag). Promises: size, depth and aliases are
-bounded; unknown keys, duplicate keys and what is not supported are RecipeErrors that say the line.
+Relies on recipe_nodes. Promises: unknown keys, and what mergekit has and this does not, are RecipeErrors that
+say the line.
 """
 
 from __future__ import annotations
@@ -13,11 +13,8 @@ import yaml
 
 from mpstore.errors import RecipeError
 from mpstore.merge.recipe_draft import Draft, DraftModel, DraftSlice, Given, where
-from mpstore.suggestions import nearest
-
-MAX_CHARACTERS: Final = 1 << 20
-MAX_DEPTH: Final = 16
-MAX_NODES: Final = 20_000
+from mpstore.merge.recipe_idle import TOP_LEVEL
+from mpstore.merge.recipe_nodes import Reader, compose, line_of
 
 DTYPES: Final[Mapping[str, str]] = {
     "float32": "F32",
@@ -36,157 +33,16 @@ _TOP = (
     "tokenizer_source",
     "tokenizer",
 )
-_UNSUPPORTED = {
-    "modules": "merging module by module is not supported",
-    "chat_template": "setting a chat template is not supported: the base's files are kept",
-    "residual_weight": "residual_weight is not supported",
-    "name": "a recipe has no name: --branch names what comes of it",
-    "revision": "a revision belongs to the model's name: hf://ORG/NAME@REVISION, or a commit's id",
-}
-_SCALARS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp")}
-_Constructor: Any = yaml.constructor.SafeConstructor
-
-
-class _Reader:
-    """Turns nodes into values, counting them: aliases share nodes, so a small text can stand for many."""
-
-    def __init__(self) -> None:
-        self.visited = 0
-
-    def enter(self, node: Any, depth: int) -> None:
-        self.visited += 1
-        if self.visited > MAX_NODES or depth > MAX_DEPTH:
-            raise RecipeError(
-                f"{where(line_of(node))}the recipe holds more than {MAX_NODES} values or nests deeper than "
-                f"{MAX_DEPTH}"
-            )
-
-    def mapping(self, node: Any, what: str, known: tuple[str, ...], depth: int) -> dict[str, Any]:
-        """Key -> value node of a mapping, keys checked against `known` (empty: any)."""
-        self.enter(node, depth)
-        if not isinstance(node, yaml.MappingNode):
-            raise RecipeError(
-                f"{where(line_of(node))}{what} must be a mapping (key: value), and here is {_said(node)}",
-                hint="write `- model: NAME`" if what == "a model" else None,
-            )
-        found: dict[str, Any] = {}
-        for key_node, value in node.value:
-            self.enter(key_node, depth + 1)
-            at = where(line_of(key_node))
-            key = key_node.value
-            if not isinstance(key, str):
-                raise RecipeError(f"{at}a key is a word")
-            if key in _UNSUPPORTED and known:
-                raise RecipeError(f"{at}{_UNSUPPORTED[key]}", hint=f"leave {key} out")
-            if known and key not in known:
-                raise RecipeError(f"{at}unknown key {key!r} in {what}", hint=_key_hint(key, known))
-            if key in found:
-                raise RecipeError(f"{at}{key!r} is given twice in {what}")
-            found[key] = value
-        return found
-
-    def sequence(self, node: Any, what: str, depth: int) -> list[Any]:
-        """The value nodes of a list."""
-        self.enter(node, depth)
-        if not isinstance(node, yaml.SequenceNode):
-            raise RecipeError(
-                f"{where(line_of(node))}{what} must be a list, and here is {_said(node)}",
-                hint="each item begins with `- ` on a line of its own",
-            )
-        return list(node.value)
-
-    def plain(self, node: Any, depth: int) -> Any:
-        """Numbers, words, lists and mappings as Python has them."""
-        self.enter(node, depth)
-        if isinstance(node, yaml.SequenceNode):
-            return [self.plain(one, depth + 1) for one in node.value]
-        if isinstance(node, yaml.MappingNode):
-            pairs = self.mapping(node, "a condition", (), depth)
-            return {key: self.plain(value, depth + 1) for key, value in pairs.items()}
-        return _scalar(node)
-
-    def word(self, node: Any, what: str, depth: int) -> str:
-        """A non-empty text, as it is written (model: 7b is a name, not a number)."""
-        self.enter(node, depth)
-        if not isinstance(node, yaml.ScalarNode) or node.tag.endswith(":null") or not node.value.strip():
-            raise RecipeError(f"{where(line_of(node))}{what} is a name")
-        return str(node.value).strip()
-
-
-def _said(node: Any) -> str:
-    """What a node is, for somebody who expected another."""
-    if isinstance(node, yaml.SequenceNode):
-        return "a list"
-    if isinstance(node, yaml.MappingNode):
-        return "a mapping"
-    text = str(node.value)
-    return f"{text[:40]!r}" if text.strip() else "nothing"
-
-
-def line_of(node: Any) -> int:
-    """The line a node begins on, counted from 1."""
-    return int(node.start_mark.line) + 1
-
-
-def _scalar(node: Any) -> Any:
-    if node.tag not in _SCALARS:
-        raise RecipeError(f"{where(line_of(node))}the tag {node.tag} has no place in a recipe")
-    if node.tag.rsplit(":", 1)[1] in ("str", "timestamp"):
-        return node.value
-    try:
-        return _Constructor().construct_object(node)
-    except (ValueError, yaml.YAMLError) as error:
-        raise RecipeError(f"{where(line_of(node))}{node.value!r} cannot be read") from error
-
-
-def _key_hint(key: str, known: tuple[str, ...]) -> str:
-    if key in ("weight", "density", "t", "scale") and "parameters" in known:
-        return f"{key} stands under parameters"
-    return nearest(key, known) or "the keys are " + ", ".join(known)
-
-
-def _compose(text: str) -> Any:
-    if len(text) > MAX_CHARACTERS:
-        raise RecipeError(f"the recipe has {len(text)} characters; {MAX_CHARACTERS} are the limit")
-    try:
-        depth = documents = 0
-        event: Any
-        for number, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
-            if isinstance(event, yaml.CollectionStartEvent):
-                depth += 1
-            elif isinstance(event, yaml.CollectionEndEvent):
-                depth -= 1
-            if depth > MAX_DEPTH:  # before anything recurses over it
-                raise RecipeError(f"line {event.start_mark.line + 1}: nested deeper than {MAX_DEPTH}")
-            if number >= 2 * MAX_NODES:
-                raise RecipeError(f"the recipe holds more than {MAX_NODES} values")
-            documents += isinstance(event, yaml.DocumentStartEvent)
-            if documents > 1:
-                raise RecipeError(
-                    f"line {event.start_mark.line + 1}: a second document; a recipe is one",
-                    hint="merge them one after the other, the first one's branch as a model of the next",
-                )
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        at = "" if mark is None else f"line {mark.line + 1}: "
-        raise RecipeError(f"{at}this is not YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"this is not YAML: {error}") from error
-    if node is None:
-        raise RecipeError("the recipe is empty", hint="it needs merge_method and models or slices")
-    return node
 
 
 def read(text: str) -> Draft:
     """The draft a YAML text stands for. Raises RecipeError with the line."""
-    reader = _Reader()
-    keys = reader.mapping(_compose(text), "the recipe", _TOP, 0)
+    reader = Reader()
+    keys = reader.mapping(compose(text), "the recipe", _TOP, 0, TOP_LEVEL)
     if "merge_method" not in keys:
         raise RecipeError("the recipe has no merge_method", hint="for example merge_method: ties")
     if ("models" in keys) == ("slices" in keys):
         raise RecipeError("a recipe has either models or slices", hint="models: [{model: math}, …]")
-    _check_tokenizer(reader, keys)
     return Draft(
         operator=_given_word(reader, keys["merge_method"], "merge_method"),
         base=_given_word(reader, keys["base_model"], "base_model") if "base_model" in keys else None,
@@ -194,14 +50,16 @@ def read(text: str) -> Draft:
         slices=_slices(reader, keys.get("slices")),
         params=_params(reader, keys.get("parameters"), 1),
         out_dtype=_dtype(reader, keys),
+        tokenizer=_tokenizer(reader, keys),
+        idle={key: Given(reader.plain(keys[key], 1), line_of(keys[key])) for key in keys if key in TOP_LEVEL},
     )
 
 
-def _given_word(reader: _Reader, node: Any, what: str) -> Given:
+def _given_word(reader: Reader, node: Any, what: str) -> Given:
     return Given(reader.word(node, what, 1), line_of(node))
 
 
-def _params(reader: _Reader, node: Any, depth: int) -> dict[str, Given]:
+def _params(reader: Reader, node: Any, depth: int) -> dict[str, Given]:
     """Parameters by name; an empty `parameters:` has none."""
     if node is None or (isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null")):
         return {}
@@ -209,7 +67,7 @@ def _params(reader: _Reader, node: Any, depth: int) -> dict[str, Given]:
     return {key: Given(reader.plain(value, depth + 1), line_of(value)) for key, value in pairs.items()}
 
 
-def _models(reader: _Reader, node: Any) -> tuple[DraftModel, ...]:
+def _models(reader: Reader, node: Any) -> tuple[DraftModel, ...]:
     if node is None:
         return ()
     found = []
@@ -221,7 +79,7 @@ def _models(reader: _Reader, node: Any) -> tuple[DraftModel, ...]:
     return tuple(found)
 
 
-def _model(reader: _Reader, node: Any, keys: dict[str, Any]) -> DraftModel:
+def _model(reader: Reader, node: Any, keys: dict[str, Any]) -> DraftModel:
     if "model" not in keys:
         raise RecipeError(f"{where(line_of(node))}an entry has no model")
     layers = _layers(reader, keys["layer_range"]) if "layer_range" in keys else None
@@ -229,7 +87,7 @@ def _model(reader: _Reader, node: Any, keys: dict[str, Any]) -> DraftModel:
     return DraftModel(name, _params(reader, keys.get("parameters"), 3), line_of(node), layers)
 
 
-def _layers(reader: _Reader, node: Any) -> tuple[int, int]:
+def _layers(reader: Reader, node: Any) -> tuple[int, int]:
     bounds = reader.plain(node, 4)
     whole = isinstance(bounds, list) and len(bounds) == 2 and all(type(one) is int for one in bounds)
     if not whole or not 0 <= bounds[0] < bounds[1] <= 100_000:
@@ -240,7 +98,7 @@ def _layers(reader: _Reader, node: Any) -> tuple[int, int]:
     return bounds[0], bounds[1]
 
 
-def _slices(reader: _Reader, node: Any) -> tuple[DraftSlice, ...]:
+def _slices(reader: Reader, node: Any) -> tuple[DraftSlice, ...]:
     if node is None:
         return ()
     found = []
@@ -263,28 +121,25 @@ def _slices(reader: _Reader, node: Any) -> tuple[DraftSlice, ...]:
     return tuple(found)
 
 
-def _check_tokenizer(reader: _Reader, keys: dict[str, Any]) -> None:
-    """The base's tokenizer files are what a merge keeps; anything else is said not to be supported."""
+def _tokenizer(reader: Reader, keys: dict[str, Any]) -> Given | None:
+    """Whose tokenizer files are wanted; what else mergekit does to tokenizers is not supported."""
     if "tokenizer_source" in keys and "tokenizer" in keys:
         at = where(line_of(keys["tokenizer"]))
         raise RecipeError(f"{at}either tokenizer_source or tokenizer, not both")
     node = keys.get("tokenizer_source")
-    source = None if node is None else reader.plain(node, 1)
     if "tokenizer" in keys:
-        node = keys["tokenizer"]
-        inner = reader.mapping(node, "tokenizer", ("source", "tokens", "pad_to_multiple_of"), 1)
-        if set(inner) - {"source"}:
-            extra = sorted(set(inner) - {"source"})[0]
-            raise RecipeError(f"{where(line_of(inner[extra]))}tokenizer: {extra} is not supported")
-        source = reader.plain(inner["source"], 2) if "source" in inner else None
-    if source not in (None, "base"):
-        raise RecipeError(
-            f"{where(line_of(node))}a tokenizer from {source!r} is not supported",
-            hint="tokenizer_source: base keeps the base's tokenizer files",
-        )
+        inner = reader.mapping(keys["tokenizer"], "tokenizer", ("source", "tokens", "pad_to_multiple_of"), 1)
+        for extra in sorted(set(inner) - {"source"}):
+            raise RecipeError(
+                f"{where(line_of(inner[extra]))}tokenizer: {extra} is not supported",
+                hint=f"leave {extra} out",
+            )
+        node = inner.get("source")
+    source = None if node is None else reader.plain(node, 2)
+    return None if source is None else Given(source, line_of(node))
 
 
-def _dtype(reader: _Reader, keys: dict[str, Any]) -> str | None:
+def _dtype(reader: Reader, keys: dict[str, Any]) -> str | None:
     """out_dtype, else dtype, as a safetensors name. Arithmetic is float32 whatever they say."""
     found = None
     for key in ("dtype", "out_dtype"):
@@ -297,8 +152,8 @@ def _dtype(reader: _Reader, keys: dict[str, Any]) -> str | None:
 def dtype_name(word: str, what: str) -> str:
     """The safetensors name of a dtype as mergekit spells it. RecipeError: unknown."""
     short = word.removeprefix("torch.")
-    if short in DTYPES.values():
-        return short
+    if short.upper() in DTYPES.values():
+        return short.upper()
     if short not in DTYPES:
         raise RecipeError(f"{what}: no dtype is called {word!r}", hint="one of " + ", ".join(DTYPES))
     return DTYPES[short]

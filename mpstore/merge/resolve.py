@@ -16,6 +16,7 @@ from mpstore.errors import RecipeError
 from mpstore.merge import layers, recipe_build, stack
 from mpstore.merge.operators.protocol import ExpertContext, Operator, Parameter, TensorContext, Value
 from mpstore.merge.recipe import Recipe
+from mpstore.merge.recipe_draft import where
 from mpstore.merge.recipe_settings import Setting, evaluate, is_constant, number
 
 Shape = tuple[int, ...]
@@ -137,16 +138,17 @@ def _overrides(
         if op.check is not None and repr((shared, own)) not in checked:
             checked.add(repr((shared, own)))
             together = [{**usual, **mine} for usual, mine in zip(defaults.experts, own, strict=True)]
-            op.check({**defaults.params, **shared}, tuple(together))
+            recipe_build.checked(op, {**defaults.params, **shared}, tuple(together))
     return tensors
 
 
 def _value(recipe: Recipe, word: _Word, key: str, place: _Place) -> Value:
     found = word.value(place)
     if found is None and word.parameter.required:
-        whose = "" if word.expert is None else f" of {recipe.experts[word.expert]}"
+        name = word.parameter.name if word.expert is None else recipe.experts[word.expert]
+        whose = "" if word.expert is None else f" of {name}"
         raise RecipeError(
-            f"no condition of {word.parameter.name}{whose} fits the tensor {key}",
+            f"{where(recipe.lines.get(name))}no condition of {word.parameter.name}{whose} fits the tensor {key}",
             hint="end the list with a value that has no filter",
         )
     return word.parameter.default if found is None else found
@@ -173,14 +175,14 @@ def _places(recipe: Recipe, shapes: Mapping[str, Shape]) -> dict[str, _Place]:
 
 def _check_range(recipe: Recipe, groups: Mapping[str, int]) -> None:
     """Slices of a merge cover the base's layers, all of them."""
-    end = recipe.slices[-1].sources[0].end
+    end, at = recipe.slices[-1].sources[0].end, where(recipe.slices[-1].line)
     if len(groups) != 1:
         named = ", ".join(sorted(groups)) or "none"
-        raise RecipeError(f"slices need a model with one stack of layers; {recipe.base} has: {named}")
+        raise RecipeError(f"{at}slices need a model with one stack of layers; {recipe.base} has: {named}")
     count = next(iter(groups.values()))
     if end != count:
         raise RecipeError(
-            f"the slices cover the layers 0 to {end - 1}, but {recipe.base} has {count}",
+            f"{at}the slices cover the layers 0 to {end - 1}, but {recipe.base} has {count}",
             hint=f"{recipe.operator} merges the full range: layer_range: [0, {count}]",
         )
 

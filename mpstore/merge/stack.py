@@ -13,6 +13,7 @@ from mpstore.errors import RecipeError
 from mpstore.merge import layers
 from mpstore.merge.layers import Layered
 from mpstore.merge.recipe import Recipe
+from mpstore.merge.recipe_draft import where
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -40,9 +41,9 @@ def arrange(recipe: Recipe, models: Sequence[Shapes]) -> Iterator[Placed]:
         for step in range(one.layers):
             found = by_layer.get(source.first + step)
             if found is None:
-                count = max(by_layer) + 1
+                count, at_line = max(by_layer) + 1, where(one.line)
                 raise RecipeError(
-                    f"{source.model} has the layers 0 to {count - 1}, not {source.first + step}",
+                    f"{at_line}{source.model} has the layers 0 to {count - 1}, not {source.first + step}",
                     hint=f"layer_range: [{min(source.first, count - 1)}, {count}]",
                 )
             for parts in found:

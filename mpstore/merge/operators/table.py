@@ -61,8 +61,8 @@ def find(name: str) -> Operator:
     found = OPERATORS.get(ALIASES.get(key, key))
     if found is not None:
         return found
-    near = difflib.get_close_matches(key, [*OPERATORS, *ALIASES], n=1, cutoff=0.0)
+    near = difflib.get_close_matches(key, [*OPERATORS, *ALIASES], n=1, cutoff=0.55)
     raise UsageError(
-        f"no merge operator is called {name!r}; the nearest is {near[0]!r}",
+        f"no merge operator is called {name!r}" + (f"; the nearest is {near[0]!r}" if near else ""),
         hint="the operators are " + ", ".join(sorted(OPERATORS)),
     )
