@@ -1,7 +1,76 @@
-/* statistics.c: one pass over a block's deltas (statistics_numpy). */
+/* statistics.c, statistics_chunk.c and statistics_wide.c: one block's delta statistics (statistics_numpy). */
 #ifndef MP_STATISTICS_H
 #define MP_STATISTICS_H
 
 #include "native.h"
+
+#define LANES 32
+#define TILE (4 * LANES)
+#define CHUNK 2048
+#define BINS 32768
+#define TABLE (BINS + 16) /* bin BINS is for what is not to be counted; no two tables lie 4096 bytes apart */
+#define TABLES 4
+#define HOT 2
+
+/* How often each bin was seen, in several tables that are added up at the end: equal neighbours would
+   otherwise wait for each other's store. Between calls the tables are zero. `hot` are bins that many deltas may
+   be in, which is worth their own counters; BINS where there is none. */
+typedef struct {
+    u32 *tables;
+    u16 *hot;
+    u32 zeros;           /* to be added to bin 0 */
+    u32 lowest, highest; /* the bins in use other than 0 */
+} Tally;
+
+/* The sketch's signs in a chunk, 1 or -1: as they are, and in the order of statistics_wide.c. */
+typedef struct {
+    _Alignas(64) float arranged[CHUNK];
+    const float *plain;
+} Signs;
+
+/* What is summed up of a block, by lane. */
+typedef struct {
+    double squares[LANES], products[LANES], base_squares[LANES], sketch[LANES];
+    u32 top; /* the largest finite magnitude */
+    i64 nonfinite;
+} Sums;
+
+/* Where one block's words lie: bfloat16 patterns if `narrow`, else float32. */
+typedef struct {
+    const void *base, *expert;
+    i64 size;
+    bool narrow, difference;
+} Block;
+
+/* What a call says of each block, a row each: sums of delta^2, base * delta and base^2, the sketch and its
+   scale, non-finite elements, the largest finite magnitude. */
+typedef struct {
+    double *totals;
+    i8 *codes;
+    float *scales;
+    i64 *odd;
+    u32 *tops;
+} Rows;
+
+/* Add a chunk: elements `start` to `start + count` (at most CHUNK) of a block. Bit l of `flips` turns the
+   sketch's lane l. */
+void observe_chunk(const Block *block, i64 start, i64 count, const Signs *signs, u64 flips, Sums *sums,
+                   Tally *tally);
+
+#if defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__BMI2__)
+#define MP_WIDE 1
+/* observe_chunk of a whole chunk. False: a delta is not finite, and only bins were counted. */
+bool observe_whole_chunk(const Block *block, i64 start, const Signs *signs, u64 flips, Sums *sums,
+                         Tally *tally);
+void arrange_signs(Signs *signs, bool narrow);
+#else
+#define MP_WIDE 0
+#endif
+
+/* Blocks of one kind of words. `flips` has a word for each chunk of the largest, `bins` and `counts` have room
+   for BINS; returns how many bins are in use of all blocks together. `hot` has HOT bins, and gets those for a
+   next call like this one: they change how long it takes, and nothing else. */
+i64 observe_blocks(const Block *blocks, i64 count, const float *plain_signs, const u64 *flips, u32 *tables,
+                   u16 *hot, const Rows *rows, u16 *bins, u32 *counts);
 
 #endif
