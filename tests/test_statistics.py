@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpstore import dtypes
+from mpstore import dtypes, kernels
 from mpstore.errors import DamagedError
 from mpstore.kernels import statistics_numpy
 from mpstore.records.model import Columns
@@ -38,23 +38,84 @@ def family(n: int, seed: int, dtype: str = "float32") -> tuple[np.ndarray, np.nd
     return base.astype(kind), expert.astype(kind)
 
 
-@pytest.mark.parametrize("n", [0, 1, 31, 32, 33, 2047, 2048, 2049, 5000, 70001])
+def operands(base: np.ndarray, expert: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As kernels take them."""
+    return (base, expert) if base.dtype == np.float32 else (base.view(np.uint16), expert.view(np.uint16))
+
+
+def assert_kernels_agree(bases: list[np.ndarray], experts: list[np.ndarray], difference: bool) -> None:
+    wanted = statistics_numpy.observe_many(bases, experts, difference)
+    for mode in kernels.modes():
+        kernels.select(mode)
+        kernel = kernels.pick("statistics")
+        for _ in range(2):  # scratch is clean again, and bins that were found to be hot are counted apart
+            for ours, reference in zip(kernel.observe_many(bases, experts, difference), wanted, strict=True):
+                for name, got, right in zip(ours._fields, ours, reference, strict=True):
+                    assert np.asarray(got).dtype == np.asarray(right).dtype, (mode, name)
+                    assert np.asarray(got).tobytes() == np.asarray(right).tobytes(), (mode, name)
+    kernels.select("auto")
+
+
+@pytest.mark.parametrize("n", [0, 1, 31, 32, 33, 127, 129, 2047, 2048, 2049, 5000, 70001])
 @pytest.mark.parametrize("difference", [True, False])
-def test_compiled_kernel_gives_the_bits_of_its_reference(n: int, difference: bool) -> None:
-    compiled = pytest.importorskip("mpstore.kernels.statistics_numba")
+def test_compiled_kernels_give_the_bits_of_their_reference(n: int, difference: bool) -> None:
     for dtype in ("float32", "bfloat16"):
         base, expert = family(n, n, dtype)
         if n > 40:
             expert[3], base[5], expert[6] = np.nan, np.inf, -np.inf
             expert[10] = base[10] * 0 - 0.0
-        if dtype == "bfloat16":
-            base, expert = base.view(np.uint16), expert.view(np.uint16)
-        ours = compiled.observe(base, expert, difference)
-        reference = statistics_numpy.observe(base, expert, difference)
-        for got, wanted in zip(ours, reference, strict=True):
-            assert np.asarray(got).tobytes() == np.asarray(wanted).tobytes()
-        again = compiled.observe(base, expert, difference)  # the scratch tables are clean again
-        assert np.array_equal(again[3], reference[3])
+        own = operands(base, expert)
+        assert_kernels_agree([own[0]], [own[1]], difference)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_equal_words_are_zeros_unless_they_are_not_finite(dtype: str) -> None:
+    base, _ = family(5000, 0, dtype)
+    for odd in (base[9], -np.inf, np.nan):
+        base[9] = odd
+        own = operands(base, base.copy())
+        assert_kernels_agree([own[0]], [own[1]], True)
+        seen = kernels.pick("statistics").observe(*own, True)
+        assert seen.nonfinite == int(not np.isfinite(np.float32(odd)))
+
+
+SIZES = (0.0, 1e-5, 3e-4, 1.0, 1e38)
+
+
+@given(
+    st.sampled_from(["float32", "bfloat16"]),
+    st.lists(st.tuples(st.integers(0, 5000), st.sampled_from(SIZES), st.booleans()), min_size=1, max_size=3),
+    st.booleans(),
+    st.integers(0, 1 << 30),
+)
+@settings(deadline=None, max_examples=40)
+def test_blocks_observed_together(dtype: str, blocks: list, difference: bool, seed: int) -> None:
+    """Deltas of all sizes, and none; chunks that are the base's; NaN and infinities in one and in both."""
+    rng, pairs = np.random.default_rng(seed), []
+    for n, size, odd in blocks:
+        base, expert = family(n, seed % 999 + n, dtype)
+        with np.errstate(all="ignore"):
+            expert[:] = base.astype(np.float32) + rng.standard_normal(n) * size
+            expert[rng.integers(0, 5000, 3) % max(n, 1) if n else []] *= np.float32(1e-38)
+        expert[:2100] = base[:2100]
+        for value in (np.nan, np.inf, -0.0) if odd and n else ():
+            expert[rng.integers(n)] = value
+            base[(at := rng.integers(n))] = expert[at] = value
+        pairs.append(operands(base, expert))
+    assert_kernels_agree([base for base, _ in pairs], [expert for _, expert in pairs], difference)
+
+
+def test_what_kernels_cannot_take_is_refused() -> None:
+    words, wide = np.zeros(8, np.uint16), np.zeros(8, np.float32)
+    for mode in kernels.modes()[1:]:
+        kernels.select(mode)
+        kernel = kernels.pick("statistics")
+        for bases, experts in (([words], [words[:7]]), ([words], [wide]), ([words, wide], [words, wide])):
+            with pytest.raises(ValueError, match="blocks of the same sizes and words"):
+                kernel.observe_many(bases, experts, True)
+        with pytest.raises(ValueError, match="contiguous"):
+            kernel.observe(words[::2], words[::2], True)
+    kernels.select("auto")
 
 
 def test_row_follows_the_definition() -> None:

@@ -1,6 +1,6 @@
 """A run of a low-rank product's elements, each summed over the rank in order (numpy reference).
 
-Relies on numpy. Promises: the bits of `adapter_numba`; an element's bits do not depend on the run it is
+Relies on numpy. Promises: the bits of `adapter_native`; an element's bits do not depend on the run it is
 asked for in (a BLAS product's would).
 """
 

@@ -1,7 +1,7 @@
-"""One block's delta statistics in C: about half a ns an element where numpy takes 15.
+"""One block's delta statistics in C: under 1 ns an element where numpy takes 15.
 
-Relies on kernels.native and the constants of `statistics_numpy`, its reference. Promises: the same bits as the
-reference; releases the interpreter lock; scratch is three quarters of a MB a thread.
+Relies on kernels.native and the constants of `statistics_numpy`, its reference. Promises: the same bits as
+the reference; releases the interpreter lock; scratch is three quarters of a MB a thread.
 """
 
 from __future__ import annotations
@@ -49,10 +49,9 @@ def observe_many(
     )  # fmt: skip
     bins, counts = own.bins[:used].copy(), own.counts[:used].copy()
     made = []
-    for k, (sums, scale, bad, top) in enumerate(
-        zip(totals.tolist(), scales.tolist(), odd.tolist(), tops.tolist(), strict=True)
-    ):
-        made.append(Observation(*sums, codes[k], scale, bins, counts, bad, top))
+    rows = zip(totals.tolist(), codes, scales.tolist(), odd.tolist(), tops.tolist(), strict=True)
+    for (delta_sq, dot, base_sq), code, scale, bad, top in rows:
+        made.append(Observation(delta_sq, dot, base_sq, code, scale, bins, counts, bad, top))
         bins, counts = bins[:0], counts[:0]
     return made
 

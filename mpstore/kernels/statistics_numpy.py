@@ -1,4 +1,4 @@
-"""One block's delta statistics in plain numpy: the reference for `statistics_numba`, same bits.
+"""One block's delta statistics in plain numpy: the reference for `statistics_native`, same bits.
 
 Relies on numpy. Promises: sums run over tiles of 4 x 32 elements in float64, the sketch likewise over chunks
 of 2 048; nothing depends on the machine. Non-finite deltas enter no sum.

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
+from mpstore import kernels
 from mpstore.adapters import AdapterConfig, Product, Target, read_config, targets
 from mpstore.errors import DamagedError, IncompatibleError
-from mpstore.kernels import adapter_numba, adapter_numpy
+from mpstore.kernels import adapter_numpy, native
 
 PYTHON = Path(os.environ.get("PEFT_PYTHON", "/opt/mergekit-venv/bin/python"))
 ROOT = "base_model.model."
@@ -29,6 +30,12 @@ BASE = {
     "model.turned.weight": (8, 12),
     "head.weight": (4, 8),
 }
+
+
+@pytest.fixture(autouse=True)
+def best_kernels():
+    yield
+    kernels.select("auto")
 
 
 def config(**words) -> AdapterConfig:
@@ -200,7 +207,9 @@ def test_runs_do_not_show_and_kernels_agree(data):
     bad = adapter_numpy.product_run(left, right, 0.37, 0, whole)
     assert bad == size - np.isfinite(whole).sum()
     run = data.draw(st.integers(1, size))
-    for module in (adapter_numpy, adapter_numba):
+    for mode in kernels.modes():
+        kernels.select(mode)
+        module = kernels.pick("adapter")
         pieces, count = np.empty(size, np.float32), 0
         for at in range(0, size, run):
             count += module.product_run(left, right, 0.37, at, pieces[at : at + run])
@@ -210,13 +219,15 @@ def test_runs_do_not_show_and_kernels_agree(data):
         assert pieces[~nan].tobytes() == whole[~nan].tobytes()
 
 
-def test_a_long_row_is_cut_into_chunks_that_do_not_show():
-    left, right = random(3, 4), random(4, 5000)
-    outs = [np.empty(9000, np.float32) for _ in range(2)]
-    for module, out in zip((adapter_numpy, adapter_numba), outs, strict=True):
-        module.product_run(left, right, 2.0, 4321, out)
-    assert outs[0].tobytes() == outs[1].tobytes()
-    np.testing.assert_allclose(outs[0], 2 * (left @ right).ravel()[4321:13321], rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize(("rows", "rank", "columns"), [(3, 4, 5000), (13, 6, 700)])
+def test_long_rows_are_cut_into_pieces_that_do_not_show(rows, rank, columns):
+    left, right = random(rows, rank), random(rank, columns)
+    outs = {mode: np.empty(8000, np.float32) for mode in kernels.modes()}
+    for mode, out in outs.items():
+        kernels.select(mode)
+        kernels.pick("adapter").product_run(left, right, 2.0, 321, out)
+    assert len({out.tobytes() for out in outs.values()}) == 1
+    np.testing.assert_allclose(outs["numpy"], 2 * (left @ right).ravel()[321:8321], rtol=1e-5, atol=1e-5)
 
 
 def test_a_run_outside_the_tensor_is_refused():
@@ -224,6 +235,12 @@ def test_a_run_outside_the_tensor_is_refused():
     for start, stop in ((0, 7), (-1, 2), (3, 2)):
         with pytest.raises(ValueError, match="of a 2 by 3 product"):
             product.delta(start, stop, np.empty(max(stop - start, 0), np.float32))
+    for library in native.variants().values():
+        for left, start, items in ((product.left, 1, 6), (product.left, -1, 1), (product.left[1:], 0, 6)):
+            with pytest.raises(ValueError, match="a run inside of the product"):
+                library.product_run(left, product.right, 1, 3, 1.0, start, np.empty(items, np.float32))
+        with pytest.raises(ValueError, match="a row for each of the rank"):
+            library.product_run(product.left, product.right, 2, 3, 1.0, 0, np.empty(1, np.float32))
 
 
 @pytest.mark.slow
