@@ -7,8 +7,7 @@ DamagedError on anything odd.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -33,9 +32,8 @@ _OWN: Final = {RANS_PLANES: rans_planes.decode_into, PREFIX_PLANES: prefix_plane
 _LEANING: Final = {RANS_DELTA: rans_delta.decode_into, RICE_DELTA: rice_delta.decode_into}
 
 
-@dataclass(frozen=True)
-class Block:
-    """What `decode` takes, for one block of several."""
+class Block(NamedTuple):
+    """What `decode` takes, for one block of several. A tuple, since a merge makes one of each frame."""
 
     codec: int
     segments: Sequence[Buffer]

@@ -9,8 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mpstore import codecs
 from mpstore.codecs.segments import as_bytes
@@ -30,9 +29,9 @@ KIND_CODES: Final = {"tensor": 1, "manifest": 2, "commit": 3, "plan": 4, "covera
 KIND_NAMES: Final = {code: kind for kind, code in KIND_CODES.items()}
 
 
-@dataclass(frozen=True)
-class FrameHeader:
-    """What a frame says of itself. `base` is NO_BASE unless the codec is a delta."""
+class FrameHeader(NamedTuple):
+    """What a frame says of itself. `base` is NO_BASE unless the codec is a delta. This and `Frame` are tuples
+    because a merge makes one of each for every block of every expert."""
 
     id: ObjectId
     codec: int
@@ -56,8 +55,7 @@ class FrameHeader:
         return record_kind(self.form)
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """A frame that has been read: header, payload as views, and where it came from (`pack` is the file's
     name). `row` is the row of the Locations it was asked for by, -1 when read otherwise."""
 

@@ -18,6 +18,7 @@ from mpstore.errors import DamagedError
 from mpstore.ids import ObjectId, block_id, short
 from mpstore.store import frame as frames
 from mpstore.store.frame import NO_BASE, FrameHeader
+from mpstore.store.packindex import as_ids
 
 if TYPE_CHECKING:
     from mpstore.store.objects import ObjectStore
@@ -75,12 +76,15 @@ class Prepared:
 
 class Preparer:
     """`claims`: what this session is going to store, by id, under `lock`. `adopt`: have the session
-    lean on an object that is in the store; False: it is not."""
+    lean on an object that is in the store, `hold` on a pack; False: it is not there."""
 
-    def __init__(self, store: ObjectStore, adopt: Callable[[ObjectId], bool]) -> None:
+    def __init__(
+        self, store: ObjectStore, adopt: Callable[[ObjectId], bool], hold: Callable[[ObjectId], bool]
+    ) -> None:
         self._store = store
         self._options = store.options
         self._adopt = adopt
+        self._hold = hold
         self.claims: dict[ObjectId, Claim] = {}
         self.lock = threading.Lock()
 
@@ -139,7 +143,7 @@ class Preparer:
         ids: Sequence[ObjectId],
     ) -> None:
         try:
-            bases = [self._base(own_id, hint) for own_id, hint in zip(ids, hints, strict=True)]
+            bases = self._bases(ids, hints)
             made = frames.encode_many(ids, raws, int(hints[0].form), bases, self._options.level)
             if self._options.verify:
                 check(made, raws, [None if base is None else base[1] for base in bases])
@@ -155,6 +159,32 @@ class Preparer:
         finally:
             for claim in claims:
                 claim.done.set()
+
+    def _bases(self, ids: Sequence[ObjectId], hints: Sequence[Hint]) -> list[tuple[ObjectId, Any] | None]:
+        """`_base` of each, with one look into the store for those that can lean on what was hinted."""
+        plain = self._plain(
+            [hint.base for hint in hints if hint.base is not None and hint.base_raw is not None]
+        )
+        return [
+            (hint.base, hint.base_raw)
+            if hint.base is not None and hint.base in plain and hint.base != own_id
+            else self._base(own_id, hint)
+            for own_id, hint in zip(ids, hints, strict=True)
+        ]
+
+    def _plain(self, bases: Sequence[ObjectId]) -> set[ObjectId]:
+        """Those that are in the store, lean on nothing, and lie in a pack that is pinned."""
+        if not bases:
+            return set()
+        packs = self._store.packs
+        places = packs.locate(as_ids(b"".join(bases)))
+        good = places.found & ~places.based
+        held = {n for n in set(places.pack[good].tolist()) if self._hold(packs.ids[n])}
+        return {
+            base
+            for base, fits, pack in zip(bases, good.tolist(), places.pack.tolist(), strict=True)
+            if fits and pack in held
+        }
 
     def _base(self, own_id: ObjectId, hint: Hint) -> tuple[ObjectId, Any] | None:
         """The base to lean on with its bytes: never delta-coded itself, pinned, or None."""

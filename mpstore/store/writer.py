@@ -53,7 +53,7 @@ class ObjectWriter:
         self._layout.create()
         self._session = Session(self._layout.sessions, label)
         self._held: set[ObjectId] = set()  # pinned, and seen to be there after that
-        self._preparer = Preparer(store, self.adopt)
+        self._preparer = Preparer(store, self.adopt, self._pin)
         self._write_lock = threading.RLock()
         self._open: dict[int, PackWriter] = {}
         self._failed = False

@@ -32,7 +32,8 @@ from mpstore.merge.execute.work import Rows, TensorWork
 from mpstore.merge.operators.protocol import Facts
 from mpstore.store import ObjectStore, ObjectWriter
 
-SPAN_BYTES: Final = 24 << 20  # decoded bytes of all sources that are read and queued together
+MOST_APPENDED: Final = 16  # groups of blocks that are appended at once
+SPAN_BYTES: Final = 96 << 20  # decoded bytes of all sources that are read and queued together
 
 
 @dataclass
@@ -143,7 +144,7 @@ class Executor:
 
     def _spans(self, work: TensorWork, blocks: Rows) -> Iterator[Rows]:
         per_block = max(1, work.decoded_bytes(blocks) // max(1, blocks.size))
-        size = max(1, min(SPAN_BYTES, self._machine.limits.memory_bytes // 8) // per_block)
+        size = max(1, min(SPAN_BYTES, self._machine.limits.memory_bytes // 4) // per_block)
         for start in range(0, blocks.size, size):
             yield blocks[start : start + size]
 
@@ -200,20 +201,25 @@ class Executor:
             self._collect()
 
     def _collect(self) -> None:
-        """Wait for the oldest result and append it."""
-        oldest = self._pending[0]
-        result = oldest.future.result()
-        self._pending.popleft()
-        if oldest.run is not None:
-            self._take(oldest.run, result)
-        self._in_flight_bytes -= oldest.release
+        """Wait for the oldest result and append it, and what else is there behind it."""
+        self._pending[0].future.result()
+        ready: list[_Pending] = []
+        while self._pending and len(ready) < MOST_APPENDED and self._pending[0].future.done():
+            self._pending[0].future.result()
+            ready.append(self._pending.popleft())
+        self._take([(one.run, one.future.result()) for one in ready if one.run is not None])
+        self._in_flight_bytes -= sum(one.release for one in ready)
         self._tell()
         if time.monotonic() - self._flushed > self._machine.limits.flush_seconds:
             self._flush()
 
-    def _take(self, run: TensorRun, results: Sequence[Result]) -> None:
-        del run.results[results[0].block]
-        self._machine.append([result.made.prepared for result in results])
+    def _take(self, ready: Sequence[tuple[TensorRun, Sequence[Result]]]) -> None:
+        self._machine.append([result.made.prepared for _, results in ready for result in results])
+        for run, results in ready:
+            del run.results[results[0].block]
+            self._keep(run, results)
+
+    def _keep(self, run: TensorRun, results: Sequence[Result]) -> None:
         for result in results:
             made = result.made
             run.keep(result.block, made.prepared.id)
@@ -256,7 +262,7 @@ class Executor:
             if not oldest.future.done() or oldest.future.exception() is not None:
                 break
             if oldest.run is not None:
-                self._take(oldest.run, oldest.future.result())
+                self._take([(oldest.run, oldest.future.result())])
         self._flush()
 
 

@@ -22,7 +22,7 @@ from mpstore.store import Frame, ObjectStore, ObjectWriter, Prepared
 
 Group: TypeAlias = list[int]
 Frames: TypeAlias = list[BlockFrames[Frame]]
-GROUP_BYTES: Final = 1 << 20  # of the base's blocks in a group
+GROUP_BYTES: Final = 2 << 20  # of the base's blocks in a group
 MOST_GROUPED: Final = 32
 
 

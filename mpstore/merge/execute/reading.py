@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -138,7 +138,7 @@ class Scratch:
             offset = self._end
             self._end += len(payload)
         self._file.write_at(offset, payload)
-        return _Spilled(replace(frame, segments=()), offset, len(payload))
+        return _Spilled(frame._replace(segments=()), offset, len(payload))
 
     def get(self, spilled: _Spilled) -> Frame:
         """The frame as it was; damage to the scratch file shows when the content is verified."""
@@ -149,7 +149,7 @@ class Scratch:
         if len(payload) != spilled.length:
             raise DamagedError("the scratch file in tmp/ was cut off while a merge used it")
         frame = spilled.frame
-        return replace(frame, segments=split_payload(frame.header, memoryview(payload)))
+        return frame._replace(segments=split_payload(frame.header, memoryview(payload)))
 
     def close(self) -> None:
         """Remove the file."""
