@@ -1,4 +1,4 @@
-"""The merge kernels: compiled and reference give the same bits, NaN, infinities and subnormals included."""
+"""The merge kernels: every mode gives the same bits, NaN, infinities and subnormals included."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from kernel_modes import sides
 
-from mpstore.kernels import merge_numba, merge_numpy, random_numpy
+from mpstore.kernels import merge_numpy, random_numpy
 from mpstore.kernels.merge_numpy import Terms
 
 FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=True, allow_subnormal=True)
@@ -34,26 +35,26 @@ def make_terms(count, *, random, elect, normalize, rng, base_scale=1.0):
     )
 
 
-def both(base, deltas, terms, start):
+def combined(base, deltas, terms, start):
+    """What every mode makes of them: the same."""
     outs = []
-    for module in (merge_numpy, merge_numba):
-        out = np.full(base.size, 77, np.float32)
-        module.combine(base, deltas, terms, start, out)
-        outs.append(out)
-    return outs
+    for side in sides("merge"):
+        outs.append(np.full(base.size, 77, np.float32))
+        side.combine(base, deltas, terms, start, outs[-1])
+    assert len({out.tobytes() for out in outs}) == 1
+    return outs[0]
 
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_compiled_combination_has_the_references_bits(data):
-    size = data.draw(st.integers(0, 70))
+    size = data.draw(st.one_of(st.integers(0, 70), st.sampled_from([255, 256, 300])))
     count = data.draw(st.integers(0, 5))
     base, *deltas = (data.draw(hnp.arrays(np.float32, size, elements=FLOATS)) for _ in range(count + 1))
     flags = {name: data.draw(st.booleans()) for name in ("random", "elect", "normalize")}
     rng = np.random.default_rng(data.draw(st.integers(0, 1 << 30)))
     terms = make_terms(count, rng=rng, base_scale=data.draw(st.sampled_from([1.0, 0.4])), **flags)
-    left, right = both(base, deltas, terms, data.draw(st.integers(0, 1 << 40)))
-    assert left.tobytes() == right.tobytes()
+    combined(base, deltas, terms, data.draw(st.integers(0, 1 << 40)))
 
 
 def turned(terms: Terms, order) -> Terms:
@@ -74,10 +75,8 @@ def test_the_order_of_the_deltas_does_not_show(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 1 << 30)))
     terms = make_terms(count, rng=rng, **flags)
     order = data.draw(st.permutations(range(count)))
-    (plain, _), (other, _) = (
-        both(base, deltas, terms, 5),
-        both(base, [deltas[e] for e in order], turned(terms, list(order)), 5),
-    )
+    plain = combined(base, deltas, terms, 5)
+    other = combined(base, [deltas[e] for e in order], turned(terms, list(order)), 5)
     assert plain.tobytes() == other.tobytes()
 
 
@@ -98,7 +97,7 @@ def test_a_delta_of_zeros_changes_nothing_and_two_add_up_as_float32(data):
     wide = replace(
         make_terms(3, **columns), factor=np.float32(1), **{k: np.full(3, v, "f4") for k, v in one.items()}
     )
-    (two, _), (three, _) = both(base, [left, right], terms, 0), both(base, [left, right, base], wide, 0)
+    two, three = combined(base, [left, right], terms, 0), combined(base, [left, right, base], wide, 0)
     assert two.tobytes() == three.tobytes()
     np.testing.assert_array_equal(two, left + right)
 
@@ -109,10 +108,9 @@ def test_many_deltas(count):
     base, *deltas = (rng.standard_normal(3000).astype(np.float32) for _ in range(count + 1))
     terms = make_terms(count, random=False, elect=True, normalize=True, rng=rng)
     terms = replace(terms, spare=merge_numpy.spare_bits(count))
-    left, right = both(base, deltas, terms, 0)
-    assert left.tobytes() == right.tobytes()
+    merged = combined(base, deltas, terms, 0)
     order = rng.permutation(count)
-    assert both(base, [deltas[e] for e in order], turned(terms, order), 0)[0].tobytes() == left.tobytes()
+    assert combined(base, [deltas[e] for e in order], turned(terms, order), 0).tobytes() == merged.tobytes()
 
 
 @pytest.mark.parametrize("size", [4095, 4096, 4097, 10_000])
@@ -122,20 +120,21 @@ def test_compiled_chunks_do_not_show(size, random, elect):
     rng = np.random.default_rng(size)
     base, *deltas = (rng.standard_normal(size).astype(np.float32) for _ in range(4))
     terms = make_terms(3, random=random, elect=elect, normalize=elect, rng=rng)
-    whole, compiled = both(base, deltas, terms, 11)
-    assert whole.tobytes() == compiled.tobytes()
+    whole = combined(base, deltas, terms, 11)
     pieces = [
-        both(base[s], [d[s] for d in deltas], terms, 11 + s.start)[1] for s in (slice(0, 64), slice(64, size))
+        combined(base[s], [d[s] for d in deltas], terms, 11 + s.start)
+        for s in (slice(0, 64), slice(64, size))
     ]
-    assert np.concatenate(pieces).tobytes() == compiled.tobytes()
+    assert np.concatenate(pieces).tobytes() == whole.tobytes()
 
 
 def test_compiled_combination_refuses_arrays_it_would_misread():
     base = np.zeros(8, np.float32)
     terms = make_terms(1, random=False, elect=False, normalize=False, rng=np.random.default_rng(0))
     for wrong in (np.zeros(7, np.float32), np.zeros(8), np.zeros(16, np.float32)[::2]):
-        with pytest.raises(ValueError, match="float32"):
-            merge_numba.combine(base, [wrong], terms, 0, np.empty_like(base))
+        for side in set(sides("merge")) - {merge_numpy}:
+            with pytest.raises(ValueError, match="float32"):
+                side.combine(base, [wrong], terms, 0, np.empty_like(base))
 
 
 def test_draws_are_splitmix64():

@@ -41,6 +41,12 @@ static inline double double_of(u64 bits) {
     return value;
 }
 
+/* Without a branch, for loops that are to become vectors: a condition around arithmetic of floats keeps them from it. */
+static inline u32 choose(bool which, u32 yes, u32 no) {
+    u32 mask = 0u - which;
+    return (yes & mask) | (no & ~mask);
+}
+
 static inline i64 least(i64 a, i64 b) { return a < b ? a : b; }
 static inline i64 most(i64 a, i64 b) { return a > b ? a : b; }
 
