@@ -1,11 +1,12 @@
-"""Merging stored words: the compiled kernel and its reference, which is the way over float32 arrays."""
+"""Merging stored words: every mode and the reference, which is the way over float32 arrays."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from kernel_modes import sides
 
-from mpstore.kernels import merge_words_numba, merge_words_numpy, random_numpy
+from mpstore.kernels import merge_words_numpy, random_numpy
 from mpstore.kernels.merge_numpy import Terms
 from mpstore.kernels.merge_words_numpy import Search, Sources
 
@@ -53,11 +54,23 @@ def _terms(experts: int, *, random: bool, elect: bool, normalize: bool, low: flo
     )
 
 
+def combined(sources: Sources, terms: Terms) -> tuple[np.ndarray, np.ndarray]:
+    """The words and the counts that every mode gives: the same."""
+    merged = []
+    for side in sides("merge_words"):
+        out = np.empty_like(sources.base)
+        merged.append((out, side.combine(sources, terms, 12345, out)))
+    for out, counts in merged[1:]:
+        assert np.array_equal(out, merged[0][0])
+        assert np.array_equal(counts, merged[0][1])
+    return merged[0]
+
+
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("odd", [False, True])
 @pytest.mark.parametrize("experts", [1, 4, 8, 11])
 @pytest.mark.parametrize("kind", ["linear", "ties", "dare", "dare_ties"])
-def test_compiled_and_reference_give_the_same_bits(half: bool, odd: bool, experts: int, kind: str) -> None:
+def test_every_mode_gives_the_same_bits(half: bool, odd: bool, experts: int, kind: str) -> None:
     sources = _sources(experts, half, odd)
     for weight in (-0.3, np.inf):  # an infinite weight makes NaN of an unchanged element too
         terms = _terms(
@@ -68,25 +81,20 @@ def test_compiled_and_reference_give_the_same_bits(half: bool, odd: bool, expert
             low=0.001 if kind == "ties" else 0.0,
             weight=weight,
         )
-        outs = [np.empty(SIZE, np.uint16) for _ in range(2)]
-        counts = merge_words_numba.combine(sources, terms, 12345, outs[0])
-        expected = merge_words_numpy.combine(sources, terms, 12345, outs[1])
-        assert np.array_equal(outs[0], outs[1])
-        assert np.array_equal(counts, expected)
+        merged, counts = combined(sources, terms)
         assert bool(counts.any()) == odd
-        changed = np.flatnonzero(outs[0] != sources.base)
-        assert changed.size
+        assert (merged != sources.base).any()
 
 
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("odd", [False, True])
-def test_compiled_and_reference_find_the_same_magnitudes(half: bool, odd: bool) -> None:
+def test_every_mode_finds_the_same_magnitudes(half: bool, odd: bool) -> None:
     sources = _sources(4, half, odd)
     _, deltas, _ = merge_words_numpy.widened(sources)
     finite = np.abs(deltas[0][np.isfinite(deltas[0]) & (deltas[0] != 0)])
     low = int(np.sort(finite)[finite.size // 2].view(np.uint32)) & ~0xFFFF
     found = []
-    for kernel in (merge_words_numba, merge_words_numpy):
+    for kernel in sides("merge_words"):
         counts = [np.zeros(65536, np.uint32) for _ in range(2)]
         searches = [
             Search(0, low, low + (1 << 23), 0, None),
@@ -95,20 +103,22 @@ def test_compiled_and_reference_find_the_same_magnitudes(half: bool, odd: bool) 
             Search(3, low, low + (1 << 22), 0, None),
         ]
         found.append((kernel.search(sources, searches), counts))
-    (ours, our_counts), (theirs, their_counts) = found
-    for a, b in zip(ours, theirs, strict=True):
-        assert (a is None) == (b is None)
-        assert a is None or (a.size and np.array_equal(a, b))
-    for c, d in zip(our_counts, their_counts, strict=True):
-        assert c.any()
-        assert np.array_equal(c, d)
+    expected, expected_counts = found[0]
+    assert all(counts.any() for counts in expected_counts)
+    assert all(one is None or one.size for one in expected)
+    for ours, our_counts in found[1:]:
+        for a, b in zip(ours, expected, strict=True):
+            assert (a is None) == (b is None)
+            assert a is None or np.array_equal(a, b)
+        assert all(map(np.array_equal, our_counts, expected_counts))
 
 
 def test_arrays_that_do_not_fit_are_refused() -> None:
     sources = _sources(2, False, False)
     terms = _terms(2, random=False, elect=False, normalize=False, low=0.0, weight=1.0)
-    with pytest.raises(ValueError, match="uint16"):
-        merge_words_numba.combine(sources, terms, 0, np.empty(SIZE - 1, np.uint16))
     short = Sources(sources.base, [sources.items[0][:-1], sources.items[1]], sources.plain, False)
-    with pytest.raises(ValueError, match="uint16"):
-        merge_words_numba.search(short, [])
+    for side in set(sides("merge_words")) - {merge_words_numpy}:
+        with pytest.raises(ValueError, match="uint16"):
+            side.combine(sources, terms, 0, np.empty(SIZE - 1, np.uint16))
+        with pytest.raises(ValueError, match="uint16"):
+            side.search(short, [])

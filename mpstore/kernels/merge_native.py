@@ -15,7 +15,7 @@ from mpstore.kernels import merge_numpy, native
 from mpstore.kernels.merge_numpy import Floats, Terms
 
 MOST_DELTAS: Final = 64  # for which the compiled side has room; more are the reference's
-_OFFSETS: Final = (1 << 64) - 1
+OFFSETS: Final = (1 << 64) - 1
 
 
 def arguments(terms: Terms) -> tuple[Any, ...]:
@@ -46,4 +46,4 @@ def combine(base: Floats, deltas: Sequence[Floats], terms: Terms, start: int, ou
     if len(deltas) > MOST_DELTAS:
         merge_numpy.combine(base, deltas, terms, start, out)
         return
-    native.library().merge_combine(base, deltas, *arguments(terms), start & _OFFSETS, out)
+    native.library().merge_combine(base, deltas, *arguments(terms), start & OFFSETS, out)

@@ -71,6 +71,7 @@ i64 difference_f16(const u16 *restrict words, const float *restrict base, i64 co
 static inline u32 offset_of(float delta, u32 low) { return (bits_of(delta) & MAGNITUDE) - low; }
 
 #define STRETCH 512
+#define GLANCE 64 /* elements that are passed over at once if there is nothing among them */
 
 /* The patterns whose offset from `low` is in first .. first + span - 1, plus `add`, into `out`; how many. */
 static i64 pick_out(const float *restrict delta, i64 count, u32 low, u32 first, u32 span, u32 add,
@@ -79,23 +80,31 @@ static i64 pick_out(const float *restrict delta, i64 count, u32 low, u32 first, 
 #if defined(__AVX512F__)
     const __m512i from = _mm512_set1_epi32((int)(low + first)), wide = _mm512_set1_epi32((int)span);
     const __m512i back = _mm512_set1_epi32((int)(first + add)), sign = _mm512_set1_epi32((int)MAGNITUDE);
-    for (; i + 16 <= count; i += 16) {
-        __m512i pattern = _mm512_and_si512(_mm512_loadu_si512(delta + i), sign);
-        __m512i offset = _mm512_sub_epi32(pattern, from);
-        __mmask16 inside = _mm512_cmplt_epu32_mask(offset, wide);
-        if (inside == 0) continue;
-        /* A whole vector, for it is cheaper than as many as there are: what is too much is at most what has been
+    for (; i + GLANCE <= count; i += GLANCE) {
+        __m512i offsets[GLANCE / 16];
+        __mmask16 inside[GLANCE / 16], any = 0;
+        for (int k = 0; k < GLANCE / 16; k++) {
+            __m512i pattern = _mm512_and_si512(_mm512_loadu_si512(delta + i + 16 * k), sign);
+            offsets[k] = _mm512_sub_epi32(pattern, from);
+            inside[k] = _mm512_cmplt_epu32_mask(offsets[k], wide);
+            any |= inside[k];
+        }
+        /* Whole vectors, for it is cheaper than as many as there are: what is too much is at most what has been
            looked at, so there is room for it. */
-        _mm512_storeu_si512(out + found, _mm512_maskz_compress_epi32(inside, _mm512_add_epi32(offset, back)));
-        found += __builtin_popcount(inside);
+        for (int k = 0; any != 0 && k < GLANCE / 16; k++) {
+            __m512i patterns = _mm512_add_epi32(offsets[k], back);
+            _mm512_storeu_si512(out + found, _mm512_maskz_compress_epi32(inside[k], patterns));
+            found += __builtin_popcount(inside[k]);
+        }
     }
 #else
-    for (; i + STRETCH <= count; i += STRETCH) {
+    for (; i + GLANCE <= count; i += GLANCE) {
         u32 inside = 0;
-        for (i64 j = i; j < i + STRETCH; j++) inside += offset_of(delta[j], low + first) < span;
-        for (i64 j = i; inside != 0 && j < i + STRETCH; j++) {
+        for (i64 j = i; j < i + GLANCE; j++) inside += offset_of(delta[j], low + first) < span;
+        for (i64 j = i; inside != 0 && j < i + GLANCE; j++) {
             u32 offset = offset_of(delta[j], low + first);
-            if (offset < span) out[found++] = offset + first + add;
+            out[found] = offset + first + add; /* of no use unless it is counted, but there is room for it */
+            found += offset < span;
         }
     }
 #endif
@@ -118,10 +127,17 @@ void count_magnitudes(const float *restrict delta, i64 count, i64 low, int shift
     for (i64 start = 0; start < count; start += STRETCH) {
         i64 size = least(STRETCH, count - start);
         const float *piece = delta + start;
-        /* The lowest bin often holds many: differences of few bits are often powers of two. One counter would
+        /* The lowest bin often holds all there is: differences of few bits are often powers of two. One counter would
            wait for itself, so that bin is counted in vectors. */
-        for (i64 i = 0; i < size; i++) at_lowest += offset_of(piece[i], (u32)low) < lowest;
-        i64 found = span > lowest ? pick_out(piece, size, (u32)low, lowest, span - lowest, 0, offsets) : 0;
+        u32 inside = 0, here = 0;
+        for (i64 i = 0; i < size; i++) {
+            u32 offset = offset_of(piece[i], (u32)low);
+            inside += offset < span;
+            here += offset < lowest;
+        }
+        at_lowest += here;
+        if (inside <= here) continue;
+        i64 found = pick_out(piece, size, (u32)low, lowest, span - lowest, 0, offsets);
         for (i64 i = 0; i < found; i++) counts[offsets[i] >> shift]++;
     }
     counts[0] += at_lowest;

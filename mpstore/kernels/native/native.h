@@ -41,7 +41,7 @@ static inline double double_of(u64 bits) {
     return value;
 }
 
-/* Without a branch, for loops that are to become vectors: a condition around arithmetic of floats keeps them from it. */
+/* Without a branch, for loops that are to become vectors: a condition around arithmetic of floats prevents it. */
 static inline u32 choose(bool which, u32 yes, u32 no) {
     u32 mask = 0u - which;
     return (yes & mask) | (no & ~mask);
