@@ -35,7 +35,7 @@ from mpstore.records.model import (
     TensorRecord,
 )
 from mpstore.records.refs import Refs
-from mpstore.statistics import DeltaStatistics
+from mpstore.statistics import DeltaStatistics, Distances, columns, distances
 from mpstore.store import ObjectStore, ObjectWriter
 from mpstore.suggestions import nearest
 
@@ -244,21 +244,44 @@ class Repo:
     def statistics(self, base_manifest: ObjectId, expert_manifest: ObjectId) -> DeltaStatistics | None:
         """What is known of the blocks of a (base, expert) pair; None where nothing is, or it is damaged (a
         warning: `mp analyze` makes it anew)."""
-        name = statistics.ref_name(base_manifest, expert_manifest)
+        record = self._known(statistics.ref_name(base_manifest, expert_manifest))
+        if record is None or record.purpose != columns.PURPOSE:
+            return None
+        try:
+            found = statistics.from_columns(record)
+        except DamagedError as error:
+            self.progress.warn(f"{error.message}; `mp analyze` makes them anew")
+            return None
+        same = (found.base_manifest, found.expert_manifest) == (base_manifest, expert_manifest)
+        return found if same else None
+
+    def distances(self, manifest: ObjectId) -> Distances | None:
+        """How far a checkpoint is from others, as far as somebody has measured it; None likewise."""
+        record = self._known(statistics.distances_ref(manifest))
+        if record is None or record.purpose != distances.PURPOSE:
+            return None
+        try:
+            found = distances.from_record(record)
+        except DamagedError as error:
+            self.progress.warn(f"{error.message}; `mp analyze --pairs` makes them anew")
+            return None
+        return found if found.manifest == manifest else None
+
+    def _known(self, name: str) -> Columns | None:
+        """The record that a ref of statistics names; None: there is none, or it is damaged (a warning)."""
         try:
             ref = self.refs.read(name)
-            found = None if ref is None else statistics.from_columns(self.load(Columns, ref.value))
+            return None if ref is None else self.load(Columns, ref.value)
         except (DamagedError, NotFoundError) as error:
             self.progress.warn(f"statistics {name}: {error.message}; `mp analyze` makes them anew")
             return None
-        if found is None or (found.base_manifest, found.expert_manifest) != (base_manifest, expert_manifest):
-            return None
-        return found
 
     def name_statistics(
         self, base_manifest: ObjectId, expert_manifest: ObjectId, record_id: ObjectId
     ) -> None:
-        """Have `statistics` find the (durable) record. The same pair has the same record: no race is lost."""
+        """Have `statistics` (or, of a manifest with itself, `distances`) find the (durable) record. The same
+        pair has the same record: no race is lost; of distances the later ones stay, and the others are
+        measured when they are asked for again."""
         name = statistics.ref_name(base_manifest, expert_manifest)
         while True:
             ref = self.refs.read(name)

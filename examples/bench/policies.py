@@ -20,15 +20,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import simulate
 
-from mpstore import dtypes
-from mpstore.analyze import analyze
+from mpstore import dtypes, overlap
 from mpstore.ingest.add import add
 from mpstore.merge import recipe as recipes
 from mpstore.merge import resolve
@@ -88,10 +86,9 @@ class Family:
         names = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != "base")
         self.experts = {name: add(self.repo, folder / name, name, base=self.base).commit for name in names}
 
-    def analyze_pairs(self) -> None:
-        """Measure every two experts against each other: the certificate is tight then."""
-        for one, other in combinations(self.experts.values(), 2):
-            analyze(self.repo, one, other)
+    def compare(self) -> None:
+        """Compare every two experts with each other: the certificate is tight then."""
+        overlap.measure(self.repo, list(self.experts.values()))
 
     def manifests(self) -> list[Manifest]:
         commits = [self.repo.commit(one) for one in (self.base, *self.experts.values())]
@@ -247,7 +244,7 @@ def compare(
     with tempfile.TemporaryDirectory(prefix="policies-") as root:
         family = Family(folder, Path(root), block_elements)
         if pairs:
-            family.analyze_pairs()
+            family.compare()
         for case in CASES:
             inputs, contexts = family.inputs(case)
             inputs = only(inputs, every)
@@ -365,7 +362,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--block-elements", type=int, default=131072)
     parser.add_argument("--every", type=int, default=1)
-    parser.add_argument("--pairs", action="store_true", help="measure the experts against each other first")
+    parser.add_argument("--pairs", action="store_true", help="compare the experts with each other first")
     parser.add_argument("--scale", action="store_true")
     parser.add_argument("--experts", type=int, default=20)
     parser.add_argument("--smoke", action="store_true")

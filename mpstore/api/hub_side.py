@@ -48,7 +48,7 @@ class HubSide(Opened):
         endpoint: str | None = None,
     ) -> PullResult:
         """Fetch hf://ORG/NAME[@REV], or the origin of a pulled branch again. Hooks: pre-pull, post-commit."""
-        from mpstore.api import hub
+        from mpstore.api import hub, measuring
         from mpstore.remotes.hub import Hub
 
         wanted = hub.wanted(self._repo, what, branch, include, exclude)
@@ -64,6 +64,7 @@ class HubSide(Opened):
             progress=self._progress,
         )
         if pulled.committed is not None and pulled.committed.created:
+            measuring.compare_with_siblings(self._repo, pulled.committed.commit, self._progress, threads)
             self._hooks.run("post-commit", pulled.as_json())
         return pulled
 

@@ -1,21 +1,24 @@
 """Statistics of pairs, in a few figures.
 
-Relies on analyze, revisions and history. Promises: nothing is computed that is known already, unless asked.
+Relies on analyze, overlap and revisions. Promises: nothing is computed that is known already, unless asked.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mpstore import analyze as room
-from mpstore import revisions
-from mpstore.errors import UsageError
+from mpstore import overlap, revisions
+from mpstore.api import names
+from mpstore.errors import MpError, UsageError
 from mpstore.events import Progress
 from mpstore.ids import ObjectId
+from mpstore.records.model import Commit
 from mpstore.repository import Repo
 
 
@@ -34,6 +37,16 @@ class Analyzed:
     equal_blocks: int
     relative_l2: float
     nonfinite: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """Experts that were compared: how many pairs they make, and how many of these were not known before."""
+
+    experts: tuple[str, ...]
+    pairs: int
+    computed: int
     seconds: float
 
 
@@ -59,6 +72,45 @@ def analyze(
         nonfinite=int(found.nonfinite.sum()),
         seconds=round(time.monotonic() - began, 3),
     )
+
+
+def overlaps(
+    repo: Repo, experts: Sequence[str], force: bool, threads: int | None, progress: Progress
+) -> Overlaps:
+    """Know how every two of these experts lie to each other."""
+    began = time.monotonic()
+    commits = [revisions.resolve(repo, one) for one in experts]
+    measured = overlap.measure(repo, commits, force=force, progress=progress, threads=threads)
+    return Overlaps(
+        tuple(experts), math.comb(len(set(commits)), 2), measured, round(time.monotonic() - began, 3)
+    )
+
+
+def compare_with_siblings(repo: Repo, commit: ObjectId, progress: Progress, threads: int | None) -> None:
+    """Compare a checkpoint that has just come with the others of its base, where that takes no time. What
+    goes wrong is a warning: the checkpoint is there."""
+    try:
+        overlap.along(repo, commit, _siblings(repo, commit), threads=threads)
+    except MpError as error:
+        progress.warn(f"not compared with the other experts of its base: {error.message}")
+
+
+def _siblings(repo: Repo, commit: ObjectId) -> list[ObjectId]:
+    """The other branches' commits with the same base, the latest first."""
+    base = _base(repo, repo.commit(commit))
+    if base is None:
+        return []
+    branches = [one for one in names.listed(repo, "heads") if one.commit != commit]
+    alike = [one for one in branches if _base(repo, repo.commit(one.commit)) == base]
+    return [one.commit for one in sorted(alike, key=lambda one: (-one.time_ns, one.name))]
+
+
+def _base(repo: Repo, commit: Commit) -> ObjectId | None:
+    """The manifest of the base that a commit was added with."""
+    if commit.how.get("verb") == "merge":
+        return None
+    found = [parent.commit for parent in commit.parents if parent.role == "base"]
+    return repo.commit(found[0]).manifest if found else None
 
 
 def _base_of(repo: Repo, name: str, commit_id: ObjectId) -> ObjectId:

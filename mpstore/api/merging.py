@@ -6,12 +6,15 @@ read; a plan that is asked for is stored, unless the caller says otherwise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mpstore import revisions
 from mpstore.api.remote_models import RemoteModels
@@ -24,6 +27,7 @@ from mpstore.merge import engine, models, replay, results
 from mpstore.merge import recipe as recipes
 from mpstore.merge.engine import Prepared, Replayed, Request
 from mpstore.merge.execute.executor import Limits
+from mpstore.merge.expectation import bound_if_compared
 from mpstore.merge.plan_check import check_inputs, check_plan_current
 from mpstore.merge.plan_network import ToFetch, to_fetch
 from mpstore.merge.recipe_draft import in_file, is_placed
@@ -33,8 +37,7 @@ from mpstore.records.model import Plan
 from mpstore.repository import Repo
 
 Model = str | tuple[str, Mapping[str, Any]]
-CURVE_POINTS = 21
-_FINE_POINTS = 401
+_WORTH_COMPARING = 0.9
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,9 @@ class Words:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """The bound at one budget; inf while something that nobody measured is left out."""
+    """The bound at one budget; inf while something that nobody measured is left out. `expected_error` is
+    relative, too: what the error usually comes to (NaN: nothing is known). `this_plan`: the plan whose curve
+    this is."""
 
     budget_bytes: int
     planned_bytes: int
@@ -65,18 +70,28 @@ class CurvePoint:
     relative_bound: float
     expected_error: float
     exact: bool
+    this_plan: bool
+
+
+@dataclass(frozen=True)
+class Tighter:
+    """Experts that were never compared with each other, and about the bound if they were."""
+
+    experts: tuple[str, ...]
+    relative_bound: float
 
 
 @dataclass(frozen=True)
 class PlanResult:
     """A plan, its id, and each expert's weights in bytes, whole and unencoded. `fetched`: what executing it
-    brings over the network. `curve` is known only when it was made just now."""
+    brings over the network. `curve` and `if_compared` are known only when it was made just now."""
 
     id: ObjectId
     plan: Plan
     raw_bytes: tuple[int, ...]
     fetched: ToFetch
     curve: tuple[CurvePoint, ...] = ()
+    if_compared: Tighter | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The keys of `mp plan --json`."""
@@ -85,7 +100,9 @@ class PlanResult:
             "base_network_bytes": self.fetched.base_bytes,
             "expert_network_bytes": self.fetched.expert_bytes,
         }
-        return {**document, **network, "curve": [vars(point) for point in self.curve]}
+        compared = None if self.if_compared is None else vars(self.if_compared)
+        curve = [vars(point) for point in self.curve]
+        return {**document, **network, "if_compared": compared, "curve": curve}
 
 
 def plan(repo: Repo, words: Words, limits: Limits, store: bool, progress: Progress) -> PlanResult:
@@ -101,7 +118,8 @@ def plan(repo: Repo, words: Words, limits: Limits, store: bool, progress: Progre
         prepared = engine.prepare(repo, _request(words, limits), known, progress)
     plan_id = engine.store_plan(repo, prepared.plan) if store else record_id(Plan.KIND, encode(prepared.plan))
     raw_bytes = engine.expert_raw_bytes(repo, prepared.plan)
-    return PlanResult(plan_id, prepared.plan, raw_bytes, to_fetch(repo, prepared.plan), _curve(prepared))
+    fetched = to_fetch(repo, prepared.plan)
+    return PlanResult(plan_id, prepared.plan, raw_bytes, fetched, _curve(prepared), _tighter(repo, prepared))
 
 
 def merge(
@@ -241,13 +259,15 @@ def _models(
 
 
 def _curve(prepared: Prepared) -> tuple[CurvePoint, ...]:
-    """The bound over budgets: some twenty, evenly spaced up to the first that reads everything."""
-    found = curves.curve(prepared.planned, _FINE_POINTS)
-    everything = int(prepared.planned.ordering.cost.sum())
-    last = int((found.cost_bytes < everything).sum())  # budgets ascend, so the next one reads all
-    last = min(last, len(found.budget_bytes) - 1)
-    chosen = sorted({round(last * step / (CURVE_POINTS - 1)) for step in range(CURVE_POINTS)})
-    return tuple(
+    """The bound over budgets: round shares of the raw size up to what reads everything, and the plan's."""
+    planned, made = prepared.planned, prepared.plan
+    everything = int(planned.ordering.cost.sum())
+    own = made.cost_bytes if made.budget_bytes is None else made.budget_bytes
+    budgets = curves.round_budgets(everything, made.full_raw_bytes)
+    if not made.exact:
+        budgets = np.union1d(budgets[np.abs(budgets - own) > 1], [own])
+    found = curves.curve(planned, budgets=budgets)
+    points = [
         CurvePoint(
             budget_bytes=int(found.budget_bytes[number]),
             planned_bytes=int(found.cost_bytes[number]),
@@ -255,6 +275,36 @@ def _curve(prepared: Prepared) -> tuple[CurvePoint, ...]:
             relative_bound=float(found.relative_bound[number]),
             expected_error=float(found.expected_error[number]),
             exact=int(found.cost_bytes[number]) == everything,
+            this_plan=False,
         )
-        for number in chosen
-    )
+        for number in range(len(budgets))
+    ]
+    if not made.exact:  # which also fills the gap that its order leaves
+        at = int(np.searchsorted(budgets, own))
+        points[at] = replace(
+            points[at],
+            planned_bytes=made.cost_bytes,
+            bound=made.bound,
+            relative_bound=made.relative_bound,
+            this_plan=True,
+        )
+    return tuple(points)
+
+
+def _tighter(repo: Repo, prepared: Prepared) -> Tighter | None:
+    """What comparing the experts would be worth, if anything."""
+    inputs, planned = prepared.inputs, prepared.planned
+    uncompared = [inputs.experts[i].model for i in inputs.uncompared]
+    if not uncompared or planned.plan.exact or not math.isfinite(planned.plan.bound):
+        return None
+    try:
+        for name in uncompared:
+            revisions.resolve(
+                repo, name
+            )  # a directory, or a model of the Hub, cannot be compared by its name
+    except MpError:
+        return None
+    bound = bound_if_compared(planned.problem, planned.selected)
+    if bound >= _WORTH_COMPARING * planned.plan.bound:
+        return None
+    return Tighter(tuple(uncompared), planned.problem.certificate.relative(bound))

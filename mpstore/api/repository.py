@@ -20,7 +20,7 @@ from mpstore.repository import Repo
 if TYPE_CHECKING:
     from os import PathLike
 
-    from mpstore.api.measuring import Analyzed
+    from mpstore.api.measuring import Analyzed, Overlaps
     from mpstore.api.merging import PlanResult, Words
     from mpstore.export import CheckoutResult
     from mpstore.fsck import FsckReport
@@ -58,6 +58,7 @@ class Repository(Looking, HubSide):
         out by default. `message`: "add NAME" by default. Hooks: pre-add, post-add, post-commit.
         """
         from mpstore import ingest
+        from mpstore.api import measuring
 
         self._repo.refs.check_name(f"heads/{branch}")
         based_on = None if base is None else revisions.resolve(self._repo, base)
@@ -76,6 +77,7 @@ class Repository(Looking, HubSide):
             threads=threads,
         )
         if added.committed.created:
+            measuring.compare_with_siblings(self._repo, added.commit, self._progress, threads)
             self._committed("add", added.as_json())
         return added
 
@@ -170,6 +172,12 @@ class Repository(Looking, HubSide):
         from mpstore.api import measuring
 
         return measuring.analyze(self._repo, expert, base, force, threads, self._progress)
+
+    def compare(self, experts: Sequence[str], *, force: bool = False, threads: int | None = None) -> Overlaps:
+        """Know how every two of these experts lie to each other, which makes the bounds of merges tight."""
+        from mpstore.api import measuring
+
+        return measuring.overlaps(self._repo, experts, force, threads, self._progress)
 
     def based_branches(self) -> tuple[str, ...]:
         """The branches whose commit was added with a base."""

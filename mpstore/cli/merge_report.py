@@ -71,17 +71,30 @@ def _typed(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def curve(points: list[Mapping[str, Any]], full_raw_bytes: int) -> Iterator[str]:
-    """The bound over budget as a table."""
+def curve(value: Mapping[str, Any]) -> Iterator[str]:
+    """The error over the budget as a table."""
+    at_most = "AT MOST" if value["bound_kind"] == "certificate" else "ABOUT"
     rows = [
         (
             size(point["budget_bytes"]),
-            share(point["budget_bytes"], full_raw_bytes),
+            share(point["budget_bytes"], value["full_raw_bytes"]),
             figure(point["bound"]),
             figure(point["relative_bound"]),
             "" if math.isnan(point["expected_error"]) else figure(point["expected_error"]),
-            "exact" if point["exact"] else "",
+            "exact" if point["exact"] else "this plan" if point["this_plan"] else "",
         )
-        for point in points
+        for point in value["curve"]
     ]
-    yield from tables.aligned(rows, "rrrrrl", ("BUDGET", "OF RAW", "BOUND", "RELATIVE", "EXPECTED", ""))
+    yield "error over budget (RELATIVE and EXPECTED: of the base's norm)"
+    yield from tables.aligned(rows, "rrrrrl", ("BUDGET", "OF RAW", at_most, "RELATIVE", "EXPECTED", ""))
+
+
+def tighter(value: Mapping[str, Any]) -> Iterator[str]:
+    """What would make the bound smaller without reading more."""
+    found = value.get("if_compared")
+    if found:
+        bound = figure(found["relative_bound"])
+        yield (
+            f"mp analyze {' '.join(found['experts'])} --pairs compares the experts with each other, and "
+            f"brings the bound down to about {bound} of the base's norm"
+        )

@@ -81,12 +81,13 @@ def report_plan(session: Session, value: dict[str, Any]) -> None:
         f"{share(value['full_stored_bytes'], value['full_raw_bytes'])} of raw, and a budget of that is exact",
         merge_report.exactness(value),
     ]
+    lines += merge_report.tighter(value)
     lines += merge_report.network(value)
     if value["binding"] not in ("none", ""):
         lines.append(f"what binds: {value['binding'].replace('_', ' ')}")
     lines += merge_report.by_whole_tensors(value["fallbacks"])
     if any(point["bound"] < math.inf and not point["exact"] for point in value["curve"]):
-        lines += ["", *merge_report.curve(value["curve"], value["full_raw_bytes"])]
+        lines += ["", *merge_report.curve(value)]
     session.answer(value, lines)
 
 

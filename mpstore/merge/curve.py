@@ -29,14 +29,16 @@ class Curve:
     expected_error: Floats
 
 
-def curve(planned: Planned, points: int = 101) -> Curve:
-    """`points` budgets from nothing to the full raw size, evenly spaced, and the first that reads all."""
+def curve(planned: Planned, points: int = 101, budgets: Integers | None = None) -> Curve:
+    """At `budgets` (ascending); without them `points` from nothing to the full raw size, evenly spaced, and
+    the first that reads all."""
     ordering, plan = planned.ordering, planned.plan
     spent = np.concatenate([[0], np.cumsum(ordering.cost)])
     full_raw = max(plan.full_raw_bytes, 1)
-    budgets = np.rint(np.linspace(0, plan.full_raw_bytes, points)).astype(np.int64)
-    if spent[-1] <= plan.full_raw_bytes:
-        budgets = np.union1d(budgets, spent[-1:])
+    if budgets is None:
+        budgets = np.rint(np.linspace(0, plan.full_raw_bytes, points)).astype(np.int64)
+        if spent[-1] <= plan.full_raw_bytes:
+            budgets = np.union1d(budgets, spent[-1:])
     at = np.searchsorted(spent, budgets, side="right") - 1
     bound = np.sqrt(planned.squares[at])
     norm = planned.problem.certificate.norm
@@ -50,3 +52,17 @@ def curve(planned: Planned, points: int = 101) -> Curve:
         relative_bound=relative,
         expected_error=np.divide(expected, norm, out=np.full(len(at), np.nan), where=norm > 0),
     )
+
+
+def round_budgets(full_cost: int, full_raw: int, most: int = 20) -> Integers:
+    """Budgets that are round shares of the raw size, and people can type: at most so many below what reading
+    everything costs, then that.
+
+    >>> round_budgets(474, 1000).tolist()
+    [0, 25, 50, 75, 100, 125, 150, 175, 200, 225, 250, 275, 300, 325, 350, 375, 400, 425, 450, 474]
+    """
+    share = full_cost / max(full_raw, 1)
+    steps = (digit * 10.0**power for power in range(-6, 3) for digit in (1.0, 2.0, 2.5, 5.0))
+    step = next(one for one in steps if share < one * most)
+    budgets = np.floor(np.arange(most + 1) * step * full_raw + 1e-3).astype(np.int64)
+    return np.union1d(budgets[budgets < full_cost], [full_cost]).astype(np.int64)

@@ -1,14 +1,14 @@
 """The error to expect, beside the one that is certified: overlap between experts as their sketches have it.
 
-Relies on numpy, ordering and problem. Promises: pure; an estimate, without rounding; it promises nothing,
-but it is what the error usually comes to.
+Relies on numpy, ordering and problem. Promises: pure; estimates, which promise nothing: what the error
+usually comes to, rounding left out, and what the bound would be if the experts had been compared.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from mpstore.merge.ordering import Ordering
+from mpstore.merge.ordering import PIECE_ENTRIES, Ordering
 from mpstore.merge.plan_inputs import Flags, Floats, Integers
 from mpstore.merge.problem import Problem
 
@@ -47,3 +47,22 @@ def _rises(problem: Problem, piece: slice, rows: Integers, present: Flags) -> Fl
             omitted[every, row] += size
         rises[step] = size * size + 2.0 * beside
     return rises
+
+
+def bound_if_compared(problem: Problem, selected: Flags) -> float:
+    """About the bound that the certificate would have, if all inner products were known."""
+    squares = 0.0
+    cosines = problem.cosines.reshape(-1, problem.experts)
+    step = max(PIECE_ENTRIES // max(problem.experts, 1), 1)
+    for start in range(0, problem.grid.blocks, step):
+        piece = slice(start, start + step)
+        omitted = problem.candidate[:, piece] & ~selected[:, piece]
+        sizes = problem.error[:, piece] * omitted
+        tensors = problem.tensor[piece].astype(np.int64) * problem.experts
+        total = np.zeros(sizes.shape[1])
+        for row, size in enumerate(sizes):
+            total += size * np.einsum("nj,jn->n", cosines.take(tensors + row, axis=0), sizes)
+        error = problem.certificate.error_of(piece)
+        touched: Flags = np.any(selected[:, piece], axis=0)
+        squares += float(np.square(error(np.sqrt(np.maximum(total, 0.0)), touched)).sum())
+    return float(np.sqrt(squares))

@@ -71,6 +71,7 @@ def gather(
         _with_terms(one, op, ordered, number, resolved.experts[number])
         for number, one in enumerate(_with_foreign(found))
     ]
+    known, lacking = overlaps(repo, model, found) if _is_linear(op, ordered) else ({}, ())
     return PlanInputs(
         operator=recipe.operator,
         additive=all(op.is_additive(context) for context in ordered),
@@ -88,7 +89,8 @@ def gather(
         out_dtype=recipe.out_dtype or "",
         seed=seed,
         recipe=recipe.text,
-        overlaps=overlaps(repo, model, found) if _is_linear(op, ordered) else {},
+        overlaps=known,
+        uncompared=lacking,
         notes=recipe.notes + tuple(note for one in found for note in one.notes),
     )
 

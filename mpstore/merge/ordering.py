@@ -18,7 +18,7 @@ import numpy.typing as npt
 from mpstore.merge.plan_inputs import Flags, Floats, Integers
 from mpstore.merge.problem import Problem
 
-_PIECE_ENTRIES: Final = 1 << 14
+PIECE_ENTRIES: Final = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Ordering:
     def steps(self) -> Iterator[tuple[slice, Integers, Integers]]:
         """Piece by piece of the block axis: which blocks (m of them), and the rows and units (K, m) of their
         candidates in the order of reading; unit -1, which is none, comes first."""
-        step = max(_PIECE_ENTRIES // max(len(self.unit), 1), 1)
+        step = max(PIECE_ENTRIES // max(len(self.unit), 1), 1)
         for start in range(0, self.unit.shape[1], step):
             piece = self._steps[start : start + step].T.copy()
             blocks = slice(start, start + piece.shape[1])

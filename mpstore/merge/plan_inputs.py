@@ -104,7 +104,8 @@ class PlanInputs:
     (T,): memory one application needs at most. `mandatory`: nothing may be omitted (layers are stacked:
     there is no base to fall back to). `overlaps`: (i, j) with i < j -> <delta_i, delta_j> of two experts per
     block (N,), NaN where unknown; only for operators whose output is base + sum of lambda_i delta_i, element
-    for element. `notes`: remarks for the user. The rest goes into the plan as it is.
+    for element; `uncompared`: experts of whom it is unknown and could be known. `notes`: remarks for the
+    user. The rest goes into the plan as it is.
     """
 
     operator: str
@@ -125,6 +126,7 @@ class PlanInputs:
     recipe: str = ""
     mandatory: bool = False
     overlaps: Mapping[tuple[int, int], Floats] = field(default_factory=dict)
+    uncompared: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
 

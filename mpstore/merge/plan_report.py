@@ -41,7 +41,7 @@ def picture(plan: Mapping[str, Any], points: Sequence[Mapping[str, Any]], suffix
 def _draw(axes: Any, plan: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> None:
     raw = max(plan["full_raw_bytes"], 1)
     shares = [100 * point["budget_bytes"] / raw for point in points]
-    label = "certified bound" if plan["bound_kind"] == "certificate" else "estimate"
+    label = "at most (certified)" if plan["bound_kind"] == "certificate" else "about (no guarantee)"
     _line(axes, shares, [point["relative_bound"] for point in points], label=label, color=_BOUND)
     _line(
         axes, shares, [point["expected_error"] for point in points], "--", label="expected", color=_EXPECTED
@@ -66,7 +66,7 @@ def _draw(axes: Any, plan: Mapping[str, Any], points: Sequence[Mapping[str, Any]
     axes.set(
         xlabel="bytes read for experts, % of their raw size",
         ylabel="error of the output / norm of the base",
-        title=f"{plan['operator']}, {len(plan['experts'])} experts, by {plan['policy']}",
+        title=f"{plan['operator']} of {len(plan['experts'])} experts onto {plan['base']}",
         xlim=(0, max(full * 1.2, 1.0)),
         ylim=(0, None),
     )

@@ -23,12 +23,14 @@ from mpstore.records.model import Plan
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan with the order it was cut from: `squares` (U + 1,) is the bound squared after each unit."""
+    """A plan with the order it was cut from: `squares` (U + 1,) is the bound squared after each unit,
+    `selected` (K, N) what is read, in the problem's row order."""
 
     plan: Plan
     problem: Problem
     ordering: Ordering
     squares: Floats
+    selected: Flags
 
 
 def plan(inputs: PlanInputs, limits: Limits) -> Plan:
@@ -49,7 +51,7 @@ def plan_with_order(inputs: PlanInputs, limits: Limits) -> Planned:
     squares = orders.trajectory(problem, ordering)
     selected, binding = _select(inputs, limits, problem, ordering, squares)
     made = record(inputs, limits, policy.name, problem, selected, binding)
-    return Planned(made, problem, ordering, squares)
+    return Planned(made, problem, ordering, squares, selected)
 
 
 def _check_memory(inputs: PlanInputs, memory_bytes: int) -> None:

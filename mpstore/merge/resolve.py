@@ -147,8 +147,9 @@ def _value(recipe: Recipe, word: _Word, key: str, place: _Place) -> Value:
     if found is None and word.parameter.required:
         name = word.parameter.name if word.expert is None else recipe.experts[word.expert]
         whose = "" if word.expert is None else f" of {name}"
+        at = where(recipe.lines.get(name))
         raise RecipeError(
-            f"{where(recipe.lines.get(name))}no condition of {word.parameter.name}{whose} fits the tensor {key}",
+            f"{at}no condition of {word.parameter.name}{whose} fits the tensor {key}",
             hint="end the list with a value that has no filter",
         )
     return word.parameter.default if found is None else found

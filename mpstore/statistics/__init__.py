@@ -5,6 +5,7 @@ rows without loss; the same pair of manifests gives the same record on any machi
 """
 
 from mpstore.statistics.columns import DeltaStatistics, from_columns, ref_name, to_columns
+from mpstore.statistics.distances import Distances, distances_ref
 from mpstore.statistics.gather import Collector
 from mpstore.statistics.histogram import Bin, Histogram
 from mpstore.statistics.observe import SKETCH_WIDTH, Row, observe, observe_many, observe_raw
@@ -14,8 +15,10 @@ __all__ = [
     "Bin",
     "Collector",
     "DeltaStatistics",
+    "Distances",
     "Histogram",
     "Row",
+    "distances_ref",
     "from_columns",
     "observe",
     "observe_many",

@@ -14,10 +14,10 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from mpstore.errors import DamagedError
 from mpstore.ids import ID_BYTES, ObjectId, to_hex
 from mpstore.records.model import Columns
 from mpstore.statistics import histogram_columns
+from mpstore.statistics.arrays import Reader, array, damaged, key_list
 from mpstore.statistics.histogram import Histogram
 from mpstore.statistics.histogram_columns import PackedHistograms
 from mpstore.statistics.observe import SKETCH_WIDTH
@@ -72,11 +72,6 @@ def ref_name(base_manifest: ObjectId, expert_manifest: ObjectId) -> str:
     return f"stats/{to_hex(base_manifest, 16)}-{to_hex(expert_manifest, 16)}"
 
 
-def _array(values: npt.NDArray[Any]) -> tuple[str, tuple[int, ...], bytes]:
-    little = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
-    return little.dtype.str, little.shape, little.tobytes()
-
-
 def to_columns(statistics: DeltaStatistics) -> Columns:
     """The record. Columns of the delta are kept only for rows that are not equal; they are zero elsewhere."""
     moved = ~statistics.equal
@@ -101,40 +96,20 @@ def to_columns(statistics: DeltaStatistics) -> Columns:
         "block_elements": statistics.block_elements,
         "keys": "\n".join(statistics.keys),  # no list: records keep those short
     }
-    return Columns(PURPOSE, meta, {name: _array(values) for name, values in arrays.items()})
-
-
-class _Reader:
-    """Takes arrays out of a record, each with the dtype and length that it must have."""
-
-    def __init__(self, record: Columns) -> None:
-        self._record = record
-
-    def take(self, name: str, dtype: str, length: int | None, width: int | None = None) -> npt.NDArray[Any]:
-        kind, shape, data = self._record.arrays.get(name, ("", (), b""))
-        expected_axes = 1 if width is None else 2
-        ok = kind == dtype and len(shape) == expected_axes and (width is None or shape[1] == width)
-        ok = ok and (length is None or shape[0] == length)
-        if not ok or len(data) != int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize:
-            raise _damaged(f"column {name} has dtype {kind!r}, shape {shape}, {len(data)} bytes")
-        return np.frombuffer(data, dtype).reshape(shape)
-
-
-def _damaged(what: str) -> DamagedError:
-    return DamagedError(f"statistics record: {what}", hint="make it anew with `mp analyze`")
+    return Columns(PURPOSE, meta, {name: array(values) for name, values in arrays.items()})
 
 
 def from_columns(record: Columns) -> DeltaStatistics:
     """The statistics of a record; DamagedError where it contradicts itself."""
     base, expert, kind, block_elements, keys = _meta(record)
-    reader = _Reader(record)
+    reader = Reader(record)
     blocks = reader.take("blocks", "<u4", len(keys))
     offsets = np.zeros(len(keys) + 1, np.int64)
     np.cumsum(blocks, out=offsets[1:])
     base_sq = reader.take("base_sq", "<f8", None)
     rows = base_sq.size
     if int(offsets[-1]) != rows:
-        raise _damaged(f"{rows} rows for {int(offsets[-1])} blocks")
+        raise damaged(f"{rows} rows for {int(offsets[-1])} blocks")
     equal = np.unpackbits(reader.take("equal", "|u1", -(-rows // 8)), count=rows).astype(np.bool_)
     moved = ~equal
     some = int(moved.sum())
@@ -147,7 +122,7 @@ def from_columns(record: Columns) -> DeltaStatistics:
     nonfinite = np.zeros(rows, np.int64)
     at = reader.take("nonfinite_rows", "<u4", None)
     if at.size and int(at.max()) >= rows:
-        raise _damaged("a non-finite row past the end")
+        raise damaged("a non-finite row past the end")
     nonfinite[at] = reader.take("nonfinite", "<i8", at.size)
     return DeltaStatistics(
         base,
@@ -168,7 +143,7 @@ def from_columns(record: Columns) -> DeltaStatistics:
     )
 
 
-def _histograms(reader: _Reader, keys: tuple[str, ...]) -> PackedHistograms:
+def _histograms(reader: Reader, keys: tuple[str, ...]) -> PackedHistograms:
     edges, counts = reader.take("edges", "|u1", None), reader.take("counts", "|u1", None)
     return PackedHistograms(keys, reader.take("bins", "<u4", len(keys)), edges, counts)
 
@@ -177,17 +152,13 @@ def _meta(record: Columns) -> tuple[ObjectId, ObjectId, ExpertKind, int, tuple[s
     meta = record.meta
     try:
         base, expert = bytes.fromhex(meta["base"]), bytes.fromhex(meta["expert"])
-        kind, block_elements, keys = meta["kind"], meta["block_elements"], _lines(meta["keys"])
+        kind, block_elements, keys = meta["kind"], meta["block_elements"], key_list(meta["keys"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(f"its meta lacks {error}") from None
+        raise damaged(f"its meta lacks {error}") from None
     named = all(isinstance(key, str) for key in keys) and list(keys) == sorted(set(keys))
     ids = len(base) == ID_BYTES and len(expert) == ID_BYTES
     if record.purpose != PURPOSE or kind not in ("full", "delta") or not named or not ids:
-        raise _damaged("its meta is not that of statistics")
+        raise damaged("its meta is not that of statistics")
     if not isinstance(block_elements, int) or block_elements < 1:
-        raise _damaged(f"block_elements {block_elements!r}")
+        raise damaged(f"block_elements {block_elements!r}")
     return base, expert, kind, block_elements, keys
-
-
-def _lines(text: str) -> tuple[str, ...]:
-    return tuple(text.split("\n")) if text else ()

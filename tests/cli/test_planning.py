@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,13 +13,42 @@ from families import Family
 MERGE = ("--base", "base", "--expert", "math", "--expert", "code", "--op", "linear")
 
 
-def test_pairs_make_the_bound_smaller_and_nothing_else_of_an_exact_plan(mp: Command) -> None:
-    loose = mp("plan", *MERGE, "--budget", "5%", "--json").document
-    mp("analyze", "math", "code", "--pairs")
-    tight = mp("plan", *MERGE, "--budget", "5%", "--json").document
+def test_experts_are_compared_when_they_are_added_and_that_makes_the_bound_smaller(mp: Command) -> None:
+    tight = mp.json("plan", *MERGE, "--budget", "5%")
     assert tight["bound_kind"] == "certificate"
+    assert tight["if_compared"] is None
+    for ref in (mp.directory / ".mp/refs/stats").iterdir():
+        one, other = ref.name.split("-")
+        if one == other:
+            ref.unlink()
+    shutil.rmtree(mp.directory / ".mp/logs/stats", ignore_errors=True)
+    loose = mp.json("plan", *MERGE, "--budget", "5%")
     assert tight["bound"] < 0.9 * loose["bound"]
-    assert mp("plan", *MERGE, "--json").document["plan"] == mp("plan", *MERGE, "--json").document["plan"]
+    assert loose["if_compared"]["experts"] == ["math", "code"]
+    assert loose["if_compared"]["relative_bound"] == pytest.approx(tight["relative_bound"], rel=0.2)
+    assert "mp analyze math code --pairs compares" in mp("plan", *MERGE, "--budget", "5%").out
+    compared = mp.json("analyze", "math", "code", "--pairs")["compared"]
+    assert (compared["pairs"], compared["computed"]) == (1, 1)
+    assert mp.json("analyze", "math", "code", "--pairs")["compared"]["computed"] == 0
+    again = mp.json("plan", *MERGE, "--budget", "5%")
+    assert (again["plan"], again["bound"]) == (tight["plan"], tight["bound"])
+
+
+def test_the_curve_has_round_budgets_and_the_plan_itself(mp: Command) -> None:
+    plan = mp.json("plan", *MERGE, "--budget", "12.3%")
+    shares = [100 * point["budget_bytes"] / plan["full_raw_bytes"] for point in plan["curve"]]
+    own = [at for at, point in enumerate(plan["curve"]) if point["this_plan"]]
+    assert len(own) == 1
+    point = plan["curve"][own[0]]
+    assert (point["budget_bytes"], point["bound"]) == (plan["budget_bytes"], plan["bound"])
+    assert shares == sorted(shares)
+    others = [share for at, share in enumerate(shares[:-1]) if at not in own]
+    steps = {round(b - a, 2) for a, b in pairwise(others)}
+    assert len(steps) == 1, "evenly spaced but for the plan's own and the last"
+    assert plan["curve"][-1]["exact"]
+    told = mp("plan", *MERGE, "--budget", "12.3%").out
+    assert "12.3 %" in next(line for line in told.splitlines() if line.endswith("this plan"))
+    assert not any(point["this_plan"] for point in mp.json("plan", *MERGE)["curve"])
 
 
 def test_a_stored_plan_is_refused_once_a_model_has_moved(mp: Command, family: Family) -> None:

@@ -13,13 +13,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from mpstore.analyze import analyze
 from mpstore.errors import BudgetError, ConflictError, IncompatibleError, NotFoundError, UsageError
 from mpstore.ids import ObjectId
 from mpstore.ingest.add import add
 from mpstore.merge import recipe as recipes
 from mpstore.merge.curve import curve
 from mpstore.merge.execute.execution import Executed, execute
+from mpstore.merge.expectation import bound_if_compared
 from mpstore.merge.gather import Source, gather
 from mpstore.merge.plan_check import check_plan_current
 from mpstore.merge.plan_cost import selection_cost
@@ -27,6 +27,7 @@ from mpstore.merge.plan_inputs import Limits, PlanInputs
 from mpstore.merge.plan_report import picture
 from mpstore.merge.planner import plan, plan_with_order
 from mpstore.merge.results import plan_json
+from mpstore.overlap import measure
 from mpstore.records.config import Config
 from mpstore.records.model import Plan
 from mpstore.repository import Repo
@@ -193,13 +194,19 @@ def test_without_statistics_whole_tensors_are_read_and_the_plan_says_why(bench: 
     assert bench.run(made).expert_read_bytes <= made.cost_bytes
 
 
-def test_pairs_that_were_analyzed_make_the_certificate_tight(bench: Bench) -> None:
+def test_experts_that_were_compared_make_the_certificate_tight(bench: Bench) -> None:
     loose = bench.gather(EQUAL)
     assert not loose.overlaps
-    for one, other in (("math", "code"), ("law", "math"), ("code", "law")):
-        analyze(bench.repo, bench.commits[one], bench.commits[other])
+    assert loose.uncompared == (0, 1, 2)
+    measure(bench.repo, [bench.commits[one] for one in ("math", "code")])
+    assert sorted(bench.gather(EQUAL).overlaps) == [(0, 1)]
+    measure(bench.repo, [bench.commits[one] for one in ("law", "math", "code")])
     tight = bench.gather(EQUAL)
     assert sorted(tight.overlaps) == [(0, 1), (0, 2), (1, 2)]
+    assert tight.uncompared == ()
+    supposed = plan_with_order(loose, Limits(budget_bytes=0))
+    about = bound_if_compared(supposed.problem, supposed.selected)
+    assert about == pytest.approx(plan(tight, Limits(budget_bytes=0)).bound, rel=0.1)
     assert not bench.gather({name: {"density": 0.5} for name in EQUAL}, "dare_linear").overlaps
     whole = bench.tensors(bench.run(plan(tight, Limits())))
     for share in (0.0, 0.1):

@@ -36,7 +36,7 @@ def test_the_pieces_in_which_columns_are_walked_do_not_show(
     found = []
     for entries in (1, 40, 1 << 14):
         monkeypatch.setattr(columns, "_PIECE_ENTRIES", entries)
-        monkeypatch.setattr(ordering, "_PIECE_ENTRIES", entries)
+        monkeypatch.setattr(ordering, "PIECE_ENTRIES", entries)
         planned = plan_with_order(inputs_of(3, pairs), Limits(policy=policy))
         drawn = curve(planned, 11)
         found.append((planned.ordering.unit, drawn.bound, drawn.expected_error))
