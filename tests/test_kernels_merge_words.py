@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kernel_modes import sides
 
-from mpstore.kernels import merge_words_numpy, random_numpy
+from mpstore.kernels import merge_numpy, merge_words_numpy, random_numpy
 from mpstore.kernels.merge_numpy import Terms
 from mpstore.kernels.merge_words_numpy import Search, Sources
 
@@ -111,6 +115,90 @@ def test_every_mode_finds_the_same_magnitudes(half: bool, odd: bool) -> None:
             assert (a is None) == (b is None)
             assert a is None or np.array_equal(a, b)
         assert all(map(np.array_equal, our_counts, expected_counts))
+
+
+def _spread(rng: np.random.Generator, half: bool, orders: int) -> np.ndarray:
+    """Words whose exponents are up to so many apart; some are zeros."""
+    mantissa, middle, most = (10, 15, 30) if half else (7, 120, 254)
+    exponents = np.clip(middle + rng.integers(-orders, orders + 1, 300) // 2, 0, most)
+    words = exponents << mantissa | rng.integers(0, 1 << mantissa, 300) | rng.integers(0, 2, 300) << 15
+    words[rng.random(300) < 0.1] = 0
+    return words.astype(np.uint16)
+
+
+def _columns(rng: np.random.Generator, experts: int) -> Terms:
+    """Weights, scales and thresholds of all kinds, those that compiled kernels have ways of their own for."""
+    weights = (
+        np.ones(experts),
+        np.full(experts, 0.3),
+        rng.random(experts) + 0.1,
+        rng.standard_normal(experts),
+    )
+    scales = (np.ones(experts), np.ones(experts), np.full(experts, 2.0), rng.random(experts))
+    lows = (np.zeros(experts), np.full(experts, 1e-3), rng.choice([0.0, 1e-3, np.inf], experts))
+    highs = (np.full(experts, np.inf), np.full(experts, np.inf), np.full(experts, 1e-2))
+    random, elect, normalize = rng.integers(0, 2, 3).tolist()
+    return Terms(
+        weight=weights[rng.integers(4)].astype(np.float32),
+        scale=scales[rng.integers(4)].astype(np.float32),
+        low=lows[rng.integers(3)].astype(np.float32),
+        high=highs[rng.integers(3)].astype(np.float32),
+        key=rng.integers(0, 1 << 63, experts).astype(np.uint64),
+        keep=np.array([random_numpy.below(p) for p in rng.choice([0.0, 0.3, 1.0], experts)], np.uint64),
+        random=bool(random),
+        elect=bool(elect),
+        normalize=bool(normalize),
+        divisor=np.float32(rng.choice([8.0, 2.4])),
+        factor=np.float32(rng.choice([1.0, -0.3, 0.0])),
+        base_scale=np.float32(rng.choice([1.0, 1.0, 0.5, 0.3])),
+        spare=merge_numpy.spare_bits(experts),
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 1 << 30), st.sampled_from([0, 1, 3, 8, 17, 25, 65]), st.integers(1, 30), st.booleans())
+def test_words_near_to_each_other_and_far_apart(seed: int, experts: int, orders: int, half: bool) -> None:
+    """Where plain sums are exact, and where they would not be."""
+    rng = np.random.default_rng(seed)
+    base = _spread(rng, half, orders)
+    items = [
+        _spread(rng, half, orders)
+        if far
+        else base + rng.integers(-3, 4, 300).astype(np.int16).view(np.uint16)
+        for far in rng.random(experts) < 0.5
+    ]
+    sources = Sources(base, items, rng.random(experts) < rng.choice([0.0, 0.3]), half)
+    combined(sources, _columns(rng, experts))
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("above", [0, 1, 1 << 21, 1 << 22])
+def test_draws_at_their_bound(half: bool, above: int) -> None:
+    sources = _sources(3, half, False)
+    terms = _terms(3, random=True, elect=False, normalize=False, low=0.0, weight=0.5)
+    draws = [random_numpy.draws(int(key), 12345, SIZE) for key in terms.key]
+    changed = [np.flatnonzero(words != sources.base)[place] for place, words in enumerate(sources.items)]
+    keep = np.array(
+        [row[place] + np.uint64(above) for row, place in zip(draws, changed, strict=True)], np.uint64
+    )
+    combined(sources, replace(terms, keep=keep))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 1 << 30), st.sampled_from([0, 1, 1 << 16, 1 << 23, 1 << 26]), st.booleans())
+def test_every_mode_collects_few_and_many(seed: int, width: int, half: bool) -> None:
+    rng = np.random.default_rng(seed)
+    sources = _sources(3, half, bool(rng.integers(2)), seed)
+    _, deltas, _ = merge_words_numpy.widened(sources)
+    found = []
+    lows = [int(abs(delta[rng.integers(SIZE)]).view(np.uint32)) & 0x7FFFFFFF for delta in deltas]
+    for side in sides("merge_words"):
+        counts = [np.zeros(1 + (width >> 9), np.uint32) for _ in lows]
+        searches = [Search(e, low, min(low + width, 1 << 31), 0, None) for e, low in enumerate(lows)]
+        searches += [Search(e, low, 0, 9, counts[e]) for e, low in enumerate(lows)]
+        collected = side.search(sources, searches)[:3]
+        found.append([array.tobytes() for array in (*collected, *counts) if array is not None])
+    assert all(one == found[0] for one in found)
 
 
 def test_arrays_that_do_not_fit_are_refused() -> None:

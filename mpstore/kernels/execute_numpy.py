@@ -1,6 +1,6 @@
 """What a merge does to a block besides the operator: widen, subtract the base, count, sum, round back.
 
-Relies on numpy. Promises: the reference for `execute_numba`, bit for bit. Words are little-endian bit
+Relies on numpy. Promises: the reference for `execute_native`, bit for bit. Words are little-endian bit
 patterns (uint16 for BF16 and F16); every function works element by element, or in chunks of 64 elements in
 element order, so its result does not show where a block begins. `out` arrays are written whole.
 """

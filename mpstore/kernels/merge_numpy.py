@@ -1,6 +1,6 @@
 """Combining deltas element by element: select, weigh, elect a sign, sum, add to the base (numpy reference).
 
-Relies on numpy. Promises: the same bits as `merge_numba` for every input, NaN and infinities included;
+Relies on numpy. Promises: the same bits as `merge_native` for every input, NaN and infinities included;
 element i of the result depends on element i of the inputs (and its offset in the tensor) alone, and not on
 the order of the deltas: their terms are rounded to a common grid, 2^-48 of the largest's power of two, on
 which float64 sums are exact. A sum of two is the float32 sum of two.

@@ -45,7 +45,14 @@ def combine(sources: Sources, terms: Terms, start: int, out: Words) -> Counts:
         return merge_words_numpy.combine(sources, terms, start, out)
     nonfinite = np.empty(1 + len(sources.items), np.int64)
     native.library().words_combine(
-        sources.base, sources.items, sources.plain, sources.half, *_arguments(terms), start & OFFSETS, out, nonfinite
+        sources.base,
+        sources.items,
+        sources.plain,
+        sources.half,
+        *_arguments(terms),
+        start & OFFSETS,
+        out,
+        nonfinite,
     )
     return nonfinite
 

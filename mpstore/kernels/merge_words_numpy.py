@@ -1,7 +1,7 @@
 """Stored 16-bit words in, merged words out: `merge` with what comes before and after (numpy reference).
 
 Relies on merge_numpy and execute_numpy. Promises: the bits of widening, subtracting the base, `combine` and
-narrowing one after the other; the reference for `merge_words_numba`.
+narrowing one after the other; the reference for `merge_words_native`.
 """
 
 from __future__ import annotations

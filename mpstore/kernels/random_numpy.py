@@ -1,6 +1,6 @@
 """A counter-based generator: the draw of (key, element offset), whatever was drawn before (numpy reference).
 
-Relies on numpy. Promises: the bits of `random_numba`. The mix is splitmix64 (Steele, Lea, Flood: "Fast
+Relies on numpy. Promises: the bits of native/draws.h. The mix is splitmix64 (Steele, Lea, Flood: "Fast
 splittable pseudorandom number generators", 2014) seeded with the key: draw i is its i-th output.
 """
 

@@ -1,7 +1,7 @@
 """Stored bytes to float32 and back, for one block: the kernels where there is one, `dtypes` for the rest.
 
 Relies on dtypes and kernels. Promises: upward exact (F64 is rounded once), downward round to nearest even; an
-element that no delta moves keeps the base's bits; the same bits with and without numba.
+element that no delta moves keeps the base's bits; the same bits from every kernel.
 """
 
 from __future__ import annotations
