@@ -1,4 +1,4 @@
-"""At what angles the experts' deltas stand: cosines from their sketches, inner products where they are known.
+"""At what angles the experts' deltas stand: cosines from their sketches.
 
 Relies on numpy and plan_inputs. Promises: pure, and the same bits on every machine: what a matrix product
 sums are whole numbers below 2^53 altogether, so that no order of adding shows in it.
@@ -41,16 +41,6 @@ def cosines(grid: Grid, error: Floats, sign: Floats, sketches: Sequence[Sketches
     found *= (sign[:, None, :] * sign[None, :, :]).transpose(2, 0, 1)
     found[:, range(experts), range(experts)] = 1.0
     return found
-
-
-def filled(overlaps: Floats | None, error: Floats, similarity: Floats | None) -> Floats | None:
-    """Inner products (K, K, N) with the unknown ones as if at the angles `similarity` (K, K, N) says, or
-    (None) parallel, which they cannot exceed. None where none is known."""
-    if overlaps is None:
-        return None
-    product = error[:, None, :] * error[None, :, :]
-    assumed = product if similarity is None else product * similarity
-    return np.clip(np.where(np.isnan(overlaps), assumed, overlaps), -product, product)
 
 
 def _heaviest(error: Floats, start: int, stop: int) -> Integers:

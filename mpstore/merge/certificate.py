@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpstore.merge.plan_inputs import Flags, Floats, Grid
+from mpstore.merge.products import PIECE_ENTRIES, Products
 
 _STEP = 2.0**-24
 _SLACK = 1.0 + 1e-9  # float64 sums over up to 2^30 terms, and the statistics' own
@@ -36,15 +37,15 @@ _BASE_SLACK = 1.0 + 2.0**-22  # for float32 columns
 @dataclass(frozen=True)
 class Certificate:
     """Per-block terms for one merge: `error` (K, N) is |lambda_i| |delta_ib|, 0 where no candidate;
-    `candidate` (K, N); `known` (K, N): error is a fact and not an estimate; `base_scale` (N,); `gram`
-    (K, K, N) or None: bounds of <lambda_i delta_ib, lambda_j delta_jb>, where any are known better."""
+    `candidate` (K, N); `known` (K, N): error is a fact and not an estimate; `base_scale` (N,);
+    `products`: bounds of <lambda_i delta_ib, lambda_j delta_jb>, where any are known better."""
 
     grid: Grid
     candidate: Flags
     known: Flags
     error: Floats
     base_scale: Floats
-    gram: Floats | None = None
+    products: Products | None = None
 
     @cached_property
     def base_norm(self) -> Floats:
@@ -60,10 +61,16 @@ class Certificate:
 
     def omitted_norm(self, omitted: Flags) -> Floats:
         """S per block (N,) for a set of omitted candidates (K, N)."""
-        norm: Floats = np.where(omitted, self.error, 0.0).sum(axis=0)
-        if self.gram is not None:
-            flags = omitted.astype(np.float64)
-            norm = np.sqrt(np.maximum(np.einsum("in,ijn,jn->n", flags, self.gram, flags), 0.0))
+        if self.products is None:
+            total: Floats = np.where(omitted, self.error, 0.0).sum(axis=0)
+            return total
+        norm = np.zeros(self.grid.blocks)
+        step = max(PIECE_ENTRIES // max(len(omitted), 1), 1)
+        for start in range(0, len(norm), step):
+            piece = slice(start, start + step)
+            flags = omitted[:, piece].astype(np.float64)
+            towards = np.einsum("nij,jn->in", self.products.of(piece), flags)
+            norm[piece] = np.sqrt(np.maximum((towards * flags).sum(axis=0), 0.0))
         return norm
 
     @cached_property

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpstore.merge.ordering import PIECE_ENTRIES, Ordering
+from mpstore.merge.ordering import Ordering
 from mpstore.merge.plan_inputs import Flags, Floats, Integers
 from mpstore.merge.problem import Problem
+from mpstore.merge.products import PIECE_ENTRIES
 
 
 def expected_squares(problem: Problem, ordering: Ordering) -> Floats:
@@ -30,17 +31,21 @@ def expected_squares(problem: Problem, ordering: Ordering) -> Floats:
 def _rises(problem: Problem, piece: slice, rows: Integers, present: Flags) -> Floats:
     """(K, m): by how much |what is omitted|^2 of a block rises when this candidate is omitted too, which is
     done from the last that is read to the first."""
+    error = problem.error[:, piece]
+    if problem.expected_products is not None:
+        products = problem.expected_products.of(piece)
+    else:
+        products = None
+        tensors = problem.tensor[piece].astype(np.int64) * problem.experts
+        cosines = problem.cosines.reshape(-1, problem.experts)
     rises = np.zeros(rows.shape)
     every = np.arange(rows.shape[1])
-    gram, error = problem.expected_gram, problem.error[:, piece]
-    tensors = problem.tensor[piece].astype(np.int64) * problem.experts
-    cosines = problem.cosines.reshape(-1, problem.experts)
     omitted = np.zeros((rows.shape[1], problem.experts))
     for step in range(len(rows) - 1, -1, -1):
         row, there = rows[step], present[step]
         size = error[row, every] * there
-        if gram is not None:
-            beside = np.einsum("nj,nj->n", gram[:, :, piece][row, :, every], omitted)
+        if products is not None:
+            beside = np.einsum("nj,nj->n", products[every, row], omitted)
             omitted[every, row] += there
         else:
             beside = size * np.einsum("nj,nj->n", cosines.take(tensors + row, axis=0), omitted)

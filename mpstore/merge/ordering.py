@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from mpstore.merge.plan_inputs import Flags, Floats, Integers
 from mpstore.merge.problem import Problem
-
-PIECE_ENTRIES: Final = 1 << 14
+from mpstore.merge.products import PIECE_ENTRIES
 
 
 @dataclass(frozen=True)
@@ -146,16 +144,16 @@ def _left(problem: Problem, piece: slice, rows: Integers) -> Floats:
     """(K + 1, m): |what is omitted| of some blocks when all before it is read; rows: (K, m), in order."""
     sizes = np.take_along_axis(problem.error[:, piece], rows, axis=0)
     none = np.zeros((1, rows.shape[1]))
-    if problem.certificate.gram is None:
+    if problem.certificate.products is None:
         return np.concatenate([np.cumsum(sizes[::-1], axis=0)[::-1], none])
-    gram = problem.certificate.gram[:, :, piece]
+    gram = problem.certificate.products.of(piece)
     blocks = np.arange(rows.shape[1])
-    omitted = np.zeros_like(sizes)
+    omitted = np.zeros((rows.shape[1], len(rows)))
     squares = [none[0]]
     for row in rows[::-1]:
-        beside = np.einsum("nj,jn->n", gram[row, :, blocks], omitted)
-        squares.append(squares[-1] + gram[row, row, blocks] + 2.0 * beside)
-        omitted[row, blocks] = 1.0
+        beside = np.einsum("nj,nj->n", gram[blocks, row], omitted)
+        squares.append(squares[-1] + gram[blocks, row, row] + 2.0 * beside)
+        omitted[blocks, row] = 1.0
     left: Floats = np.sqrt(np.maximum(np.stack(squares[::-1]), 0.0))
     return left
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from mpstore.merge import angles
 from mpstore.merge.certificate import Certificate
 from mpstore.merge.plan_inputs import Flags, Floats, Grid, Integers, PlanInputs, Sketches
+from mpstore.merge.products import Products, Terms
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Problem:
 
     Rows are experts in canonical order: row r is expert `rows[r]` of the inputs. (K, N): `candidate`, `known`
     (its size is a fact), `error` = |lambda| |delta| (estimated where not known), `frame_bytes`, `foreign`,
-    `foreign_bytes` as in `ExpertColumns`. (K, T): `whole`, `sign`. `overlaps` (K, K, N), where any are known:
-    <lambda_i delta_i, lambda_j delta_j> and a margin for float32, NaN where unknown.
+    `foreign_bytes` as in `ExpertColumns`. (K, T): `whole`, `sign`. `terms`: what inner products are made of,
+    where any are known.
     """
 
     grid: Grid
@@ -42,7 +43,7 @@ class Problem:
     whole: Flags
     sign: Floats
     sketches: tuple[Sketches | None, ...]
-    overlaps: Floats | None
+    terms: Terms | None
     certificate: Certificate
     seed: int
 
@@ -67,11 +68,13 @@ class Problem:
         return angles.cosines(self.grid, self.error, self.sign, self.sketches)
 
     @cached_property
-    def expected_gram(self) -> Floats | None:
-        """(K, K, N): inner products where some are known, what the cosines lead to expect for the others."""
-        if self.overlaps is None:
+    def expected_products(self) -> Products | None:
+        """Inner products where some are known, what the cosines lead to expect for the others."""
+        if self.terms is None or self.certificate.products is None:
             return None
-        return angles.filled(self.overlaps, self.error, self.cosines[self.tensor].transpose(1, 2, 0))
+        if self.certificate.products.complete:
+            return self.certificate.products
+        return self.terms.products(self.cosines, self.tensor)
 
     @cached_property
     def has_foreign(self) -> bool:
@@ -95,7 +98,8 @@ def build(inputs: PlanInputs) -> Problem:
     size = np.where(np.isfinite(delta_sq), delta_sq, _estimated(grid, tensor, candidate, delta_sq))
     error = np.where(candidate, coefficient[:, tensor] * np.sqrt(size), 0.0)
     signs = _stack([e.sign for e in experts], (len(rows), len(grid.keys)), np.float64)
-    overlaps = _overlaps(inputs, rows, (coefficient * signs)[:, tensor], error)
+    terms = _terms(inputs, rows, (coefficient * signs)[:, tensor], error)
+    parallel = None if terms is None else terms.products(None, tensor)
     base_scale = inputs.base_scale[tensor]
     return Problem(
         grid=grid,
@@ -110,34 +114,17 @@ def build(inputs: PlanInputs) -> Problem:
         whole=_stack([e.whole for e in experts], (len(rows), len(grid.keys)), np.bool_),
         sign=signs,
         sketches=tuple(e.sketches for e in experts),
-        overlaps=overlaps,
-        certificate=Certificate(
-            grid, candidate, known, error, base_scale, angles.filled(overlaps, error, None)
-        ),
+        terms=terms,
+        certificate=Certificate(grid, candidate, known, error, base_scale, parallel),
         seed=inputs.seed,
     )
 
 
-def _overlaps(inputs: PlanInputs, rows: tuple[int, ...], signed: Floats, error: Floats) -> Floats | None:
-    """The pairs' inner products in row order, times their factors. They come from |x_j - x_i|^2, a float32
-    difference, and so with a margin: at most 2^-23 (|delta_i| + |delta_j|)^2, doubled here."""
-    if not inputs.overlaps:
-        return None
-    found = np.full((len(rows), len(rows), error.shape[1]), np.nan)
-    for i, first in enumerate(rows):
-        found[i, i] = np.square(error[i])
-        for j, second in enumerate(rows[:i]):
-            known = inputs.overlaps.get((min(first, second), max(first, second)))
-            if known is not None:
-                factors = signed[i] * signed[j]
-                scale = np.abs(factors)
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    sizes = [np.where(error[k] > 0, error[k] / np.abs(signed[k]), 0.0) for k in (i, j)]
-                margin = 2.0**-22 * scale * np.square(sizes[0] + sizes[1])
-                found[i, j] = found[j, i] = factors * known + margin
-    there = error > 0
-    found[~(there[:, None, :] & there[None, :, :])] = 0.0
-    return found
+def _terms(inputs: PlanInputs, rows: tuple[int, ...], signed: Floats, error: Floats) -> Terms | None:
+    """What inner products are made of, in row order; None where nobody has compared any two experts."""
+    place = {expert: row for row, expert in enumerate(rows)}
+    overlaps = {(place[i], place[j]): known for (i, j), known in inputs.overlaps.items()}
+    return Terms(error, signed, overlaps) if overlaps else None
 
 
 def _rank(inputs: PlanInputs, index: int) -> tuple[bytes, str, int]:

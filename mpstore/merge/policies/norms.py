@@ -21,7 +21,7 @@ def _order(problem: Problem) -> npt.NDArray[np.int64]:
         error = problem.certificate.error_of(columns.blocks)
         return lambda omitted, touched: np.square(error(omitted, touched))
 
-    return paths.order(problem, Angles(gram=problem.certificate.gram), residual, problem.grouped)
+    return paths.order(problem, Angles(known=problem.certificate.products), residual, problem.grouped)
 
 
 NORMS = Policy(

@@ -13,15 +13,16 @@ import numpy as np
 from mpstore.merge.plan_inputs import Flags, Floats, Integers
 from mpstore.merge.policies.columns import Columns
 from mpstore.merge.problem import Problem
+from mpstore.merge.products import Products
 
 
 @dataclass(frozen=True)
 class Angles:
-    """How the experts' deltas lie in a block: `gram` (K, K, N) their inner products, or else `similarity`
-    (T, K, K) the cosines of a tensor, symmetric; neither: all parallel, which is the worst."""
+    """How the experts' deltas lie in a block: their inner products `known`, or else `similarity` (T, K, K),
+    the cosines of a tensor, symmetric; neither: all parallel, which is the worst."""
 
     similarity: Floats | None = None
-    gram: Floats | None = None
+    known: Products | None = None
 
 
 class Omitted(Protocol):
@@ -38,8 +39,8 @@ class Omitted(Protocol):
 
 def sum_of(problem: Problem, columns: Columns, angles: Angles) -> Omitted:
     """The sum before anything is read."""
-    if angles.gram is not None:
-        return _Known(columns.take(angles.gram))
+    if angles.known is not None:
+        return _Known(angles.known.of(columns.blocks))
     if angles.similarity is not None:
         return _Estimated(columns, angles.similarity, problem.tensor[columns.blocks].astype(np.int64))
     return _Parallel(columns)
@@ -80,8 +81,8 @@ class _Angled:
 class _Known(_Angled):
     def __init__(self, gram: Floats) -> None:
         self._gram = gram
-        towards = gram.sum(axis=1)
-        own = gram[range(len(gram)), range(len(gram))]
+        towards = gram.sum(axis=2).T
+        own = np.einsum("mii->im", gram)
         super().__init__(2.0 * towards - own, towards.sum(axis=0))
 
     def worth(self) -> Floats:
@@ -89,7 +90,9 @@ class _Known(_Angled):
 
     def read(self, pick: Integers, active: Flags) -> None:
         self._leave(self._drop[pick, self._every] * active)
-        self._drop -= self._gram[:, pick, self._every] * (2.0 * active)
+        taken = self._gram[self._every, pick]
+        taken *= (2.0 * active)[:, None]
+        self._drop -= taken.T
 
 
 class _Estimated(_Angled):

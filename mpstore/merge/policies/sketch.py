@@ -19,8 +19,8 @@ from mpstore.merge.problem import Problem
 
 def angles_of(problem: Problem) -> Angles:
     """Inner products where they are known, the sketches' cosines elsewhere."""
-    if problem.expected_gram is not None:
-        return Angles(gram=problem.expected_gram)
+    if problem.expected_products is not None:
+        return Angles(known=problem.expected_products)
     return Angles(similarity=problem.cosines)
 
 

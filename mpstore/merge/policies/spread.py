@@ -112,7 +112,7 @@ def _whole_tensor(problem: Problem) -> npt.NDArray[np.int64]:
         error = problem.certificate.error_of(columns.blocks)
         return lambda omitted, touched: np.square(error(omitted, touched))
 
-    return paths.order(problem, Angles(gram=problem.certificate.gram), residual, problem.candidate)
+    return paths.order(problem, Angles(known=problem.certificate.products), residual, problem.candidate)
 
 
 UNIFORM = Policy("uniform", "the same share of every tensor of every expert", _uniform)
