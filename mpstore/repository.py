@@ -172,9 +172,10 @@ class Repo:
         places = self.objects.locate(b"".join(lacking))
         if not places.found.all() and self.objects.refresh():
             places = self.objects.locate(b"".join(lacking))
-        for frame in self.objects.fetch(places, np.flatnonzero(places.found), "record"):
-            if frame.header.kind == cls.KIND:
-                out[frame.id] = self._decoded(cls, frame.id, self.objects.decode(frame))
+        fetched = self.objects.fetch(places, np.flatnonzero(places.found), "record")
+        frames = [frame for frame in fetched if frame.header.kind == cls.KIND]
+        for frame, raw in zip(frames, self.objects.decode_many(frames), strict=True):
+            out[frame.id] = self._decoded(cls, frame.id, raw)
         for record_id in lacking:  # the store looks for these wherever they could be, and says what is wrong
             if record_id not in out:
                 out[record_id] = self.load(cls, record_id)

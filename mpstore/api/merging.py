@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mpstore import revisions
+from mpstore.api import names
 from mpstore.api.remote_models import RemoteModels
 from mpstore.errors import AmbiguousError, MpError, NotFoundError, RecipeError, UsageError
 from mpstore.events import Progress
@@ -75,10 +76,12 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Tighter:
-    """Experts that were never compared with each other, and about the bound if they were."""
+    """Experts that were never compared with each other, and about the bound if they were. `all_based`: they
+    are all the branches that were added with a base."""
 
     experts: tuple[str, ...]
     relative_bound: float
+    all_based: bool
 
 
 @dataclass(frozen=True)
@@ -307,4 +310,8 @@ def _tighter(repo: Repo, prepared: Prepared) -> Tighter | None:
     bound = bound_if_compared(planned.problem, planned.selected)
     if bound >= _WORTH_COMPARING * planned.plan.bound:
         return None
-    return Tighter(tuple(uncompared), planned.problem.certificate.relative(bound))
+    return Tighter(
+        tuple(uncompared),
+        planned.problem.certificate.relative(bound),
+        sorted(uncompared) == sorted(names.based(repo)),
+    )

@@ -93,8 +93,8 @@ def tighter(value: Mapping[str, Any]) -> Iterator[str]:
     """What would make the bound smaller without reading more."""
     found = value.get("if_compared")
     if found:
-        bound = figure(found["relative_bound"])
+        names = "" if found["all_based"] else f"{' '.join(found['experts'])} "
         yield (
-            f"mp analyze {' '.join(found['experts'])} --pairs compares the experts with each other, and "
-            f"brings the bound down to about {bound} of the base's norm"
+            f"mp analyze {names}--pairs compares the experts with each other, and brings the bound down to "
+            f"about {figure(found['relative_bound'])} of the base's norm"
         )

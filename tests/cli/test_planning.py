@@ -26,7 +26,7 @@ def test_experts_are_compared_when_they_are_added_and_that_makes_the_bound_small
     assert tight["bound"] < 0.9 * loose["bound"]
     assert loose["if_compared"]["experts"] == ["math", "code"]
     assert loose["if_compared"]["relative_bound"] == pytest.approx(tight["relative_bound"], rel=0.2)
-    assert "mp analyze math code --pairs compares" in mp("plan", *MERGE, "--budget", "5%").out
+    assert "mp analyze --pairs compares the experts" in mp("plan", *MERGE, "--budget", "5%").out
     compared = mp.json("analyze", "math", "code", "--pairs")["compared"]
     assert (compared["pairs"], compared["computed"]) == (1, 1)
     assert mp.json("analyze", "math", "code", "--pairs")["compared"]["computed"] == 0
