@@ -68,6 +68,12 @@ def measure(
     return _measure(repo, commits, pairs, progress, threads)
 
 
+def is_small(repo: Repo, commit: ObjectId) -> bool:
+    """Whether a commit and one other of its size can be compared in no time."""
+    manifest = _manifest_of(repo, commit)
+    return manifest is not None and 2 * _raw_bytes(repo, manifest) <= ALONG_BYTES
+
+
 def along(
     repo: Repo,
     commit: ObjectId,

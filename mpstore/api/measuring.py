@@ -90,7 +90,8 @@ def compare_with_siblings(repo: Repo, commit: ObjectId, progress: Progress, thre
     """Compare a checkpoint that has just come with the others of its base, where that takes no time. What
     goes wrong is a warning: the checkpoint is there."""
     try:
-        overlap.along(repo, commit, _siblings(repo, commit), threads=threads)
+        if overlap.is_small(repo, commit):
+            overlap.along(repo, commit, _siblings(repo, commit), threads=threads)
     except MpError as error:
         progress.warn(f"not compared with the other experts of its base: {error.message}")
 

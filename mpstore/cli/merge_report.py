@@ -49,15 +49,16 @@ def network(value: Mapping[str, Any]) -> list[str]:
     return [f"over the network: {' and '.join(parts)}"] if parts else []
 
 
-def by_whole_tensors(fallbacks: Mapping[str, str]) -> Iterator[str]:
+def by_whole_tensors(value: Mapping[str, Any]) -> Iterator[str]:
     """What is read tensor by tensor and why, one line for an expert and a reason."""
     found: dict[tuple[str, str], list[str]] = {}
-    for what, why in fallbacks.items():
+    for what, why in value["fallbacks"].items():
         expert, _, key = what.partition(": ")
         found.setdefault((expert.partition(" ")[2], why), []).append(key)
     for (expert, why), keys in found.items():
         which = "" if keys == ["*"] else f" ({plural(len(keys), 'tensor')}, such as {keys[0]})"
-        yield f"{expert} by whole tensors{which}: {why}"
+        said = why.replace("`mp analyze`", f"`mp analyze {expert} --base {value['base']}`")
+        yield f"{expert} by whole tensors{which}: {said}"
 
 
 def settings(params: Mapping[str, Any]) -> str:

@@ -85,7 +85,7 @@ def report_plan(session: Session, value: dict[str, Any]) -> None:
     lines += merge_report.network(value)
     if value["binding"] not in ("none", ""):
         lines.append(f"what binds: {value['binding'].replace('_', ' ')}")
-    lines += merge_report.by_whole_tensors(value["fallbacks"])
+    lines += merge_report.by_whole_tensors(value)
     if any(point["bound"] < math.inf and not point["exact"] for point in value["curve"]):
         lines += ["", *merge_report.curve(value)]
     session.answer(value, lines)
