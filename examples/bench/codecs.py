@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--level", nargs="+", default=[str(level) for level in Level])
     parser.add_argument("--block-elements", type=int, default=131072)
     parser.add_argument("--every", type=int, default=1)
-    parser.add_argument("--kernels", default="numba", choices=("auto", "numba", "numpy"))
+    parser.add_argument("--kernels", default="auto", help="auto, numpy, or a compiled variant: v1, v3, v4")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     kernels.select(options.kernels)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from mpstore import files, kernels, processes
+from mpstore import files, processes
 from mpstore.checkpoint_dir import check_path
 from mpstore.errors import DamagedError, StorageError, UsageError
 from mpstore.events import Progress, Task, silent
@@ -73,7 +73,6 @@ def checkout(
         check_path(content.path)
     workers = thread_count(threads, repo.config.threads)
     raw_bytes = sum(content.size for content in contents)
-    kernels.expect(raw_bytes // 2)
     task = progress.task(f"checking out {short(commit)}", raw_bytes, "bytes")
     with ThreadPoolExecutor(workers, thread_name_prefix="mp-decode") as pool:
         job = _Job(pool, workers * GROUPS_PER_THREAD, task)

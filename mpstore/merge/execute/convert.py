@@ -18,9 +18,9 @@ F32: TypeAlias = npt.NDArray[np.float32]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 
-def kernel(elements: int) -> Any:
-    """The compiled kernels where that is worth it for so many elements, else their numpy reference."""
-    return kernels.pick("execute", elements)
+def kernel() -> Any:
+    """The compiled kernels, or their numpy reference."""
+    return kernels.pick("execute")
 
 
 def _words(raw: Any) -> Any:
@@ -30,21 +30,21 @@ def _words(raw: Any) -> Any:
 def widen(raw: Any, dtype: Dtype, out: F32) -> int:
     """Fill float32 `out` of shape (n,) with the items of `raw`; how many are NaN or infinite."""
     if dtype.name == "BF16":
-        kernel(out.size).widen_bf16(_words(raw), out)
+        kernel().widen_bf16(_words(raw), out)
     elif dtype.name == "F16":
-        kernel(out.size).widen_f16(_words(raw), out)
+        kernel().widen_f16(_words(raw), out)
     else:
         np.copyto(out, dtypes.to_float32(raw, dtype))
-    return int(kernel(out.size).count_nonfinite(out))
+    return int(kernel().count_nonfinite(out))
 
 
 def difference(raw: Any, dtype: Dtype, base: F32, out: F32) -> int:
     """Fill `out` with the items of `raw` minus `base`, 0 where equal; how many are NaN or infinite."""
     if dtype.name == "BF16":
-        return int(kernel(out.size).difference_bf16(_words(raw), base, out))
+        return int(kernel().difference_bf16(_words(raw), base, out))
     if dtype.name == "F16":
-        return int(kernel(out.size).difference_f16(_words(raw), base, out))
-    return int(kernel(out.size).difference(dtypes.to_float32(raw, dtype), base, out))
+        return int(kernel().difference_f16(_words(raw), base, out))
+    return int(kernel().difference(dtypes.to_float32(raw, dtype), base, out))
 
 
 def narrow(values: F32, base: F32, base_raw: Any | None, dtype: Dtype) -> Bytes:
@@ -54,11 +54,11 @@ def narrow(values: F32, base: F32, base_raw: Any | None, dtype: Dtype) -> Bytes:
     """
     if dtype.name in ("BF16", "F16"):
         words = np.empty(values.size, np.uint16)
-        chosen = kernel(values.size)
+        chosen = kernel()
         (chosen.narrow_bf16 if dtype.name == "BF16" else chosen.narrow_f16)(values, base, words)
         return words.view(np.uint8)
     settled = np.empty(values.size, np.float32)
-    kernel(values.size).settle(values, base, settled)
+    kernel().settle(values, base, settled)
     if dtype.name == "F32":
         return settled.view(np.uint8)
     items = dtypes.from_float32(settled, dtype)

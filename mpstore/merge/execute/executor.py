@@ -21,7 +21,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from mpstore import kernels
 from mpstore.events import Progress, Task, silent
 from mpstore.merge.execute import apply
 from mpstore.merge.execute.machine import Counters, Frames, Group, Limits, Machine, groups, output_bytes
@@ -105,14 +104,11 @@ class Executor:
             wanted = self._unknown(run, facts)
             if not wanted.size:
                 return
-            kernels.expect(wanted.size * run.work.block_elements)
             if run.work.aligned:
                 self._stream(run, wanted, facts)
                 return
         elif not run.work.needed.size:
             return
-        else:
-            kernels.expect(run.work.needed.size * run.work.block_elements)
         self._in_two_steps(run, facts)
 
     def _known_facts(self, run: TensorRun) -> Facts | None:

@@ -72,12 +72,12 @@ class RankSearch:
         """Take one block's deltas in. Any thread."""
         if self._collects:
             room = np.empty(delta.size, np.uint32)
-            size = kernel(delta.size).collect_magnitudes(delta, self._low, self._high, room)
+            size = kernel().collect_magnitudes(delta, self._low, self._high, room)
             if size:
                 with self._lock:
                     self._collected.append(room[:size].copy())
             return
-        kernel(delta.size).count_magnitudes(delta, self._low, self._shift, self._counters())
+        kernel().count_magnitudes(delta, self._low, self._shift, self._counters())
 
     def _counters(self) -> U32:
         """This thread's."""
@@ -168,7 +168,7 @@ class GramSum:
         for p, (i, j) in enumerate(self._pairs):
             left, right = finite[i], finite[j]
             if left is not None and right is not None:
-                kernel(size).dot_chunks(left, right, sums[p])
+                kernel().dot_chunks(left, right, sums[p])
         with self._lock:
             self._waiting[block] = sums
             while self._next < len(self._order) and self._order[self._next] in self._waiting:
@@ -188,7 +188,7 @@ class GramSum:
 
 
 def _finite(row: F32) -> F32:
-    if not kernel(row.size).count_nonfinite(row):
+    if not kernel().count_nonfinite(row):
         return row
     return np.where(np.isfinite(row), row, np.float32(0))
 
@@ -250,7 +250,7 @@ class FactFinder:
             if search is not None
         ]
         if passes:
-            chosen = kernels.pick("merge_words", sources.base.size * len(passes))
+            chosen = kernels.pick("merge_words")
             found = chosen.search(sources, [one for _, one in passes])
             for (search, _), patterns in zip(passes, found, strict=True):
                 search.collect(patterns)

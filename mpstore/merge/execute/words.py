@@ -80,7 +80,7 @@ def merge(
     """The merged block, and how many values of the base and of each expert's delta are NaN or infinite."""
     given, present = sources(work, base, experts)
     out = np.empty(given.base.size, np.uint16)
-    kernel = kernels.pick("merge_words", out.size * max(1, len(present)))
+    kernel = kernels.pick("merge_words")
     odd = kernel.combine(given, terms.of(present), work.span(block)[0], out).tolist()
     counts = [odd[0], *([0] * len(experts))]
     for place, count in zip(present, odd[1:], strict=True):

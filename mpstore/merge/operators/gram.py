@@ -33,7 +33,7 @@ def accumulate(gram: Gram, base: Array, deltas: Sequence[Array | None]) -> None:
     Every block but a tensor's last must have a multiple of 64 elements.
     """
     rows = (base, *deltas)
-    kernel = kernels.pick("execute", base.size * len(rows))
+    kernel = kernels.pick("execute")
     sums = np.empty(1 - (-base.size // CHUNK), np.float64)
     for i, left in enumerate(rows):
         for j, right in enumerate(rows[: i + 1]):

@@ -111,7 +111,7 @@ def combine(block: Block, columns: Terms) -> Array:
     order = [i for i, delta in enumerate(block.deltas) if delta is not None]
     deltas = [delta for delta in block.deltas if delta is not None]
     out = output(block)
-    kernel = kernels.pick("merge", block.base.size * max(len(deltas), 1))
+    kernel = kernels.pick("merge")
     kernel.combine(block.base, deltas, chosen(columns, order), block.start, out)
     return out
 
