@@ -165,7 +165,7 @@ void dot_chunks(const float *restrict a, const float *restrict b, i64 count, dou
 }
 
 static inline float settled(float value, float base) {
-    return (value == base) | (base != base) ? base : value;
+    return ((value == base) | (base != base)) ? base : value;
 }
 
 i64 settle(const float *restrict values, const float *restrict base, i64 count, float *restrict out) {
