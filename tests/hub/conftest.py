@@ -23,8 +23,10 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def hub() -> Iterator[TestHub]:
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestHub]:
+    """It is what HF_ENDPOINT names, too: early clients (1.0) read it whatever endpoint they are given."""
     with TestHub() as server:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
         yield server
 
 

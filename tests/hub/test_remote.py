@@ -13,8 +13,7 @@ from mpstore.api import Repository
 
 
 @pytest.fixture
-def mp(tmp_path: Path, hub: TestHub, family: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Shell:
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+def mp(tmp_path: Path, hub: TestHub, family: dict[str, Path]) -> Shell:
     Repository.init(tmp_path / "work", block_elements=512)
     for name, directory in family.items():
         hub.put(f"org/{name}", files_of(directory))

@@ -28,9 +28,8 @@ def sources(tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.fixture
-def mp(tmp_path: Path, hub: TestHub, sources: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Shell:
+def mp(tmp_path: Path, hub: TestHub, sources: dict[str, Path]) -> Shell:
     """An empty repository; the base on the Hub has its weights a second time, pickled."""
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
     Repository.init(tmp_path / "work", block_elements=512)
     for name, directory in sources.items():
         pickled = {"pytorch_model.bin": b"\x80" * 300_000} if name == "base" else {}

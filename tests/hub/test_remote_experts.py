@@ -35,8 +35,7 @@ def sources(tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.fixture
-def mp(tmp_path: Path, hub: TestHub, sources: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Shell:
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+def mp(tmp_path: Path, hub: TestHub, sources: dict[str, Path]) -> Shell:
     Repository.init(tmp_path / "work", block_elements=512).add(sources["base"], "base")
     for name in EXPERTS:
         hub.put(f"org/{name}", files_of(sources[name]))
