@@ -6,8 +6,9 @@ Relies on repository, statistics and the pipeline. Promises: one pass over each 
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +18,7 @@ from typing import Final
 from mpstore import blocks
 from mpstore.checkpoint_dir import check_path, tensor_keys
 from mpstore.codecs import Format
-from mpstore.errors import DamagedError
+from mpstore.errors import DamagedError, RemoteError
 from mpstore.events import Progress, Task, silent
 from mpstore.ids import ObjectId, record_id
 from mpstore.ingest.base_tensors import BaseAhead
@@ -69,6 +70,17 @@ class _Flow:
     pipeline: OrderedPipeline
     ahead: BaseAhead
     task: Task | None
+    stored: Callable[[ObjectId], None] | None
+
+
+@contextlib.contextmanager
+def _what_came_is_kept(pipeline: OrderedPipeline) -> Iterator[None]:
+    """Where a transfer ends early, what it has brought is stored all the same: the next one goes on there."""
+    try:
+        yield
+    except RemoteError:
+        pipeline.drain()
+        raise
 
 
 class CheckpointWriter:
@@ -130,11 +142,13 @@ class CheckpointWriter:
         size: int | None = None,
         sha256: bytes | None = None,
         task: Task | None = None,
+        stored: Callable[[ObjectId], None] | None = None,
     ) -> FileEntry:
         """Store a safetensors file from its stream. Several threads may, one file each.
 
         DamagedError: its header lies, it is longer or shorter than it says, or has another size or SHA-256
-        than was promised. `task` hears of every byte taken.
+        than was promised. `task` hears of every byte taken, `stored` of every block of a tensor in order,
+        once it will be found again.
         """
         reader = HashedReader(stream, check_path(path))
         header = read_header(reader.read, path, size)
@@ -151,9 +165,10 @@ class CheckpointWriter:
             (tensor.start, work.base) for tensor, work in zip(header.tensors, works, strict=True)
         )
         records: list[ObjectId] = []
-        with OrderedPipeline(self._pool, self._depth) as pipeline:
+        with OrderedPipeline(self._pool, self._depth) as pipeline, _what_came_is_kept(pipeline):
             for key, tensor, work in zip(keys, header.tensors, works, strict=True):
-                self._add_tensor(key, tensor, work, _Flow(reader, pipeline, ahead, task), records)
+                flow = _Flow(reader, pipeline, ahead, task, stored)
+                self._add_tensor(key, tensor, work, flow, records)
         entry = FileEntry(
             path, "safetensors", header.file_bytes, reader.finish(sha256), content, tuple(names)
         )
@@ -168,14 +183,21 @@ class CheckpointWriter:
         size: int | None = None,
         sha256: bytes | None = None,
         task: Task | None = None,
+        stored: Callable[[ObjectId], None] | None = None,
     ) -> FileEntry:
         """Store any other file from its stream. Errors as of `add_safetensors`."""
         reader = HashedReader(stream, check_path(path))
         ids: list[ObjectId] = []
-        with OrderedPipeline(self._pool, self._depth) as pipeline:
+
+        def consume(prepared: Prepared) -> None:
+            ids.append(self._writer.append(prepared))
+            if stored is not None:
+                stored(ids[-1])
+
+        with OrderedPipeline(self._pool, self._depth) as pipeline, _what_came_is_kept(pipeline):
             while data := reader.read_block(blocks.OPAQUE_BLOCK_BYTES):
                 work = partial(self._writer.prepare, data, Hint(Format.BYTES))
-                pipeline.submit(work, lambda prepared: ids.append(self._writer.append(prepared)))
+                pipeline.submit(work, consume)
                 if task is not None:
                     task.advance(len(data))
         if size is not None and reader.taken_bytes != size:
@@ -229,6 +251,8 @@ class CheckpointWriter:
                     claim = prepared.claim
                     self._new_blocks += claim is not None and not claim.written
                     ids.append(self._writer.append(prepared))
+                if flow.stored is not None:
+                    flow.stored(ids[-1])
             pool.give_back(buffer)
 
         for batch, start in enumerate(range(0, tensor.data_bytes, batch_blocks * block_bytes)):

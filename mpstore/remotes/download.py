@@ -1,7 +1,7 @@
 """A file of the Hub as a stream from any offset that survives cut connections.
 
-Relies on hub. Promises: gives exactly the asked bytes or an error; a connection that breaks is taken up
-where it broke, a bounded number of times without progress; an answer whose length or range is not what was
+Relies on hub and body. Promises: gives exactly the asked bytes or an error; a connection that breaks is taken
+up where it broke, a bounded number of times without progress; an answer whose length or range is not what was
 asked is refused (a server that ignores Range is read past).
 """
 
@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 from mpstore.errors import RemoteError
-from mpstore.remotes.hub import TRIES, Hub, HubFile, HubModel, Transient, transient_status
+from mpstore.remotes.body import Body
+from mpstore.remotes.hub import TRIES, Hub, Transient, transient_status
+from mpstore.remotes.listing import HubFile, HubModel
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)$")
 
 
 class HubStream:
-    """Bytes [start, stop) of one file. `read(n)`, `readinto(view)`; `taken` hears of every byte received."""
+    """Bytes [start, stop) of one file, as a context manager; `taken` hears of every byte received."""
 
     def __init__(
         self,
@@ -39,8 +41,8 @@ class HubStream:
         self._taken = taken
         self._failures = 0
         self._open = contextlib.ExitStack()
-        self._pieces: Iterator[bytes] | None = None
-        self._left = memoryview(b"")
+        self._body: Body | None = None
+        self._reads_past = False
 
     def __enter__(self) -> HubStream:
         return self
@@ -49,11 +51,9 @@ class HubStream:
         self._disconnect()
 
     def read(self, size: int) -> bytes:
-        while not self._left and self._position < self._stop:
-            self._receive()
-        part = self._left[:size]
-        self._left = self._left[len(part) :]
-        return bytes(part)
+        """At most `size` bytes; none at the end."""
+        buffer = bytearray(min(size, self._stop - self._position))
+        return bytes(buffer[: self.readinto(memoryview(buffer))]) if buffer else b""
 
     def fill(self, view: memoryview) -> None:
         """Fill the whole view; what is asked must lie in the range."""
@@ -65,60 +65,62 @@ class HubStream:
             at += got
 
     def readinto(self, view: memoryview) -> int:
-        while not self._left and self._position < self._stop:
-            self._receive()
-        count = min(len(view), len(self._left))
-        view[:count] = self._left[:count]
-        self._left = self._left[count:]
-        return count
+        """At least one byte, where the range has any left."""
+        view = view[: self._stop - self._position]
+        while view:
+            self._hub.check_running()
+            try:
+                got = self._receive(view)
+            except RemoteError:
+                self._disconnect()
+                raise
+            except Exception as error:
+                self._try_again(error)
+                continue
+            self._failures = 0
+            if self._taken is not None:
+                self._taken(got)
+            return got
+        return 0
 
-    def _receive(self) -> None:
-        """One more piece; connects, or connects again, where needed."""
-        try:
-            if self._pieces is None:
-                self._connect()
-            assert self._pieces is not None
-            piece = next(self._pieces, None)
-            if piece is None:
-                raise Transient(f"the body ended at byte {self._position} of {self._stop}")
-            self._accept(piece)
-        except RemoteError:
-            self._disconnect()
-            raise
-        except Exception as error:
-            self._disconnect()
-            transient = self._hub.transient(error)
-            self._failures += 1
-            if transient is None or self._failures >= TRIES:
-                raise self._hub.translate(error, self._where) from error
-            self._hub.wait(self._failures - 1, transient)
-
-    def _accept(self, piece: bytes) -> None:
-        self._hub.check_running()
-        if len(piece) > self._stop - self._position:
+    def _receive(self, view: memoryview) -> int:
+        """Some more bytes; connects, or connects again, where needed."""
+        if self._body is None:
+            self._body = self._connect()
+        got = self._body.readinto(view)
+        if not got:
+            raise Transient(f"the body ended at byte {self._position} of {self._stop}")
+        self._position += got
+        if self._position == self._stop and not self._reads_past and self._body.has_more():
             raise RemoteError(
                 f"{self._where}: the server sends more than the {self._stop} bytes it promised",
                 hint="the Hub's listing and its storage disagree; try again later",
             )
-        self._position += len(piece)
-        self._left = memoryview(piece)
-        if piece:
-            self._failures = 0
-            if self._taken is not None:
-                self._taken(len(piece))
+        return got
 
-    def _connect(self) -> None:
+    def _try_again(self, error: Exception) -> None:
+        """Wait, to connect again where it broke; raises where that has failed too often."""
+        self._disconnect()
+        transient = self._hub.transient(error)
+        self._failures += 1
+        if transient is None or self._failures >= TRIES:
+            raise self._hub.translate(error, self._where) from error
+        self._hub.wait(self._failures - 1, transient)
+
+    def _connect(self) -> Body:
         whole = self._position == 0 and self._stop == self._size
         headers = {} if whole else {"Range": f"bytes={self._position}-{self._stop - 1}"}
         response = self._open.enter_context(self._hub.get(self._url, headers))
         status = response.status_code
         if status not in (200, 206):
             raise self._refused(response, status)
-        skip = self._position if status == 200 else 0
-        self._check_length(response, partial=status == 206)
-        self._pieces = self._body(response, skip)
+        body = Body(response, self._checked_length(response, partial=status == 206))
+        self._reads_past = status == 200 and self._stop < self._size
+        if status == 200:  # the whole file, whatever was asked
+            body.skip(self._position)
+        return body
 
-    def _check_length(self, response: Any, *, partial: bool) -> None:
+    def _checked_length(self, response: Any, *, partial: bool) -> int | None:
         if partial:
             found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
             if found is None or int(found[1]) != self._position:
@@ -127,19 +129,7 @@ class HubStream:
         expected = self._size if not partial else self._stop - self._position
         if length.isdigit() and int(length) != expected:
             raise Transient(f"the server announces {length} bytes where {expected} were listed")
-
-    def _body(self, response: Any, skip: int) -> Iterator[bytes]:
-        """The pieces of the body as they arrive (gathering them would lose some to a cut), without the first
-        `skip` bytes and what lies behind the asked range."""
-        for piece in response.iter_raw():
-            if skip >= len(piece):
-                skip -= len(piece)
-                continue
-            piece = piece[skip:]
-            skip = 0
-            yield piece if self._stop == self._size else piece[: self._stop - self._position]
-            if self._position >= self._stop and self._stop < self._size:
-                return
+        return expected if length.isdigit() else None
 
     def _refused(self, response: Any, status: int) -> Exception:
         transient = transient_status(status, dict(response.headers))
@@ -150,7 +140,7 @@ class HubStream:
         return RemoteError(f"{self._where}: {what}", hint=reasons.get(status, "try again later"))
 
     def _disconnect(self) -> None:
-        self._pieces = None
+        self._body = None
         with contextlib.suppress(Exception):  # what a broken connection says on closing is of no interest
             self._open.close()
         self._open = contextlib.ExitStack()

@@ -17,8 +17,9 @@ from mpstore.ingest.base_search import FoundBase, find_base
 from mpstore.ingest.checkpoint_writer import CheckpointWriter
 from mpstore.merge.stored_header import header_bytes
 from mpstore.remotes.download import HubStream
-from mpstore.remotes.hub import Hub, HubFile, HubModel
+from mpstore.remotes.hub import Hub
 from mpstore.remotes.journal import Journal
+from mpstore.remotes.listing import HubFile, HubModel
 from mpstore.remotes.network import Traffic
 from mpstore.remotes.parallel import in_parallel
 from mpstore.remotes.partial import FetchedFile, fetched_files
@@ -120,9 +121,9 @@ class Fetch:
         with self._stream(file, header) as stream:
             try:
                 if header is None:
-                    writer.add_opaque(file.path, stream, file.size, file.sha256)
+                    writer.add_opaque(file.path, stream, file.size, file.sha256, stored=stream.stored)
                 else:
-                    writer.add_safetensors(file.path, stream, file.size, file.sha256)
+                    writer.add_safetensors(file.path, stream, file.size, file.sha256, stored=stream.stored)
             except DamagedError as error:
                 stream.wrong()
                 raise DamagedError(error.message, hint=_again(stream, error)) from error

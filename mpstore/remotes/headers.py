@@ -18,7 +18,8 @@ from mpstore.merge.execute.output import put_opaque
 from mpstore.merge.gather_adapter import CONFIG_FILE
 from mpstore.records.model import FileEntry, Manifest
 from mpstore.remotes.address import Address
-from mpstore.remotes.hub import Hub, HubFile, HubModel
+from mpstore.remotes.hub import Hub
+from mpstore.remotes.listing import HubFile, HubModel
 from mpstore.remotes.network import Traffic
 from mpstore.remotes.origin import Origin
 from mpstore.remotes.resuming import fetch_headers

@@ -1,8 +1,8 @@
 """The Hub through its own client: revisions resolved to commits, trees with hashes, bytes from any offset.
 
-Relies on huggingface_hub (imported late: it takes a second). Promises: what the client raises becomes a
-`RemoteError` that names the model and says what to do; transient answers (429, 5xx, a cut connection) are
-tried again a bounded number of times; nothing is cached on disk.
+Relies on huggingface_hub (imported late, and of it only what is needed). Promises: what the client raises
+becomes a `RemoteError` that names the model and says what to do; transient answers (429, 5xx, a cut
+connection) are tried again a bounded number of times; nothing is cached on disk.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import re
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from importlib import import_module
 from io import BufferedIOBase
 from typing import Any, Final, TypeVar
@@ -23,9 +23,12 @@ from urllib.parse import quote
 from mpstore.errors import MpError, RemoteError
 from mpstore.events import Progress, silent
 from mpstore.remotes.address import Address
+from mpstore.remotes.listing import HubModel, commit_of, model_of
 
 T = TypeVar("T")
 TRIES: Final = 5
+TIMEOUT_SECONDS: Final = 60.0
+"""Without a byte for so long, a connection counts as broken."""
 PATIENCE_SECONDS = 1.0
 """Wait before the second try, doubled with each; a server's Retry-After goes before."""
 _LONGEST_WAIT_SECONDS: Final = 60.0
@@ -37,28 +40,6 @@ _NO_ENTRY: Final = {
 _USED_UP: Final = re.compile(r";\s*r=0\s*;\s*t=(\d+)")
 """The Hub's RateLimit header ('"api";r=0;t=55'): nothing is left for so many seconds."""
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
-
-
-@dataclass(frozen=True)
-class HubFile:
-    """A file as the Hub lists it. `sha256` of LFS files; of others `blob_id`, git's SHA-1 of the blob."""
-
-    path: str
-    size: int
-    sha256: bytes | None
-    blob_id: str
-
-
-@dataclass(frozen=True)
-class HubModel:
-    """One commit of a model: what was asked for, the commit it resolved to, its files sorted by path."""
-
-    address: Address
-    commit: str
-    files: tuple[HubFile, ...]
-
-    def file(self, path: str) -> HubFile | None:
-        return next((file for file in self.files if file.path == path), None)
 
 
 class Transient(Exception):
@@ -82,24 +63,27 @@ class Hub:
     def __init__(
         self, endpoint: str | None = None, token: str | None = None, progress: Progress = silent
     ) -> None:
-        import huggingface_hub
-
+        self._endpoint = endpoint
+        self._token = token
         self._progress = progress
         self._stopping = threading.Event()
         self._warning = threading.Lock()
-
-        self._client: Any = huggingface_hub
+        self._client: Any = import_module("huggingface_hub")
         self._tools: Any = import_module("huggingface_hub.utils")
+        if "HF_HUB_VERBOSITY" not in os.environ:  # it remarks on ways of uploading that are not ours
+            self._tools.logging.set_verbosity_error()
+
+    @cached_property
+    def api(self) -> Any:
+        """The client's whole interface: what pushing needs, and slow to import."""
         with warnings.catch_warnings():  # the environment may have decided on bars already; then it has
             warnings.simplefilter("ignore")
             self._tools.disable_progress_bars()
-        if "HF_HUB_VERBOSITY" not in os.environ:  # it remarks on ways of uploading that are not ours
-            self._tools.logging.set_verbosity_error()
-        self.api = huggingface_hub.HfApi(endpoint=endpoint, token=token, library_name="mpstore")
+        return self._client.HfApi(endpoint=self._endpoint, token=self._token, library_name="mpstore")
 
     @property
     def endpoint(self) -> str:
-        return str(self.api.endpoint)
+        return self._endpoint or str(import_module("huggingface_hub.constants").ENDPOINT)
 
     @property
     def offline(self) -> bool:
@@ -108,16 +92,36 @@ class Hub:
     def resolve(self, address: Address) -> HubModel:
         """The commit an address means now, and its files. RemoteError: not there, not allowed, no answer."""
         self.check_online()
+        model = f"{self.endpoint}/api/models/{address.repo_id}"
 
         def ask() -> HubModel:
-            info = self.api.model_info(address.repo_id, revision=address.revision)
-            if not info.sha:
-                raise RemoteError(f"{address}: the Hub names no commit for it")
-            entries = self.api.list_repo_tree(address.repo_id, recursive=True, revision=info.sha)
-            found = [_hub_file(entry) for entry in entries if hasattr(entry, "blob_id")]
-            return HubModel(address, info.sha, tuple(sorted(found, key=lambda file: file.path)))
+            revision = address.revision and f"/revision/{quote(address.revision, safe='')}"
+            commit = commit_of(address, self._asked(model + (revision or "")).json())
+            return model_of(address, commit, self._pages(f"{model}/tree/{commit}?recursive=true"))
 
         return self.retrying(ask, str(address))
+
+    def _asked(self, url: str) -> Any:
+        """A response that is no error; the client's exceptions otherwise."""
+        response = self._client.get_session().get(
+            url, headers=self._headers({}), follow_redirects=True, timeout=TIMEOUT_SECONDS
+        )
+        self._tools.hf_raise_for_status(response)
+        return response
+
+    def _pages(self, url: str) -> Iterator[Any]:
+        """The entries of a list that comes in pages."""
+        next_url: str | None = url
+        while next_url is not None:
+            response = self._asked(next_url)
+            yield from response.json()
+            next_url = response.links.get("next", {}).get("url")
+
+    def _headers(self, headers: dict[str, str]) -> dict[str, str]:
+        sent: dict[str, str] = self._tools.build_hf_headers(
+            token=self._token, library_name="mpstore", headers=headers
+        )
+        return sent
 
     def check_online(self) -> None:
         """RemoteError where the client was told to stay offline."""
@@ -133,10 +137,9 @@ class Hub:
     def get(self, url: str, headers: dict[str, str]) -> Any:
         """An opened streaming GET (a context manager of the client's own session; redirects are followed,
         and the token stays with the origin it is for)."""
-        sent = self._tools.build_hf_headers(token=self.api.token, library_name="mpstore", headers=headers)
-        sent["Accept-Encoding"] = "identity"
+        sent = {**self._headers(headers), "Accept-Encoding": "identity"}
         session: Any = self._client.get_session()
-        return session.stream("GET", url, headers=sent, follow_redirects=True, timeout=60.0)
+        return session.stream("GET", url, headers=sent, follow_redirects=True, timeout=TIMEOUT_SECONDS)
 
     def operations(self, additions: Mapping[str, BufferedIOBase], deletions: Sequence[str]) -> list[Any]:
         """The client's description of a commit; streams must be seekable."""
@@ -257,17 +260,3 @@ def _retry_after(value: str) -> float | None:
     except ValueError:
         return None
     return max(0.0, when.timestamp() - time.time())
-
-
-def _hub_file(entry: Any) -> HubFile:
-    sha256 = None
-    if entry.lfs is not None:
-        try:
-            sha256 = bytes.fromhex(entry.lfs.sha256)
-        except ValueError:
-            sha256 = b""
-        if len(sha256) != 32:
-            raise RemoteError(f"{entry.path}: the Hub lists {entry.lfs.sha256!r} as its SHA-256")
-    if not isinstance(entry.size, int) or entry.size < 0:
-        raise RemoteError(f"{entry.path}: the Hub lists {entry.size!r} as its size")
-    return HubFile(entry.path, entry.size, sha256, entry.blob_id)

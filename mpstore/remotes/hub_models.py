@@ -22,7 +22,8 @@ from mpstore.records.model import Plan, PlanExpert
 from mpstore.remotes import known
 from mpstore.remotes.address import Address, is_address, parse
 from mpstore.remotes.headers import HeaderFetch, branch_of
-from mpstore.remotes.hub import Hub, HubFile, HubModel
+from mpstore.remotes.hub import Hub
+from mpstore.remotes.listing import HubFile, HubModel
 from mpstore.remotes.network import Traffic
 from mpstore.remotes.origin import Origin, origin_of
 from mpstore.remotes.partial import Supplied, supplied

@@ -16,7 +16,7 @@ from mpstore.errors import DamagedError
 from mpstore.ids import ObjectId
 from mpstore.records.model import Commit, FileEntry, Manifest
 from mpstore.remotes.address import Address
-from mpstore.remotes.hub import HubFile
+from mpstore.remotes.listing import HubFile
 from mpstore.remotes.origin import origin_of
 from mpstore.remotes.stored_file import StoredFile
 from mpstore.repository import Repo

@@ -29,7 +29,8 @@ from mpstore.records.model import FileEntry, Manifest, Parent, Plan, PlanExpert,
 from mpstore.remotes import known
 from mpstore.remotes.download import HubStream
 from mpstore.remotes.headers import branch_of
-from mpstore.remotes.hub import Hub, HubFile, HubModel
+from mpstore.remotes.hub import Hub
+from mpstore.remotes.listing import HubFile, HubModel
 from mpstore.remotes.network import Traffic
 from mpstore.remotes.origin import Origin, origin_of
 from mpstore.remotes.parallel import in_parallel

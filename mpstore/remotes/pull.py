@@ -18,7 +18,8 @@ from mpstore.ingest.base_search import FoundBase
 from mpstore.ingest.checkpoint_writer import Committed
 from mpstore.remotes.address import Address
 from mpstore.remotes.fetching import Fetch
-from mpstore.remotes.hub import Hub, HubModel
+from mpstore.remotes.hub import Hub
+from mpstore.remotes.listing import HubModel
 from mpstore.remotes.network import Traffic
 from mpstore.remotes.origin import Origin
 from mpstore.remotes.pull_plan import look

@@ -14,8 +14,9 @@ from mpstore.checkpoint_dir import SUFFIX, check_path, check_weights
 from mpstore.errors import UsageError
 from mpstore.ids import ObjectId
 from mpstore.remotes.address import Address
-from mpstore.remotes.hub import Hub, HubFile, HubModel
+from mpstore.remotes.hub import Hub
 from mpstore.remotes.known import KnownFiles, tips
+from mpstore.remotes.listing import HubFile, HubModel
 from mpstore.remotes.origin import origin_of
 from mpstore.repository import Repo
 

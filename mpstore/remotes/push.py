@@ -15,7 +15,8 @@ from mpstore.errors import ConflictError, RemoteError
 from mpstore.events import Progress, silent
 from mpstore.ids import ObjectId, short, to_hex
 from mpstore.remotes.address import Address
-from mpstore.remotes.hub import Hub, HubModel, status_of
+from mpstore.remotes.hub import Hub, status_of
+from mpstore.remotes.listing import HubModel
 from mpstore.remotes.stored_file import StoredFile, StoredStream
 from mpstore.repository import Repo
 

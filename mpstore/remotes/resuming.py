@@ -6,22 +6,28 @@ lacks is requested; memory is a block.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from types import TracebackType
-from typing import Final
+from typing import Final, Protocol
 
 from mpstore import blocks
-from mpstore.ids import ObjectId, block_id
-from mpstore.remotes.ahead import Ahead
+from mpstore.ids import ObjectId
 from mpstore.remotes.download import HubStream
-from mpstore.remotes.hub import Hub, HubFile, HubModel
+from mpstore.remotes.hub import Hub
 from mpstore.remotes.journal import Journal
+from mpstore.remotes.listing import HubFile, HubModel
 from mpstore.remotes.network import Traffic
 from mpstore.remotes.parallel import in_parallel
 from mpstore.repository import Repo
 from mpstore.safetensors_file import Header, parse_header, read_header
+
+
+class _Part(Protocol):
+    def readinto(self, view: memoryview, /) -> int: ...
+
 
 _PARALLEL: Final = 8
 _NONE: Final[Mapping[str, bytes]] = {}
@@ -54,13 +60,11 @@ def fetch_headers(
     return dict(zip([file.path for file in files], in_parallel(hub, fetch, files, _PARALLEL), strict=True))
 
 
-_AHEAD_BLOCKS: Final = 32
-
-
 class ResumingStream:
     """`readinto` and `read` over a whole file; of a safetensors file the header is known. Context manager.
 
-    `fetched`: ids of blocks that an earlier merge fetched, by number in the file.
+    `fetched`: ids of blocks that an earlier merge fetched, by number in the file. Whoever reads calls
+    `stored` with the id of each block once it is stored, in order: these are what the next try finds.
     """
 
     def __init__(
@@ -83,8 +87,9 @@ class ResumingStream:
         self._known = {index: block for index, block in known.items() if self._objects.contains(block)}
         self.resumed_bytes = sum(self._lengths[index] for index in self._known)
         self._journal.begin(head)
-        self._pieces = Ahead(self._all(head), _AHEAD_BLOCKS)
-        self._left = memoryview(b"")
+        self.stored = self._journal.append
+        self._parts = self._all(head)
+        self._part: _Part | None = None
 
     def __enter__(self) -> ResumingStream:
         return self
@@ -92,21 +97,18 @@ class ResumingStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pieces.close()
+        self._parts.close()
 
     def finished(self) -> None:
         """The file is complete and right; until a commit names it, the journal knows its blocks."""
-        self._pieces.close()
         self._journal.save()
 
     def wrong(self) -> None:
         """The bytes were not the file's: the next try starts at its beginning, with nothing of it."""
-        self._pieces.close()
         self._journal.distrust()
 
     def broken(self) -> None:
         """The download ended early: the next try goes on here."""
-        self._pieces.close()
         self._journal.save()
 
     def _journaled(self, header: bytes) -> dict[int, ObjectId]:
@@ -114,26 +116,20 @@ class ResumingStream:
             return {}
         return dict(enumerate(self._journal.ids()[: len(self._lengths)]))
 
-    def _all(self, header: bytes) -> Generator[memoryview, None, None]:
-        """The file block by block: runs that the store has, and one request for each run between them."""
-        if header:
-            yield memoryview(header)
+    def _all(self, header: bytes) -> Generator[_Part, None, None]:
+        """The file's parts in order: blocks that the store has, and one request for each run between them."""
+        yield io.BytesIO(header)
         position = len(header)
         for here, run in groupby(range(len(self._lengths)), key=self._known.__contains__):
             indices = list(run)
             stop = position + sum(self._lengths[index] for index in indices)
             if here:
                 for index in indices:
-                    self._journal.append(self._known[index])
                     self._traffic.spared(self._lengths[index])
-                    yield memoryview(self._objects.read(self._known[index]))
+                    yield io.BytesIO(self._objects.read(self._known[index]))
             else:
                 with self._open(position, stop) as stream:
-                    for index in indices:
-                        data = bytearray(self._lengths[index])
-                        stream.fill(memoryview(data))
-                        self._journal.append(block_id(data))
-                        yield memoryview(data)
+                    yield stream
             position = stop
 
     def read(self, size: int) -> bytes:
@@ -141,15 +137,15 @@ class ResumingStream:
         return bytes(buffer[: self.readinto(memoryview(buffer))])
 
     def readinto(self, view: memoryview) -> int:
-        while not self._left:
-            piece = next(self._pieces, None)
-            if piece is None:
+        """At least one byte, until the file ends."""
+        while True:
+            if self._part is None:
+                self._part = next(self._parts, None)
+            if self._part is None:
                 return 0
-            self._left = piece
-        count = min(len(view), len(self._left))
-        view[:count] = self._left[:count]
-        self._left = self._left[count:]
-        return count
+            if got := self._part.readinto(view):
+                return got
+            self._part = None
 
 
 def _block_lengths(file: HubFile, header: Header | None, block_elements: int) -> list[int]:

@@ -9,7 +9,8 @@ import hashlib
 
 from mpstore.errors import DamagedError
 from mpstore.remotes.download import HubStream
-from mpstore.remotes.hub import Hub, HubFile, HubModel
+from mpstore.remotes.hub import Hub
+from mpstore.remotes.listing import HubFile, HubModel
 from mpstore.remotes.network import Traffic
 
 _PIECE_BYTES = 1 << 20

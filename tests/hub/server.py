@@ -22,7 +22,7 @@ from mpstore.remotes import wire
 from mpstore.remotes.endpoint import Endpoint, EndpointHandler, Refusal
 from mpstore.remotes.shelf import ShelfFile, Snapshot, UnknownRepository, UnknownRevision
 
-PIECE = 1 << 16
+PIECE = 1 << 20
 Files = dict[str, bytes]
 
 
@@ -107,8 +107,8 @@ class MemoryShelf:
                 found = self._snapshots[repo_id, commit] = Snapshot(repo_id, commit, shown)
             return found
 
-    def read(self, snapshot: Snapshot, path: str, start: int, stop: int) -> Iterator[bytes]:
-        data = self.models[snapshot.repo_id].commits[snapshot.commit][path]
+    def read(self, snapshot: Snapshot, path: str, start: int, stop: int) -> Iterator[memoryview]:
+        data = memoryview(self.models[snapshot.repo_id].commits[snapshot.commit][path])
         for at in range(start, stop, PIECE):
             yield data[at : min(at + PIECE, stop)]
 

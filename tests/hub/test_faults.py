@@ -14,11 +14,17 @@ from hub.server import Fault, TestHub
 from mpstore import files
 from mpstore.api import Repository
 from mpstore.errors import DamagedError, MpError, RemoteError, StorageError
-from mpstore.remotes import fetching
+from mpstore.remotes import body, fetching
 from mpstore.remotes.endpoint import Refusal
 from mpstore.remotes.hub import transient_status
 
 WEIGHTS = "*.safetensors"
+
+
+@pytest.fixture(autouse=True, params=["parsed", "direct"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long bodies come past the HTTP parser; here every body is long, or none is."""
+    monkeypatch.setattr(body, "LONG_BYTES", 1 if request.param == "direct" else 1 << 60)
 
 
 def branches(repository: Repository) -> list[str]:
