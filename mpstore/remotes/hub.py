@@ -7,7 +7,7 @@ connection) are tried again a bounded number of times; nothing is cached on disk
 
 from __future__ import annotations
 
-import os
+import logging
 import re
 import threading
 import time
@@ -70,8 +70,9 @@ class Hub:
         self._warning = threading.Lock()
         self._client: Any = import_module("huggingface_hub")
         self._tools: Any = import_module("huggingface_hub.utils")
-        if "HF_HUB_VERBOSITY" not in os.environ:  # it remarks on ways of uploading that are not ours
-            self._tools.logging.set_verbosity_error()
+        said = self._tools.logging
+        if said.get_verbosity() == logging.WARNING:  # nobody has asked for remarks, and some are no help
+            said.set_verbosity_error()
 
     @cached_property
     def api(self) -> Any:
