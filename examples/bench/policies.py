@@ -30,6 +30,7 @@ from mpstore import dtypes, overlap
 from mpstore.ingest.add import add
 from mpstore.merge import recipe as recipes
 from mpstore.merge import resolve
+from mpstore.merge.curve import curve
 from mpstore.merge.execute.contexts import content_key
 from mpstore.merge.gather import Source, gather
 from mpstore.merge.operators.protocol import Block, Facts, Operator, TensorContext
@@ -321,7 +322,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def time_planning(experts: int, smoke: bool) -> list[dict[str, Any]]:
-    """Seconds of each policy for a decoder of 8B parameters, median of three."""
+    """Seconds of each policy for a decoder of 8B parameters, the curve included: median of three."""
     shape = (2, 256, 512, 1000, 64) if smoke else (32, 4096, 14336, 128256, 1024)
     inputs = simulate.family(simulate.grid_of(simulate.decoder_tensors(*shape)), experts)
     candidates = int(sum(expert.candidate.sum() for expert in inputs.experts))
@@ -331,7 +332,7 @@ def time_planning(experts: int, smoke: bool) -> list[dict[str, Any]]:
         seconds = []
         for _ in range(1 if smoke else 3):
             started = time.perf_counter()
-            plan_with_order(inputs, Limits(budget_bytes=budget, policy=policy))
+            curve(plan_with_order(inputs, Limits(budget_bytes=budget, policy=policy)))
             seconds.append(time.perf_counter() - started)
         rows.append({"policy": policy, "candidates": candidates, "seconds": statistics.median(seconds)})
         print(f"{policy:>12}  {candidates:,} candidates  {rows[-1]['seconds']:.2f} s", flush=True)

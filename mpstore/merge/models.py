@@ -20,6 +20,7 @@ from mpstore.events import Progress, silent
 from mpstore.ids import ObjectId
 from mpstore.merge.gather import Source
 from mpstore.repository import Repo
+from mpstore.suggestions import nearest
 
 _NAMESPACE = "merge-inputs"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -118,7 +119,7 @@ class Models:
         except NotFoundError:
             if path.is_dir() or (path.suffix == ".safetensors" and path.is_file()):
                 return self._take(path, base)
-            hint = _hint(name)
+            hint = _hint(name, path)
             if hint is None:
                 raise
             raise NotFoundError(f"no branch, tag, commit or directory {name!r}", hint=hint) from None
@@ -139,8 +140,9 @@ class Models:
         return added.commit
 
 
-def _hint(name: str) -> str | None:
-    """What somebody probably meant by a name that is neither in the store nor a directory."""
+def _hint(name: str, path: Path) -> str | None:
+    """What somebody probably meant by a name that is neither in the store nor a directory; `path`: where the
+    directory would be."""
     word, colon, tail = name.rpartition(":")
     if colon and word and "/" not in tail:
         return f"a parameter has a value: {word}:{tail or 'weight'}=1"
@@ -150,6 +152,9 @@ def _hint(name: str) -> str | None:
             f"an adapter on a model is merged first: mp merge --base {model} --expert {adapter} "
             "--op task_arithmetic --branch NAME; then name that branch here"
         )
+    if "/" in name and path.parent.is_dir():
+        there = sorted(one.name for one in path.parent.iterdir() if one.is_dir())
+        return nearest(path.name, there) or f"{name.rpartition('/')[0] or '/'} is a directory without it"
     if _HUB_NAME.fullmatch(name):
         return f"a model of the Hub is hf://{name}"
     return None

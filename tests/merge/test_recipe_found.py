@@ -115,6 +115,11 @@ def test_the_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"mine\.yml, line 3: no branch.*'org/name'") as missing:
         repository.plan(recipe=recipe)
     assert missing.value.hint == "a model of the Hub is hf://org/name"  # type: ignore[attr-defined]
+    (tmp_path / "models" / "math").mkdir(parents=True)
+    recipe.write_text("merge_method: linear\nmodels:\n- model: models/maht\n  parameters: {weight: 1}\n")
+    with pytest.raises(Exception, match=r"mine\.yml, line 3: no .* directory 'models/maht'") as missing:
+        repository.plan(recipe=recipe, directory=tmp_path)
+    assert missing.value.hint == "did you mean 'math'?"  # type: ignore[attr-defined]
     recipe.write_text("merge_method: linear\nmodels: [{model: a, parameters: {wieght: 1}}]\n")
     with pytest.raises(RecipeError, match=r"mine\.yml, line 2: linear has no parameter 'wieght'"):
         repository.plan(recipe=recipe)
