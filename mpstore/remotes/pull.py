@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mpstore.errors import RemoteError, StorageError
 from mpstore.events import Progress, silent
 from mpstore.ids import ObjectId, short, to_hex
 from mpstore.ingest.base_search import FoundBase
@@ -83,7 +84,7 @@ def pull(
     given is looked for.
 
     Errors: RemoteError, DamagedError (bytes are not what the Hub's hash says), IncompatibleError (only
-    pickled weights), ConflictError, StorageError.
+    pickled weights), ConflictError; RemoteError also where the disk is full.
     """
     started = time.monotonic()
     tip = repo.tip(branch)
@@ -107,6 +108,10 @@ def pull(
             fetch.files(writer)
             committed = writer.commit(branch, tip, author=author, message=message, how=how)
         fetch.forget()
+    except StorageError as error:  # a disk that is full: a pull that broke off, like any other
+        raise RemoteError(
+            error.message, hint="what came is kept: the same command goes on from there"
+        ) from error
     finally:
         task.finish()
     return PullResult(

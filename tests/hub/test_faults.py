@@ -13,7 +13,7 @@ from hub.conftest import files_of
 from hub.server import Fault, TestHub
 from mpstore import files
 from mpstore.api import Repository
-from mpstore.errors import DamagedError, MpError, RemoteError, StorageError
+from mpstore.errors import DamagedError, MpError, RemoteError
 from mpstore.remotes import body, fetching
 from mpstore.remotes.endpoint import Refusal
 from mpstore.remotes.hub import transient_status
@@ -285,7 +285,7 @@ def test_a_full_disk_in_the_middle(
 
     files.set_observer(fill)
     try:
-        with pytest.raises(StorageError, match="No space left"):
+        with pytest.raises(RemoteError, match="No space left"):
             repository.pull("hf://org/base", endpoint=hub.url)
     finally:
         files.set_observer(None)
