@@ -22,6 +22,14 @@ def pack_bits(bits: Any) -> bytes:
     return np.packbits(np.asarray(bits, np.bool_), bitorder="little").tobytes()
 
 
+def densest_window(counts: npt.NDArray[np.int64], size: int) -> int:
+    """The first of the `size` consecutive keys that occur most often together; 0 where there are no more."""
+    if counts.size <= size:
+        return 0
+    sums = np.concatenate(([0], np.cumsum(counts)))
+    return int(np.argmax(sums[size:] - sums[:-size]))
+
+
 def put_lengths(lengths: Sequence[int]) -> bytes:
     """LEB128: seven bits a byte, the lowest first, the top bit set while more follow."""
     made = bytearray()

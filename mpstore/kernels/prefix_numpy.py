@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from mpstore.kernels.bits_numpy import BitReader, Bytes, pack_bits, put_lengths, take_lengths
+from mpstore.kernels.bits_numpy import BitReader, Bytes, densest_window, pack_bits, put_lengths, take_lengths
 from mpstore.kernels.planes_numpy import rotate_sign, unrotate_sign
 
 WINDOW: Final = 16  # consecutive symbols that have codes of their own; all others are an escape and a byte
@@ -78,12 +78,6 @@ def code_lengths(counts: npt.NDArray[np.int64]) -> list[int]:
     return lengths
 
 
-def choose_window(counts: npt.NDArray[np.int64]) -> int:
-    """The first of the sixteen consecutive symbols (of 256) that occur most often together."""
-    sums = np.concatenate(([0], np.cumsum(counts)))
-    return int(np.argmax(sums[WINDOW:] - sums[:-WINDOW]))
-
-
 @dataclass(frozen=True)
 class _Node:
     """An inner node of the tree: (leaf?, number) of its two sides."""
@@ -142,7 +136,7 @@ def encode_symbols(symbols: Bytes) -> bytes:
     sample = symbols
     if symbols.size >= SAMPLED_FROM * STRIP:
         sample = symbols[np.arange(symbols.size) // STRIP % SAMPLED == 0]
-    first = choose_window(np.bincount(sample, minlength=256))
+    first = densest_window(np.bincount(sample, minlength=256), WINDOW)
     leaves = _leaves_of(symbols, first)
     lengths = code_lengths(1 + np.bincount(_leaves_of(sample, first), minlength=LEAVES))
     nodes = tree(lengths)

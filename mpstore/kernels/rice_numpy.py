@@ -14,7 +14,15 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from mpstore.kernels.bits_numpy import BitReader, Bits, Bytes, pack_bits, put_lengths, take_lengths
+from mpstore.kernels.bits_numpy import (
+    BitReader,
+    Bits,
+    Bytes,
+    densest_window,
+    pack_bits,
+    put_lengths,
+    take_lengths,
+)
 from mpstore.kernels.planes_numpy import difference, undifference
 
 GROUP: Final = 64  # elements that the compiled side handles at once: units of the map and of `any` flags
@@ -61,14 +69,6 @@ def contexts_of(keys: npt.NDArray[np.int64], lowest: int, contexts: int) -> npt.
     """(n,) context of each element: the keys below the lowest and above the highest count as those."""
     found: npt.NDArray[np.int64] = np.clip(keys - lowest, 0, contexts - 1)
     return found
-
-
-def choose_window(counts: npt.NDArray[np.int64]) -> int:
-    """The first of the sixteen consecutive keys that occur most often together."""
-    if counts.size <= CONTEXTS:
-        return 0
-    sums = np.concatenate(([0], np.cumsum(counts)))
-    return int(np.argmax(sums[CONTEXTS:] - sums[:-CONTEXTS]))
 
 
 def _any_of(flags: Bits, size: int) -> Bits:
@@ -163,15 +163,15 @@ def encode(words: Words, base: Words, shape: RiceShape) -> bytes | None:
     kind = shape.dtype.type
     nonzero: Bits = np.asarray(distance != 0)
     tile = choose_tile(~_any_of(nonzero, GROUP))
-    coded = np.ones(words.size, np.bool_)
-    bitmap = b""
+    coded, bitmap = np.ones(words.size, np.bool_), b""
     if tile:
         tiles = _any_of(nonzero, GROUP << (tile - 1))
         bitmap = pack_bits(tiles)
         coded = np.repeat(tiles, GROUP << (tile - 1))[: words.size]
     keys, sampled = keys_of(base, shape, shape.shift), _sampled(coded)
     most = (shape.mask >> shape.shift) + 1
-    lowest, contexts = choose_window(np.bincount(keys[sampled], minlength=most)), min(most, CONTEXTS)
+    contexts = min(most, CONTEXTS)
+    lowest = densest_window(np.bincount(keys[sampled], minlength=most), CONTEXTS)
     context = contexts_of(keys, lowest, contexts)
     parameters = np.array(
         _parameters(distance[sampled].astype(np.uint64), context[sampled], contexts, shape.bits), np.uint8
@@ -196,8 +196,8 @@ def encode(words: Words, base: Words, shape: RiceShape) -> bytes | None:
         streams.append(pack_bits((code[has] >> kind(plane)) & kind(1)))
     streams.append(distance[left].tobytes())
     head = bytes([shape.shift, lowest & 255, lowest >> 8, contexts - 1, tile, planes])
-    lengths = put_lengths([len(stream) for stream in streams])
-    segment = b"".join([head, parameters.tobytes(), bitmap, lengths, *streams])
+    head += parameters.tobytes() + bitmap + put_lengths([len(stream) for stream in streams])
+    segment = b"".join([head, *streams])
     return segment if len(segment) < words.nbytes else None
 
 

@@ -73,6 +73,23 @@ static inline i64 close_sink(Sink *sink) {
     return sink->at - sink->start + (sink->count + 7) / 8;
 }
 
+/* Bytes that a sink of one bit a word may write to. */
+static inline i64 stream_room(i64 words) { return (words + 7) / 8 + 32; }
+
+/* The first of the `size` consecutive keys that occur most often together; 0 where there are no more. */
+static inline i64 densest_window(const u32 *counts, i64 keys, i64 size) {
+    i64 sum = 0, largest = -1, best = 0;
+    for (i64 key = 0; keys > size && key < keys; key++) {
+        sum += counts[key];
+        if (key >= size) sum -= counts[key - size];
+        if (key >= size - 1 && sum > largest) {
+            largest = sum;
+            best = key - size + 1;
+        }
+    }
+    return best;
+}
+
 static inline u8 *put_length(u8 *at, i64 length) {
     for (; length > 127; length >>= 7) *at++ = (u8)(length & 127) | 128;
     *at++ = (u8)length;

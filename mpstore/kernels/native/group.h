@@ -12,6 +12,8 @@
 #endif
 
 #define GROUP 64
+#define GROUPS 16 /* that coders take together: */
+#define STRIP (GROUP * GROUPS)
 #define ROW_STARTS ((u64)0x0101010101010101u)
 
 static inline i64 count_bits(u64 mask) { return __builtin_popcountll(mask); }

@@ -6,8 +6,6 @@
 #include "group.h"
 #include "prefix_tree.h"
 
-#define GROUPS 16
-#define STRIP (GROUPS * GROUP)
 #define PROBE_BYTES 4096
 #define SAMPLED 8 /* every eighth strip is counted, */
 #define SAMPLED_FROM 16 /* of blocks of so many */
@@ -35,8 +33,6 @@
 #include "prefix_body.h"
 #undef WORD
 #undef NAME
-
-static i64 stream_room(i64 words) { return (words + 7) / 8 + 32; }
 
 i64 prefix_room(i64 words) { return 2 * words + STRIP + LEAVES * stream_room(words); }
 
@@ -111,7 +107,7 @@ static i64 encode_symbols(const u8 *symbols, i64 count, u8 *room, u8 *out) {
     u32 counts[256], of_leaves[LEAVES], second[LEAVES];
     int lengths[LEAVES];
     count_symbols(symbols, count, count >= SAMPLED_FROM * STRIP ? SAMPLED : 1, counts);
-    coder.first = (u8)prefix_window(counts);
+    coder.first = (u8)densest_window(counts, 256, WINDOW);
     for (int leaf = 0; leaf < LEAVES; leaf++) of_leaves[leaf] = 1; /* a sample may lack some */
     for (int s = 0; s < 256; s++) {
         int place = s - coder.first;

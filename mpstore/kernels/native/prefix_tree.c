@@ -1,20 +1,6 @@
 /* Huffman's construction and canonical trees: see prefix_tree.h. */
 #include "prefix_tree.h"
 
-int prefix_window(const u32 *counts) {
-    i64 sum = 0, largest = -1;
-    int best = 0;
-    for (int symbol = 0; symbol < 256; symbol++) {
-        sum += counts[symbol];
-        if (symbol >= WINDOW) sum -= counts[symbol - WINDOW];
-        if (symbol >= WINDOW - 1 && sum > largest) {
-            largest = sum;
-            best = symbol - WINDOW + 1;
-        }
-    }
-    return best;
-}
-
 void prefix_lengths(const u32 *counts, int *lengths) {
     u64 weights[LEAVES];
     u32 leaves[LEAVES]; /* of each tree that is not joined yet: its leaves as bits, */

@@ -14,9 +14,6 @@ typedef struct {
     int sides[LEAVES][2]; /* a leaf, or NODE + node */
 } PrefixTree;
 
-/* The first of the sixteen consecutive symbols that occur most often together. */
-int prefix_window(const u32 *counts);
-
 /* Lengths of codes; no count is zero. */
 void prefix_lengths(const u32 *counts, int *lengths);
 

@@ -30,8 +30,6 @@
 #include "rice_body.h"
 #include "rice_end.h"
 
-static i64 stream_room(i64 words) { return (words + 7) / 8 + 32; }
-
 i64 rice_room(i64 words, int word_bytes) {
     i64 strips = (words + STRIP - 1) / STRIP, streams = FLAG_STREAMS + STEPS + 8 * word_bytes;
     return (2 * strips + 1) * STRIP * word_bytes + strips * GROUPS + streams * stream_room(words);

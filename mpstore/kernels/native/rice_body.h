@@ -73,7 +73,7 @@ static void NAME(choose_contexts)(NAME(Block) * b, i64 step) {
         i64 here = least(GROUP, b->count - g * GROUP);
         for (i64 i = 0; b->coded[g] && i < here; i++) counts[(WORD)(base[i] & b->mask) >> b->shift]++;
     }
-    b->lowest = (WORD)rice_choose_window(counts, keys);
+    b->lowest = (WORD)densest_window(counts, keys, CONTEXTS);
     b->contexts = (int)least(keys, CONTEXTS);
 }
 

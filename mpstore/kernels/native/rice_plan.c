@@ -35,19 +35,6 @@ void rice_fill_tiles(u8 *coded, i64 groups, int tile) {
     }
 }
 
-i64 rice_choose_window(const u32 *counts, i64 keys) {
-    i64 sum = 0, largest = -1, best = 0;
-    for (i64 key = 0; keys > CONTEXTS && key < keys; key++) {
-        sum += counts[key];
-        if (key >= CONTEXTS) sum -= counts[key - CONTEXTS];
-        if (key >= CONTEXTS - 1 && sum > largest) {
-            largest = sum;
-            best = key - CONTEXTS + 1;
-        }
-    }
-    return best;
-}
-
 static u64 middle_of(int token) {
     return token < 16 ? (u64)token : (u64)(4 | (token & 1) << 1 | 1) << ((token - 16) / 2 + 2);
 }

@@ -3,6 +3,7 @@
 #define MP_RICE_PLAN_H
 
 #include "bitstream.h"
+#include "group.h"
 
 #define CONTEXTS 16
 #define STEPS 12
@@ -17,8 +18,6 @@
 #define MOST_TOKENS 136
 #define MOST_KEYS 2048 /* exponents of a float64 */
 #define MOST_STREAMS (FLAG_STREAMS + STEPS + 63 + 1)
-#define GROUPS 16
-#define STRIP (64 * GROUPS)
 
 static inline int token_of(u64 distance) {
     if (distance < 16) return (int)distance;
@@ -31,9 +30,6 @@ int rice_choose_tile(const u8 *nonzero, i64 groups);
 
 /* Every group of a tile is coded if one of them is (all are, where there is no map). */
 void rice_fill_tiles(u8 *coded, i64 groups, int tile);
-
-/* The first of the sixteen consecutive keys that occur most often together. */
-i64 rice_choose_window(const u32 *counts, i64 keys);
 
 u8 rice_choose_parameter(const u32 *counts, int tokens, int bits);
 
