@@ -8,6 +8,7 @@
 #include "native.h"
 
 #define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+#define AT_ONCE 56           /* bits that one look into a stream is sure to give */
 #define MOST_RUN 16          /* words of bits that a run takes from a stream */
 #define RUN_BYTES (8 * MOST_RUN + 16)
 
@@ -41,8 +42,7 @@ static inline u64 pull(Run *run, i64 count) {
     int shift = (int)(run->bit & 7);
     u64 low;
     memcpy(&low, at, 8);
-    u64 bits = low >> shift;
-    if (UNLIKELY(count > 56)) bits |= (u64)at[8] << 1 << (63 - shift);
+    u64 bits = low >> shift | (u64)at[8] << 1 << (63 - shift);
     run->bit += count;
     return bits;
 }

@@ -194,6 +194,9 @@ static inline Bytes64 looked_up(const u8 table[16], Bytes64 index) {
 static inline __m512i halves_of(const u8 *bytes) {
     return _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)bytes));
 }
+static inline __m512i half_of(Bytes64 bytes, int half) {
+    return _mm512_cvtepu8_epi16(half ? _mm512_extracti64x4_epi64(bytes, 1) : _mm512_castsi512_si256(bytes));
+}
 static inline void store_halves(u8 *bytes, __m512i words) {
     _mm256_storeu_si256((__m256i *)bytes, _mm512_cvtepi16_epi8(words));
 }

@@ -23,11 +23,13 @@ typedef struct {
     WORD base[STRIP], z[STRIP];
     u8 k[STRIP], quotient[STRIP], part[PARTS][STRIP];
     u64 active[GROUPS], sparse[GROUPS], flagged[GROUPS], left[GROUPS], kept[GROUPS];
-    bool flags; /* whether any element is flagged */
+    /* Read: bits of quotients, and low bits, by place. */
+    u64 slices[QUOTIENT_BITS][GROUPS], low[BITS][GROUPS];
+    int planes;
 } NAME(Strip);
 
 /* Parameters of a strip's elements, and which there are. */
-__attribute__((noinline)) static void NAME(begin_strip)(const NAME(Block) * b, i64 strip, NAME(Strip) * s) {
+static void NAME(begin_strip)(const NAME(Block) * b, i64 strip, NAME(Strip) * s) {
     i64 at = strip * STRIP, here = least(STRIP, b->count - at);
     const WORD *base = b->base + at;
     if (here < STRIP) {
@@ -49,7 +51,7 @@ __attribute__((noinline)) static void NAME(begin_strip)(const NAME(Block) * b, i
 /* Encoding */
 
 /* Distances, and groups that are not all zeros. */
-__attribute__((noinline)) static void NAME(measure)(NAME(Block) * b, const WORD *words) {
+static void NAME(measure)(NAME(Block) * b, const WORD *words) {
     memset(b->distance + b->count / STRIP * STRIP, 0, STRIP * sizeof(WORD));
     for (i64 g = 0; g < b->groups; g++) {
         i64 at = g * GROUP, here = least(GROUP, b->count - at);
@@ -97,7 +99,7 @@ static void NAME(choose_parameters)(NAME(Block) * b, i64 step) {
     }
 }
 
-__attribute__((noinline)) static void NAME(push_flags)(NAME(Strip) * s, Sink *sinks) {
+static void NAME(push_flags)(NAME(Strip) * s, Sink *sinks) {
     Sink any = sinks[0], some = sinks[1], one = sinks[2];
     for (int g = 0; g < GROUPS; g++) {
         u64 sparse = s->sparse[g];
@@ -122,7 +124,7 @@ __attribute__((noinline)) static void NAME(push_flags)(NAME(Strip) * s, Sink *si
     sinks[2] = one;
 }
 
-__attribute__((noinline)) static void NAME(push_quotients)(NAME(Strip) * s, Sink *sinks) {
+static void NAME(push_quotients)(NAME(Strip) * s, Sink *sinks) {
     u64 going = 1;
     for (int g = 0; g < GROUPS; g++) s->left[g] = s->active[g];
     for (int step = 0; step < STEPS && going; step++) {
@@ -138,7 +140,7 @@ __attribute__((noinline)) static void NAME(push_quotients)(NAME(Strip) * s, Sink
     for (int g = 0; g < GROUPS; g++) s->kept[g] = s->active[g] & ~s->left[g];
 }
 
-__attribute__((noinline)) static void NAME(push_planes)(NAME(Strip) * s, int planes, Sink *sinks) {
+static void NAME(push_planes)(NAME(Strip) * s, int planes, Sink *sinks) {
     for (int plane = 0; plane < planes; plane++) {
         Sink sink = sinks[FLAG_STREAMS + STEPS + plane];
         u64 going = 0;
@@ -195,12 +197,11 @@ static i64 NAME(encode)(const RiceShape *shape, const WORD *words, const WORD *b
 
 /* Decoding */
 
-__attribute__((noinline)) static void NAME(pull_flags)(NAME(Strip) * s, RiceReader *r) {
+static void NAME(pull_flags)(NAME(Strip) * s, RiceReader *r) {
     Run any, some, one;
     begin_run(&any, r->segment, r->size, &r->sources[0]);
     begin_run(&some, r->segment, r->size, &r->sources[1]);
     begin_run(&one, r->segment, r->size, &r->sources[2]);
-    s->flags = false;
     for (int g = 0; g < GROUPS; g++) {
         u64 sparse = s->sparse[g], rows = rows_of(sparse);
         rows &= 0 - (pull(&any, sparse != 0) & (sparse != 0));
@@ -209,7 +210,6 @@ __attribute__((noinline)) static void NAME(pull_flags)(NAME(Strip) * s, RiceRead
         u64 flagged = s->flagged[g] & s->active[g];
         s->flagged[g] = 0;
         if (!flagged) continue;
-        s->flags = true;
         s->flagged[g] = deposit(pull(&one, count_bits(flagged)), flagged);
         s->active[g] &= ~flagged | s->flagged[g];
     }
@@ -218,57 +218,105 @@ __attribute__((noinline)) static void NAME(pull_flags)(NAME(Strip) * s, RiceRead
     end_run(&one, &r->sources[2]);
 }
 
-__attribute__((noinline)) static void NAME(pull_quotients)(NAME(Strip) * s, RiceReader *r) {
-    u8 going[GROUPS]; /* the groups that do: whether one does cannot be foreseen, so no branch asks */
-    int count = GROUPS;
-    memset(s->quotient, 0, sizeof s->quotient);
+/* The next bits of a stream under each of the masks. Each group's place is known before its bits are, so that none
+   waits for another. */
+static inline void NAME(pull_masks)(RiceReader *r, Source *source, const u64 *masks, u64 *into) {
+    u64 own[GROUPS];
+    i64 before[GROUPS], sum = 0;
     for (int g = 0; g < GROUPS; g++) {
-        s->left[g] = s->active[g];
-        going[g] = (u8)g;
+        own[g] = masks[g];
+        before[g] = sum;
+        sum += count_bits(own[g]);
     }
-    for (int step = 0; step < STEPS && count; step++) {
-        Run run;
-        int still = 0;
-        begin_run(&run, r->segment, r->size, &r->sources[FLAG_STREAMS + step]);
-        for (int i = 0; i < count; i++) {
-            int g = going[i];
-            u64 left = s->left[g], more = deposit(pull(&run, count_bits(left)), left);
-            store_bytes(s->quotient + g * GROUP, added(load_bytes(s->quotient + g * GROUP), more, 1));
-            s->left[g] = more;
-            going[still] = (u8)g;
-            still += more != 0;
+    Run run;
+    begin_run(&run, r->segment, r->size, source);
+    if (sum <= AT_ONCE) {
+        u64 bits = pull(&run, 0);
+        for (int g = 0; g < GROUPS; g++) into[g] = deposit(bits >> before[g], own[g]);
+    } else {
+        i64 begin = run.bit;
+        for (int g = 0; g < GROUPS; g++) {
+            run.bit = begin + before[g];
+            into[g] = deposit(pull(&run, 0), own[g]);
         }
-        count = still;
-        end_run(&run, &r->sources[FLAG_STREAMS + step]);
     }
-    for (int g = 0; g < GROUPS; g++) s->kept[g] = s->active[g] & ~s->left[g];
+    source->bit += sum;
 }
 
-__attribute__((noinline)) static void NAME(pull_planes)(NAME(Strip) * s, RiceReader *r) {
-    u8 going[GROUPS];
-    int count = GROUPS;
-    memset(s->part, 0, sizeof s->part);
-    for (int g = 0; g < GROUPS; g++) going[g] = (u8)g;
-    for (int plane = 0; plane < r->planes && count; plane++) {
-        Run run;
-        int still = 0;
-        u8 *part = s->part[plane / 8], bit = (u8)(1 << plane % 8);
-        begin_run(&run, r->segment, r->size, &r->sources[FLAG_STREAMS + STEPS + plane]);
-        for (int i = 0; i < count; i++) {
-            int g = going[i];
-            u64 has = s->kept[g] & above(load_bytes(s->k + g * GROUP), (u8)plane);
-            u64 bits = deposit(pull(&run, count_bits(has)), has);
-            store_bytes(part + g * GROUP, added(load_bytes(part + g * GROUP), bits, bit));
-            going[still] = (u8)g;
-            still += has != 0;
-        }
-        count = still;
-        end_run(&run, &r->sources[FLAG_STREAMS + STEPS + plane]);
+static inline bool NAME(any_of)(const u64 *masks) {
+    u64 any = 0;
+    for (int g = 0; g < GROUPS; g++) any |= masks[g];
+    return any != 0;
+}
+
+/* An element whose quotient is q goes on for q steps, so bit i of q changes at each multiple of 2^i. */
+static void NAME(pull_quotients)(NAME(Strip) * s, RiceReader *r) {
+    u64 left[GROUPS];
+    memset(s->slices, 0, sizeof s->slices);
+    memcpy(left, s->active, sizeof left);
+    for (int step = 1; step <= STEPS; step++) {
+        NAME(pull_masks)(r, &r->sources[FLAG_STREAMS + step - 1], left, left);
+        if (!NAME(any_of)(left)) break;
+        for (int bit = 0; bit < QUOTIENT_BITS && step % (1 << bit) == 0; bit++)
+            for (int g = 0; g < GROUPS; g++) s->slices[bit][g] ^= left[g];
+    }
+    for (int g = 0; g < GROUPS; g++) {
+        s->left[g] = left[g];
+        s->kept[g] = s->active[g] & ~left[g];
     }
 }
+
+static void NAME(pull_planes)(NAME(Strip) * s, RiceReader *r) {
+    u64 has[GROUPS];
+    for (s->planes = 0; s->planes < r->planes; s->planes++) {
+        for (int g = 0; g < GROUPS; g++)
+            has[g] = s->kept[g] & above(load_bytes(s->k + g * GROUP), (u8)s->planes);
+        if (!NAME(any_of)(has)) break;
+        NAME(pull_masks)(r, &r->sources[FLAG_STREAMS + STEPS + s->planes], has, s->low[s->planes]);
+    }
+}
+
+/* Words of a group from its bits. */
+#if defined(__AVX512BW__) && defined(HALVES)
+static void NAME(put_together)(const NAME(Strip) * s, int g, const WORD *base, bool sign_magnitude, WORD *out) {
+    Bytes64 quotient = no_bytes(), low = no_bytes(), high = no_bytes(), value = _mm512_set1_epi8(1);
+    for (int bit = 0; bit < QUOTIENT_BITS; bit++) quotient = added(quotient, s->slices[bit][g], (u8)(1 << bit));
+    for (int p = 0; p < s->planes && p < 8; p++) {
+        low = _mm512_mask_add_epi8(low, s->low[p][g], low, value);
+        value = _mm512_add_epi8(value, value);
+    }
+    for (int p = 8; p < s->planes; p++) high = added(high, s->low[p][g], (u8)(1 << (p - 8)));
+    for (int half = 0; half < 2; half++) {
+        __m512i code = _mm512_sllv_epi16(half_of(quotient, half), halves_of(s->k + g * GROUP + 32 * half));
+        code = _mm512_or_si512(code, half_of(low, half));
+        if (s->planes > 8) code = _mm512_or_si512(code, _mm512_slli_epi16(half_of(high, half), 8));
+        code = _mm512_mask_add_epi16(code, (u32)(s->flagged[g] >> 32 * half), code, _mm512_set1_epi16(1));
+        __m512i from = _mm512_loadu_si512(base + 32 * half);
+        _mm512_storeu_si512(out + 32 * half, NAME(words_at)(code, from, sign_magnitude));
+    }
+}
+#else
+static void NAME(put_together)(const NAME(Strip) * s, int g, const WORD *base, bool sign_magnitude, WORD *out) {
+    u8 quotient[GROUP], part[PARTS][GROUP], flag[GROUP];
+    WORD z[GROUP];
+    Bytes64 sum = no_bytes();
+    for (int bit = 0; bit < QUOTIENT_BITS; bit++) sum = added(sum, s->slices[bit][g], (u8)(1 << bit));
+    store_bytes(quotient, sum);
+    store_bytes(flag, added(no_bytes(), s->flagged[g], 1));
+    for (int i = 0; i < GROUP; i++) z[i] = (WORD)((WORD)quotient[i] << s->k[g * GROUP + i]);
+    for (int p = 0; 8 * p < s->planes; p++) {
+        sum = no_bytes();
+        for (int bit = 8 * p; bit < least(8 * p + 8, s->planes); bit++)
+            sum = added(sum, s->low[bit][g], (u8)(1 << bit % 8));
+        store_bytes(part[p], sum);
+        for (int i = 0; i < GROUP; i++) z[i] |= (WORD)((WORD)part[p][i] << (8 * p));
+    }
+    for (int i = 0; i < GROUP; i++) out[i] = NAME(word_at)((WORD)(z[i] + flag[i]), base[i], sign_magnitude);
+}
+#endif
 
 /* The words of escapes, into `out`. */
-__attribute__((noinline)) static void NAME(pull_escapes)(NAME(Strip) * s, RiceReader *r, const WORD *base, bool sign_magnitude, WORD *out) {
+static void NAME(pull_escapes)(NAME(Strip) * s, RiceReader *r, const WORD *base, bool sign_magnitude, WORD *out) {
     const Source *rest = &r->sources[FLAG_STREAMS + STEPS + r->planes];
     for (int g = 0; g < GROUPS; g++) {
         for (u64 left = s->left[g]; left; left &= left - 1, r->escaped_bytes += PARTS) {
@@ -290,10 +338,8 @@ static void NAME(decode_strip)(const NAME(Block) * b, i64 strip, NAME(Strip) * s
     NAME(pull_flags)(s, r);
     NAME(pull_quotients)(s, r);
     NAME(pull_planes)(s, r);
-    NAME(put_together)(s->quotient, s->k, s->part, b->planes, s->z);
-    for (int g = 0; s->flags && g < GROUPS; g++)
-        for (int i = 0; i < GROUP; i++) s->z[g * GROUP + i] += (WORD)((s->flagged[g] >> i) & 1);
-    for (int i = 0; i < STRIP; i++) to[i] = NAME(word_at)(s->z[i], base[i], b->sign_magnitude);
+    for (int g = 0; g < GROUPS; g++)
+        NAME(put_together)(s, g, base + g * GROUP, b->sign_magnitude, to + g * GROUP);
     NAME(pull_escapes)(s, r, base, b->sign_magnitude, to);
     if (here < STRIP) memcpy(out, s->z, (size_t)here * sizeof(WORD));
 }

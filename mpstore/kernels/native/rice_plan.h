@@ -7,6 +7,7 @@
 
 #define CONTEXTS 16
 #define STEPS 12
+#define QUOTIENT_BITS 4
 #define SPARSE 0x80  /* of a parameter: zeros are told by rows and groups, */
 #define FLAGGED 0x40 /* a bit tells zeros from the rest, whose code is that of one less, */
 #define K_MASK 0x3F  /* low bits */

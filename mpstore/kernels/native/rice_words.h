@@ -43,14 +43,15 @@ static void NAME(quotients)(const WORD *z, const u8 *k, u8 *out) {
     }
 }
 
-/* Codes from quotients and low bits. */
-static void NAME(put_together)(const u8 *quotient, const u8 *k, const u8 (*part)[STRIP], int planes, WORD *z) {
-    for (int i = 0; i < STRIP; i += 32) {
-        __m512i code = _mm512_sllv_epi16(halves_of(quotient + i), halves_of(k + i));
-        code = _mm512_or_si512(code, halves_of(part[0] + i));
-        if (planes > 8) code = _mm512_or_si512(code, _mm512_slli_epi16(halves_of(part[1] + i), 8));
-        _mm512_storeu_si512(z + i, code);
-    }
+static inline __m512i NAME(words_at)(__m512i distance, __m512i base, bool sign_magnitude) {
+    const __m512i top = _mm512_set1_epi16((short)TOP), ones = _mm512_set1_epi16(-1);
+    __m512i odd = _mm512_sub_epi16(_mm512_setzero_si512(), _mm512_and_si512(distance, _mm512_set1_epi16(1)));
+    __m512i d = _mm512_xor_si512(_mm512_srli_epi16(distance, 1), odd);
+    if (!sign_magnitude) return _mm512_add_epi16(base, d);
+    base = _mm512_xor_si512(base, _mm512_or_si512(_mm512_srai_epi16(base, 15), top));
+    __m512i word = _mm512_add_epi16(base, d);
+    __m512i flipped = _mm512_xor_si512(_mm512_srai_epi16(word, 15), ones);
+    return _mm512_xor_si512(word, _mm512_or_si512(flipped, top));
 }
 #else
 static inline Bytes64 NAME(contexts_of)(const WORD *base, WORD mask, int shift, WORD lowest, int contexts) {
@@ -69,11 +70,5 @@ static void NAME(quotients)(const WORD *z, const u8 *k, u8 *out) {
         WORD q = (WORD)(z[i] >> k[i]);
         out[i] = (u8)(q < STEPS ? q : STEPS);
     }
-}
-
-static void NAME(put_together)(const u8 *quotient, const u8 *k, const u8 (*part)[STRIP], int planes, WORD *z) {
-    for (int i = 0; i < STRIP; i++) z[i] = (WORD)((WORD)quotient[i] << k[i]);
-    for (int p = 0; 8 * p < planes; p++)
-        for (int i = 0; i < STRIP; i++) z[i] |= (WORD)((WORD)part[p][i] << (8 * p));
 }
 #endif
