@@ -50,29 +50,26 @@ def decode(
 
 def decode_many(form: Format, wanted: Sequence[Block]) -> list[Bytes]:
     """`decode` of several blocks of one format: results share memory. DamagedError: any is damaged."""
-    batched = [k for k, block in enumerate(wanted) if _is_batched(block)]
-    space = np.empty(sum(wanted[k].raw_bytes for k in batched), np.uint8)
+    rows: dict[int, list[int]] = {}
+    total_bytes = 0
+    for k, block in enumerate(wanted):
+        codec = block.codec
+        if block.raw_bytes and (codec in _OWN or (codec in _LEANING and block.base is not None)):
+            rows.setdefault(codec, []).append(k)
+            total_bytes += block.raw_bytes
+    space = np.empty(total_bytes, np.uint8)
     found: dict[int, Bytes] = {}
     at = 0
-    for k in batched:
-        found[k] = space[at : at + wanted[k].raw_bytes]
-        at += wanted[k].raw_bytes
-    for codec, own_into in _OWN.items():
-        rows = [k for k in batched if wanted[k].codec == codec]
-        if rows:
-            own_into(form, [wanted[k].segments for k in rows], [found[k] for k in rows])
-    for codec, leaning_into in _LEANING.items():
-        rows = [k for k in batched if wanted[k].codec == codec]
-        if rows:
-            pairs = [(wanted[k].segments, as_bytes(wanted[k].base)) for k in rows]
-            leaning_into(form, pairs, [found[k] for k in rows])
+    for codec, own in rows.items():
+        for k in own:
+            found[k] = space[at : at + wanted[k].raw_bytes]
+            at += wanted[k].raw_bytes
+        outs = [found[k] for k in own]
+        if codec in _OWN:
+            _OWN[codec](form, [wanted[k].segments for k in own], outs)
+        else:
+            _LEANING[codec](form, [(wanted[k].segments, as_bytes(wanted[k].base)) for k in own], outs)
     return [found[k] if k in found else _decode_alone(form, block) for k, block in enumerate(wanted)]
-
-
-def _is_batched(block: Block) -> bool:
-    if not block.raw_bytes:
-        return False
-    return block.codec in _OWN or (block.codec in _LEANING and block.base is not None)
 
 
 def _decode_alone(form: Format, block: Block) -> Bytes:

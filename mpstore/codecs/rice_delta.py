@@ -7,6 +7,7 @@ several times as fast, since a step of it moves one bit of 64 elements.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from mpstore.kernels.planes_numpy import WORD
 from mpstore.kernels.rice_numpy import RiceShape
 
 
+@cache
 def shape_of(form: Format) -> RiceShape:
     """Words and contexts of a format: the exponent of the base, where there is one."""
     layout = form.layout

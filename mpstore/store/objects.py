@@ -19,8 +19,8 @@ from mpstore import codecs
 from mpstore.codecs import Level
 from mpstore.errors import DamagedError, NotFoundError
 from mpstore.events import Progress, silent
-from mpstore.ids import ObjectId, short
-from mpstore.store.frame import Frame, codec_form, object_id, record_kind
+from mpstore.ids import ID_BYTES, ObjectId, short
+from mpstore.store.frame import NO_BASE, Frame, codec_form, object_id, record_kind
 from mpstore.store.locations import Locations, Place
 from mpstore.store.pack import PackFile, ReadMeter, coalesced
 from mpstore.store.packindex import as_ids
@@ -137,29 +137,27 @@ class ObjectStore:
         except FileNotFoundError:
             yield from self._fetch_moved(locations, rows, purpose)
             return
+        ids = locations.ids[rows].tobytes()
+        wanted = [ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES)]
+        numbers = rows.tolist()
         for i, j in coalesced(places):
             start = places[i][0]
             try:
                 data = pack.read(start, places[j - 1][0] + places[j - 1][1] - start, purpose, self.meter)
             except DamagedError:
                 data = None  # each on its own then: one bad place must not spoil its neighbours
-            for (offset, length), row in zip(places[i:j], rows[i:j].tolist(), strict=True):
-                piece = None if data is None else data[offset - start : offset - start + length]
-                yield self._frame(pack, piece, locations, row, purpose)
-
-    def _frame(
-        self, pack: PackFile, data: memoryview | None, locations: Locations, row: int, purpose: str
-    ) -> Frame:
-        wanted, offset = locations.ids[row].tobytes(), int(locations.offset[row])
-        try:
-            if data is None:
-                data = pack.read(offset, int(locations.frame_bytes[row]), purpose, self.meter)
-            frame = pack.frame(data, offset, purpose, row)
-            if frame.id != wanted:
-                raise DamagedError(f"pack {pack.name}, offset {offset}: not the object {short(wanted)}")
-        except DamagedError as error:
-            return self._another_copy(locations, row, purpose, error)
-        return frame
+            for k in range(i, j):
+                offset, length = places[k]
+                try:
+                    if data is None:
+                        piece = pack.read(offset, length, purpose, self.meter)
+                    else:
+                        piece = data[offset - start : offset - start + length]
+                    frame = pack.frame(piece, offset, purpose, numbers[k])
+                    _expect(frame, wanted[k])
+                except DamagedError as error:
+                    frame = self._another_copy(locations, numbers[k], purpose, error)
+                yield frame
 
     def _another_copy(self, locations: Locations, row: int, purpose: str, error: DamagedError) -> Frame:
         tried = locations.pack[row], locations.offset[row], locations.frame_bytes[row]
@@ -250,8 +248,7 @@ class ObjectStore:
                 self.refresh()
                 place = self._find(object_id)
                 frame = self._frame_at(place, purpose, row)
-            if frame.id != object_id:
-                raise DamagedError(f"pack {frame.pack}, offset {frame.offset}: not {short(object_id)}")
+            _expect(frame, object_id)
         except FileNotFoundError as error:
             raise _absent(object_id) from error
         except DamagedError as error:
@@ -284,8 +281,14 @@ class ObjectStore:
         """`decode` of several frames: the results share memory. `bases`: decoded bytes, by id, of blocks that
         they lean on; others are read."""
         known = {} if bases is None else bases
-        pairs = [self._with_base(frame, known.get(frame.base), 0) for frame in frames]
-        return decode_frames([frame for frame, _ in pairs], [base_raw for _, base_raw in pairs])
+        taken, base_raws = list(frames), []
+        for k, frame in enumerate(frames):
+            base = frame.header.base
+            base_raw = None if base == NO_BASE else known.get(base)
+            if base_raw is None and base != NO_BASE:
+                taken[k], base_raw = self._with_base(frame, None, 0)
+            base_raws.append(base_raw)
+        return decode_frames(taken, base_raws)
 
     def _with_base(self, frame: Frame, base_raw: Any, depth: int) -> tuple[Frame, Any]:
         """The frame and the bytes that it leans on (None: nothing); another copy of it where these are gone:
@@ -335,23 +338,28 @@ def decode_frame(frame: Frame, base_raw: Any) -> npt.NDArray[np.uint8]:
 
 def decode_frames(frames: Sequence[Frame], base_raws: Sequence[Any]) -> list[npt.NDArray[np.uint8]]:
     """`decode_frame` of several at once: one that is damaged is found, and named, one by one."""
-    by_form: dict[int, list[int]] = {}
-    for k, frame in enumerate(frames):
-        by_form.setdefault(frame.header.form, []).append(k)
-    found: dict[int, npt.NDArray[np.uint8]] = {}
-    for form, own in by_form.items():
-        wanted = [
-            codecs.Block(frames[k].header.codec, frames[k].segments, frames[k].raw_bytes, base_raws[k])
-            for k in own
-        ]
-        try:
-            raws = codecs.decode_many(codec_form(form), wanted)
-        except DamagedError:
-            raws = []
-        found |= {
-            k: raw for k, raw in zip(own, raws, strict=False) if object_id(form, raw.data) == frames[k].id
-        }
-    return [found[k] if k in found else decode_frame(frame, base_raws[k]) for k, frame in enumerate(frames)]
+    if len({frame.header.form for frame in frames}) != 1:
+        return [decode_frame(frame, base_raw) for frame, base_raw in zip(frames, base_raws, strict=True)]
+    form = frames[0].header.form
+    wanted = [
+        codecs.Block(frame.header.codec, frame.segments, frame.header.raw_bytes, base_raw)
+        for frame, base_raw in zip(frames, base_raws, strict=True)
+    ]
+    try:
+        raws: list[npt.NDArray[np.uint8] | None] = [*codecs.decode_many(codec_form(form), wanted)]
+    except DamagedError:
+        raws = [None] * len(frames)
+    return [
+        raw
+        if raw is not None and object_id(form, raw.data) == frame.header.id
+        else decode_frame(frame, base_raw)
+        for frame, base_raw, raw in zip(frames, base_raws, raws, strict=True)
+    ]
+
+
+def _expect(frame: Frame, wanted: ObjectId) -> None:
+    if frame.header.id != wanted:
+        raise DamagedError(f"pack {frame.pack}, offset {frame.offset}: not the object {short(wanted)}")
 
 
 def _absent(own_id: ObjectId) -> DamagedError:

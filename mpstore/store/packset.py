@@ -256,6 +256,15 @@ class PackSet:
             _fill(out, numbered, rows)
         return out
 
+    def known(self, ids: Ids) -> npt.NDArray[np.bool_]:
+        """bool[n]: whether each of the ids (uint8[n, 32]) lies in a pack: all that some ask of `locate`."""
+        found = np.zeros(len(ids), np.bool_)
+        keys = packindex.prefixes(ids)
+        for numbered in self.tables():
+            if numbered.table.may_have(keys):
+                found |= numbered.table.search(ids, keys) >= 0
+        return found
+
     def number(self, file_name: str) -> int:
         """The number of a pack by its file's name; -1: never seen."""
         return self.number_of(bytes.fromhex(os.path.splitext(file_name)[0]))
