@@ -55,7 +55,7 @@ def _file(address: Address, entry: Json) -> HubFile:
     path, size, lfs = _field(entry, "path"), _field(entry, "size"), _field(entry, "lfs")
     if not isinstance(path, str):
         raise RemoteError(f"{address}: the Hub lists a file without a name")
-    if not isinstance(size, int) or size < 0:
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise RemoteError(f"{address}: {path}: the Hub lists {size!r} as its size")
     sha256 = None
     if lfs is not None:
