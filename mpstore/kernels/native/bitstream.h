@@ -67,6 +67,25 @@ static inline void push(Sink *sink, u64 bits, i64 count) {
     sink->count = (int)(total & 63);
 }
 
+/* Bits for one stream, pushed as they come, or, where they are `few` (at most AT_ONCE), all in the end. */
+typedef struct {
+    u64 bits;
+    i64 count;
+    bool few;
+} Gathered;
+
+static inline void gather(Sink *sink, Gathered *gathered, u64 bits, i64 count) {
+    if (gathered->few) gathered->bits |= bits << gathered->count;
+    else push(sink, bits, count);
+    gathered->count += count;
+}
+
+/* How many they were. */
+static inline i64 push_gathered(Sink *sink, const Gathered *gathered) {
+    if (gathered->few) push(sink, gathered->bits, gathered->count);
+    return gathered->count;
+}
+
 /* How many bytes it holds in the end; the last of them are written. */
 static inline i64 close_sink(Sink *sink) {
     memcpy(sink->at, &sink->held, 8);

@@ -125,33 +125,36 @@ static void NAME(push_flags)(NAME(Strip) * s, Sink *sinks) {
 }
 
 static void NAME(push_quotients)(NAME(Strip) * s, Sink *sinks) {
+    i64 count = STRIP; /* of the step before, which had at least as many */
     u64 going = 1;
     for (int g = 0; g < GROUPS; g++) s->left[g] = s->active[g];
     for (int step = 0; step < STEPS && going; step++) {
+        Gathered gathered = {0, 0, count <= AT_ONCE};
         Sink sink = sinks[FLAG_STREAMS + step];
         going = 0;
         for (int g = 0; g < GROUPS; g++) {
             u64 left = s->left[g], more = above(load_bytes(s->quotient + g * GROUP), (u8)step) & left;
-            push(&sink, extract(more, left), count_bits(left));
+            gather(&sink, &gathered, extract(more, left), count_bits(left));
             going |= s->left[g] = more;
         }
+        count = push_gathered(&sink, &gathered);
         sinks[FLAG_STREAMS + step] = sink;
     }
     for (int g = 0; g < GROUPS; g++) s->kept[g] = s->active[g] & ~s->left[g];
 }
 
 static void NAME(push_planes)(NAME(Strip) * s, int planes, Sink *sinks) {
-    for (int plane = 0; plane < planes; plane++) {
+    i64 count = STRIP;
+    for (int plane = 0; plane < planes && count; plane++) {
+        Gathered gathered = {0, 0, count <= AT_ONCE};
         Sink sink = sinks[FLAG_STREAMS + STEPS + plane];
-        u64 going = 0;
         for (int g = 0; g < GROUPS; g++) {
             u64 has = s->kept[g] & above(load_bytes(s->k + g * GROUP), (u8)plane);
             u64 set = having(load_bytes(s->part[plane / 8] + g * GROUP), (u8)(1 << plane % 8));
-            push(&sink, extract(set, has), count_bits(has));
-            going |= has;
+            gather(&sink, &gathered, extract(set, has), count_bits(has));
         }
+        count = push_gathered(&sink, &gathered);
         sinks[FLAG_STREAMS + STEPS + plane] = sink;
-        if (!going) break;
     }
 }
 
