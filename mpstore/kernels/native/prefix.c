@@ -43,13 +43,22 @@ i64 prefix_most(const PrefixShape *shape, i64 words) {
 
 typedef struct {
     u64 reach[LEAVES][GROUPS]; /* of each node and group: the elements that come to it */
+    i64 count[LEAVES];         /* of each node: how many these are */
+    u64 leaf[4][GROUPS];       /* bits of the leaf that each element comes to; read */
     u64 escaped[GROUPS];
-    u8 symbols[STRIP];
 } Strip;
 
 static void begin_strip(Strip *s, i64 here) {
     memset(s, 0, sizeof *s);
+    s->count[0] = here;
     for (int g = 0; g < GROUPS; g++) s->reach[0][g] = here > g * GROUP ? first_bits(here - g * GROUP) : 0;
+}
+
+/* Elements on one side of a node, where another node follows. */
+static inline void go_on(Strip *s, int side, const u64 *masks, i64 count) {
+    if (side < NODE) return;
+    memcpy(s->reach[side - NODE], masks, sizeof s->reach[0]);
+    s->count[side - NODE] = count;
 }
 
 /* Counts of the symbols of every `step`th strip; equal neighbours would wait for each other in one table. */
@@ -74,7 +83,7 @@ typedef struct {
     u32 escape;
 } Coder;
 
-__attribute__((noinline)) static u8 *push_strip(const Coder *coder, const u8 *symbols, i64 here, Strip *s, Sink *sinks, u8 *escapes) {
+static u8 *push_strip(const Coder *coder, const u8 *symbols, i64 here, Strip *s, Sink *sinks, u8 *escapes) {
     u8 leaves[STRIP];
     for (int i = 0; i < STRIP; i++) leaves[i] = (u8)(symbols[i] - coder->first);
     begin_strip(s, here);
@@ -83,21 +92,24 @@ __attribute__((noinline)) static u8 *push_strip(const Coder *coder, const u8 *sy
         for (; left; left &= left - 1) *escapes++ = symbols[g * GROUP + __builtin_ctzll(left)];
     }
     for (int n = 0; n < coder->tree.nodes; n++) {
-        Sink sink = sinks[n];
         const u8 *table = n < 8 ? coder->low : coder->high;
-        u64 escapes_set = (coder->escape >> n) & 1 ? ~(u64)0 : 0;
-        int first = coder->tree.sides[n][0], second = coder->tree.sides[n][1];
+        u64 escapes_set = (coder->escape >> n) & 1 ? ~(u64)0 : 0, first[GROUPS], second[GROUPS];
+        Gathered gathered = {0, 0, s->count[n] <= AT_ONCE};
+        Sink sink = sinks[n];
+        i64 seconds = 0;
+        if (!s->count[n]) continue;
         for (int g = 0; g < GROUPS; g++) {
-            u64 reach = s->reach[n][g];
-            if (!reach) continue;
-            Bytes64 leaf = load_bytes(leaves + g * GROUP);
-            u64 escaped = s->escaped[g], set = having(looked_up(table, leaf), (u8)(1 << n % 8));
-            set = ((set & ~escaped) | (escapes_set & escaped)) & reach;
-            push(&sink, extract(set, reach), count_bits(reach));
-            if (first >= NODE) s->reach[first - NODE][g] = reach & ~set;
-            if (second >= NODE) s->reach[second - NODE][g] = set;
+            u64 reach = s->reach[n][g], escaped = s->escaped[g];
+            u64 set = having(looked_up(table, load_bytes(leaves + g * GROUP)), (u8)(1 << n % 8));
+            second[g] = ((set & ~escaped) | (escapes_set & escaped)) & reach;
+            first[g] = reach & ~second[g];
+            gather(&sink, &gathered, extract(second[g], reach), count_bits(reach));
+            seconds += count_bits(second[g]);
         }
+        push_gathered(&sink, &gathered);
         sinks[n] = sink;
+        go_on(s, coder->tree.sides[n][0], first, s->count[n] - seconds);
+        go_on(s, coder->tree.sides[n][1], second, seconds);
     }
     return escapes;
 }
@@ -156,26 +168,47 @@ i64 prefix_split(const PrefixShape *shape, const u8 *words, i64 count, u8 *room,
     return size;
 }
 
-/* One side's elements of a group: a leaf's get their symbol, a node's wait for it. */
-static inline void reached(Strip *s, int side, u8 first, int g, u64 mask) {
-    if (side >= NODE) s->reach[side - NODE][g] = mask;
-    else if (side == WINDOW) s->escaped[g] = mask;
-    else store_bytes(s->symbols + g * GROUP, added(load_bytes(s->symbols + g * GROUP), mask, (u8)(first + side)));
+/* The same, for a leaf too: its elements know it now. */
+static inline void come_to(Strip *s, int side, const u64 *masks, i64 count) {
+    go_on(s, side, masks, count);
+    if (side == WINDOW) memcpy(s->escaped, masks, sizeof s->escaped);
+    for (int bit = 0; side < WINDOW && bit < 4; bit++)
+        for (int g = 0; (side >> bit) & 1 && g < GROUPS; g++) s->leaf[bit][g] |= masks[g];
 }
 
-__attribute__((noinline)) static void pull_strip(const PrefixTree *tree, u8 first, const u8 *segment, i64 size, Source *sources, Strip *s) {
+static void pull_strip(const PrefixTree *tree, const u8 *segment, i64 size, Source *sources, Strip *s) {
     for (int n = 0; n < tree->nodes; n++) {
+        const u64 *reach = s->reach[n];
+        u64 first[GROUPS], second[GROUPS];
+        i64 count = s->count[n], seconds = 0;
+        if (!count) continue;
         Run run;
-        int one = tree->sides[n][0], other = tree->sides[n][1];
         begin_run(&run, segment, size, &sources[n]);
-        for (int g = 0; g < GROUPS; g++) {
-            u64 reach = s->reach[n][g];
-            if (!reach) continue;
-            u64 set = deposit(pull(&run, count_bits(reach)), reach);
-            reached(s, one, first, g, reach & ~set);
-            reached(s, other, first, g, set);
+        if (count <= AT_ONCE) {
+            u64 bits = pull(&run, count);
+            i64 at = 0;
+            for (int g = 0; g < GROUPS; g++) {
+                second[g] = deposit(bits >> at, reach[g]);
+                at += count_bits(reach[g]);
+            }
+        } else {
+            for (int g = 0; g < GROUPS; g++) second[g] = deposit(pull(&run, count_bits(reach[g])), reach[g]);
         }
         end_run(&run, &sources[n]);
+        for (int g = 0; g < GROUPS; g++) {
+            first[g] = reach[g] & ~second[g];
+            seconds += count_bits(second[g]);
+        }
+        come_to(s, tree->sides[n][0], first, count - seconds);
+        come_to(s, tree->sides[n][1], second, seconds);
+    }
+}
+
+static void symbols_of(const Strip *s, u8 first, u8 *symbols) {
+    for (int g = 0; g < GROUPS; g++) {
+        Bytes64 symbol = added(no_bytes(), ~(u64)0, first);
+        for (int bit = 0; bit < 4; bit++) symbol = added(symbol, s->leaf[bit][g], (u8)(1 << bit));
+        store_bytes(symbols + g * GROUP, symbol);
     }
 }
 
@@ -183,6 +216,7 @@ static bool decode_symbols(const u8 *segment, i64 size, i64 count, u8 *out) {
     PrefixTree tree;
     Source sources[LEAVES + 1];
     Strip s;
+    u8 symbols[STRIP];
     int lengths[LEAVES];
     if (size < PREFIX_HEADER_BYTES) return false;
     for (int leaf = 0; leaf < LEAVES; leaf++) lengths[leaf] = segment[1 + leaf];
@@ -193,13 +227,14 @@ static bool decode_symbols(const u8 *segment, i64 size, i64 count, u8 *out) {
     for (i64 at = 0; at < count; at += STRIP) {
         i64 here = least(STRIP, count - at);
         begin_strip(&s, here);
-        pull_strip(&tree, segment[0], segment, size, sources, &s);
+        pull_strip(&tree, segment, size, sources, &s);
+        symbols_of(&s, segment[0], symbols);
         for (int g = 0; g < GROUPS; g++)
             for (u64 left = s.escaped[g]; left; left &= left - 1, escapes++) {
                 if (escapes >= rest->bytes) return false;
-                s.symbols[g * GROUP + __builtin_ctzll(left)] = segment[rest->start + escapes];
+                symbols[g * GROUP + __builtin_ctzll(left)] = segment[rest->start + escapes];
             }
-        memcpy(out + at, s.symbols, (size_t)here);
+        memcpy(out + at, symbols, (size_t)here);
     }
     bool sound = escapes == rest->bytes;
     for (int n = 0; n < tree.nodes; n++) sound = sound && ended(&sources[n]);

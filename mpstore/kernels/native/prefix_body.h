@@ -3,7 +3,7 @@
 #define BITS ((int)(8 * sizeof(WORD)))
 
 /* Symbols, planes of bytes and planes of bits of `count` words. */
-__attribute__((noinline)) static void NAME(take_apart)(const WORD *words, i64 count, int rest_bits, u8 *symbols, u8 *planes, u8 *odd) {
+static void NAME(take_apart)(const WORD *words, i64 count, int rest_bits, u8 *symbols, u8 *planes, u8 *odd) {
     i64 odd_bytes = (count + 7) / 8;
     for (i64 i = 0; i < count; i++) symbols[i] = (u8)((WORD)((WORD)(words[i] << 1) | words[i] >> (BITS - 1)) >> rest_bits);
     for (int p = 0; p < rest_bits / 8; p++) {
@@ -27,7 +27,7 @@ __attribute__((noinline)) static void NAME(take_apart)(const WORD *words, i64 co
     }
 }
 
-__attribute__((noinline)) static void NAME(put_together)(const u8 *symbols, u8 *const *planes, const u8 *odd, i64 count, int rest_bits,
+static void NAME(put_together)(const u8 *symbols, u8 *const *planes, const u8 *odd, i64 count, int rest_bits,
                                WORD *out) {
     i64 odd_bytes = (count + 7) / 8;
     int low = rest_bits / 8 * 8;
