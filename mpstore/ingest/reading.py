@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mpstore import page_cache
 from mpstore.checkpoint_dir import SourceFile
 from mpstore.errors import DamagedError, StorageError
 
@@ -102,7 +103,8 @@ class OpenedFile:
             raise StorageError(f"{file.source}: {error.strerror or error}") from error
         self._at = 0
         self._asked = 0
-        self._advise(0, 0, "POSIX_FADV_SEQUENTIAL")
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
     def __enter__(self) -> OpenedFile:
         return self
@@ -112,14 +114,10 @@ class OpenedFile:
     ) -> None:
         os.close(self._fd)
 
-    def _advise(self, offset: int, length: int, advice: str) -> None:
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._fd, offset, length, getattr(os, advice))
-
     def _ahead(self) -> None:
         """Keep the disk busy while the processors are: ask for the next stretch before it is needed."""
         if self._at + _AHEAD_BYTES // 2 >= self._asked and self._asked < self._file.size:
-            self._advise(self._asked, _AHEAD_BYTES, "POSIX_FADV_WILLNEED")
+            page_cache.will_need(self._fd, self._asked, min(_AHEAD_BYTES, self._file.size - self._asked))
             self._asked += _AHEAD_BYTES
 
     def readinto(self, view: memoryview) -> int:

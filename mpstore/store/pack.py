@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from blake3 import blake3
 
-from mpstore import files
+from mpstore import files, page_cache
 from mpstore.errors import DamagedError, StorageError
 from mpstore.ids import ObjectId
 from mpstore.store.frame import (
@@ -129,9 +129,7 @@ class PackFile:
 
     def prefetch(self, offset: int, length: int) -> None:
         """Have the kernel read ahead, in the background, what is sure to be read soon."""
-        if hasattr(os, "posix_fadvise"):
-            with contextlib.suppress(OSError):
-                os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_WILLNEED)
+        page_cache.will_need(self._fd, offset, length)
 
     def frame(self, data: memoryview, offset: int, purpose: str, row: int = -1) -> Frame:
         """The frame whose bytes are `data`, read from `offset`."""
