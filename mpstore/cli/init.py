@@ -6,6 +6,7 @@ import os
 
 import click
 
+from mpstore.cli import process
 from mpstore.cli.options import verb
 from mpstore.cli.session import Session
 
@@ -33,6 +34,7 @@ from mpstore.cli.session import Session
 )
 def command(session: Session, directory: str | None, block_elements: int | None, compression: str) -> None:
     """Create a repository: a directory .mp in DIR (default: here), with sample hooks."""
+    process.prepare()
     from mpstore.api import Repository
 
     named = os.environ.get("MP_DIR") if session.directory is None else None

@@ -7,24 +7,21 @@ Relies on the table of verbs and click. Promises: no traceback reaches a user (M
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import signal
 import sys
-import traceback
 from importlib import import_module
 from types import FrameType
 
 import click
 
-from mpstore import heap
+from mpstore.cli import process
 from mpstore.cli import session as session_module
 from mpstore.cli.options import CONTEXT, global_options
 from mpstore.cli.session import OutputClosed, Session
 from mpstore.cli.table import VERBS
 from mpstore.errors import InterruptedByUser, MpError, StorageError, UsageError
 
-_YOUNG_OBJECTS = 50_000  # that may come to be before garbage is looked for
 _PIPE_CLOSED = 141  # what a shell shows for a program that SIGPIPE ended, as with git
 
 
@@ -81,19 +78,11 @@ def cli(context: click.Context, version: bool) -> None:
         click.echo(context.get_help())
 
 
-def _settle() -> None:
-    """Blocks come and go in their thousands: freed memory is kept for them, and garbage in cycles, of which
-    they make none, is looked for seldom, and never among what was imported."""
-    heap.keep_freed()
-    gc.freeze()
-    gc.set_threshold(_YOUNG_OBJECTS, 20, 100)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """The console script."""
     arguments = sys.argv[1:] if arguments is None else arguments
     session = Session()
-    _settle()
+    process.begin()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(arguments, prog_name="mp", standalone_mode=False, obj=session)
@@ -113,6 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = _fail(MpError("out of memory", hint="try fewer --threads, or a smaller --memory"), session)
     except Exception as error:
         code = _fail(_translate_bug(error), session)
+    process.end()
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -150,6 +140,8 @@ def _translate_os_error(error: OSError) -> MpError:
 
 def _translate_bug(error: Exception) -> MpError:
     if os.environ.get("MP_DEBUG"):
+        import traceback
+
         traceback.print_exception(error)
     name = type(error).__name__
     return MpError(

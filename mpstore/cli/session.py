@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mpstore.cli import process
 from mpstore.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Session:
 
     def repository(self) -> Repository:
         """Open the repository: `-C` first, then `MP_DIR`, then upward from the working directory."""
+        process.prepare()
         from mpstore.api import Repository
 
         named = os.environ.get("MP_DIR")
