@@ -14,8 +14,9 @@ cost nothing. Promises: the names in `__all__` are the public interface; everyth
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mpstore import later
 from mpstore.errors import (
     AmbiguousError,
     BudgetError,
@@ -57,10 +58,4 @@ __all__ = [
     "__version__",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "Repository":
-        from mpstore.api import Repository
-
-        return Repository
-    raise AttributeError(f"module 'mpstore' has no attribute {name!r}")
+__getattr__, __dir__ = later.names(__name__, {"mpstore.api": ("Repository",)})

@@ -249,7 +249,7 @@ def summarize(plan_id: ObjectId, plan: Plan) -> PlanSummary:
 _EDGES = {"previous": "", "base": ' [style=dashed, label="base"]', "expert": ' [color=blue, label="expert"]'}
 
 
-def dot(infos: Sequence[CommitInfo]) -> str:
+def lineage_dot(infos: Sequence[CommitInfo]) -> str:
     """The lineage as a graph in DOT, for `dot -Tsvg`: an arrow from each commit to what it was made from."""
     shown = {info.id for info in infos}
     lines = ["digraph lineage {", "  rankdir=BT;", '  node [shape=box, fontname="monospace", fontsize=10];']
@@ -274,4 +274,13 @@ def _quoted(parts: Sequence[str]) -> str:
     return '"' + "\\n".join(line.replace("\\", "\\\\").replace('"', '\\"') for line in lines) + '"'
 
 
-__all__ = ["CommitDetail", "CommitInfo", "PlanSummary", "dot", "log", "reachable", "show", "topological"]
+__all__ = [
+    "CommitDetail",
+    "CommitInfo",
+    "PlanSummary",
+    "lineage_dot",
+    "log",
+    "reachable",
+    "show",
+    "topological",
+]

@@ -11,16 +11,17 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.resources import files as package_files
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mpstore import files
 from mpstore.errors import HookError
 from mpstore.events import Progress, silent
+
+if TYPE_CHECKING:
+    import subprocess
 
 EVENTS: Final[Mapping[str, str]] = {
     "pre-add": "before a checkpoint is read",
@@ -131,6 +132,8 @@ class Hooks:
 
 def install_samples(mp_dir: Path) -> None:
     """Write the packaged samples into `.mp/hooks` as executable `.sample` files; renaming switches one on."""
+    from importlib.resources import files as package_files
+
     directory = mp_dir / "hooks"
     files.make_directories(directory)
     for sample in package_files("mpstore").joinpath(_SAMPLES).iterdir():
@@ -141,6 +144,8 @@ def install_samples(mp_dir: Path) -> None:
 
 def _run(path: Path, document: bytes, directory: Path, timeout_seconds: float) -> _Ended:
     """Run one hook in a process group of its own, so that a time limit ends all it started."""
+    import subprocess
+
     try:
         process = subprocess.Popen(
             [str(path)],

@@ -6,10 +6,8 @@ of this host (and process namespace) that has ended or is of an earlier boot. Al
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import socket
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -48,6 +46,8 @@ def current() -> ProcessIdentity:
 
 def host_name() -> str:
     """The host's name for people."""
+    import socket
+
     return socket.gethostname()
 
 
@@ -76,6 +76,8 @@ def _identity_of(pid: int) -> ProcessIdentity:
 
 
 def _digest(text: str) -> str:
+    import hashlib
+
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -95,7 +97,7 @@ def _host_id() -> str:
         namespace = os.readlink("/proc/self/ns/pid")  # a container's pids mean nothing outside it
     except OSError:
         namespace = ""
-    return f"{socket.gethostname()} {_first_line('/etc/machine-id')} {namespace}"
+    return f"{host_name()} {_first_line('/etc/machine-id')} {namespace}"
 
 
 def _start_time(pid: int) -> str | None:

@@ -12,12 +12,12 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from mpstore import blocks, dtypes, events, files, statistics
+from mpstore import blocks, events, files
 from mpstore.errors import ConflictError, DamagedError, NotFoundError, UsageError
 from mpstore.ids import ID_BYTES, ObjectId, short
 from mpstore.records import config as configs
@@ -35,9 +35,12 @@ from mpstore.records.model import (
     TensorRecord,
 )
 from mpstore.records.refs import Refs
-from mpstore.statistics import DeltaStatistics, Distances, columns, distances
 from mpstore.store import ObjectStore, ObjectWriter
 from mpstore.suggestions import nearest
+
+if TYPE_CHECKING:
+    from mpstore.dtypes import Dtype
+    from mpstore.statistics import DeltaStatistics, Distances
 
 DIRECTORY: Final = ".mp"
 _CACHE_BYTES: Final = 64 << 20
@@ -220,6 +223,8 @@ class Repo:
 
     def block_lengths(self, record: TensorRecord) -> list[int]:
         """Bytes of each block of a tensor."""
+        from mpstore import dtypes
+
         dtype = _known_dtype(record)
         data_bytes = dtypes.tensor_bytes(dtype, math.prod(record.shape))
         if data_bytes is None:
@@ -245,6 +250,9 @@ class Repo:
     def statistics(self, base_manifest: ObjectId, expert_manifest: ObjectId) -> DeltaStatistics | None:
         """What is known of the blocks of a (base, expert) pair; None where nothing is, or it is damaged (a
         warning: `mp analyze` makes it anew)."""
+        from mpstore import statistics
+        from mpstore.statistics import columns
+
         record = self._known(statistics.ref_name(base_manifest, expert_manifest))
         if record is None or record.purpose != columns.PURPOSE:
             return None
@@ -258,6 +266,9 @@ class Repo:
 
     def distances(self, manifest: ObjectId) -> Distances | None:
         """How far a checkpoint is from others, as far as somebody has measured it; None likewise."""
+        from mpstore import statistics
+        from mpstore.statistics import distances
+
         record = self._known(statistics.distances_ref(manifest))
         if record is None or record.purpose != distances.PURPOSE:
             return None
@@ -283,6 +294,8 @@ class Repo:
         """Have `statistics` (or, of a manifest with itself, `distances`) find the (durable) record. The same
         pair has the same record: no race is lost; of distances the later ones stay, and the others are
         measured when they are asked for again."""
+        from mpstore import statistics
+
         name = statistics.ref_name(base_manifest, expert_manifest)
         while True:
             ref = self.refs.read(name)
@@ -347,7 +360,9 @@ def _of_length(raw: npt.NDArray[np.uint8], block: ObjectId, expected: int) -> np
     return raw
 
 
-def _known_dtype(record: TensorRecord) -> dtypes.Dtype:
+def _known_dtype(record: TensorRecord) -> Dtype:
+    from mpstore import dtypes
+
     dtype = dtypes.of(record.dtype)
     if dtype is None:
         raise DamagedError(f"a tensor of unknown dtype {record.dtype!r}", hint="a newer mp may know it")

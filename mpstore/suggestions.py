@@ -5,7 +5,6 @@ Relies on nothing. Promises: a hint for people, quick however many names there a
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from itertools import islice
 from typing import Final
@@ -19,5 +18,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     >>> nearest("mian", ["main", "math"])
     "did you mean 'main'?"
     """
+    import difflib
+
     matches = difflib.get_close_matches(name, list(islice(known, _CONSIDERED)), 3, 0.6)
     return f"did you mean {' or '.join(map(repr, matches))}?" if matches else None

@@ -175,7 +175,7 @@ def test_a_plan_that_is_lost_is_a_warning(repo: Repo) -> None:
 def test_the_graph_in_dot(repo: Repo) -> None:
     family(repo)
     commit(repo, "odd", TENSORS, message='say "hi" \\ \x1b[31m\nmore', parents=[])
-    text = history.dot(history.log(repo))
+    text = history.lineage_dot(history.log(repo))
     assert text.startswith("digraph")
     assert text.count("->") == 1 + 1 + 3 + 4
     assert text.count('label="expert"') == 4

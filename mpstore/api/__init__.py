@@ -6,28 +6,27 @@ public; errors are `mpstore.errors`; nothing here prints, reads the environment 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-from mpstore.api.repository import Repository
-from mpstore.api.values import Listing, MergeWords, NamedCommit, TensorInfo
-from mpstore.history import CommitDetail, CommitInfo, PlanSummary
-from mpstore.history import dot as lineage_dot
-from mpstore.records.model import CommitKind
-from mpstore.records.reflog import LogEntry
+from mpstore import later
 
 if TYPE_CHECKING:
     from mpstore.api.measuring import Analyzed
     from mpstore.api.merging import CurvePoint, PlanResult
+    from mpstore.api.repository import Repository
     from mpstore.api.standing import FileStatus, Status
+    from mpstore.api.values import Listing, MergeWords, NamedCommit, TensorInfo
     from mpstore.diff import Diff, FileDiff, TensorDiff, TensorShape
     from mpstore.explain import ExpertReach, Explanation, Reach, TensorReach
     from mpstore.export import CheckoutResult
     from mpstore.fsck import Damage, FsckReport
     from mpstore.gc import GcReport
+    from mpstore.history import CommitDetail, CommitInfo, PlanSummary, lineage_dot
     from mpstore.ingest import AddResult
     from mpstore.merge.engine import Replayed
     from mpstore.merge.results import MergeResult
+    from mpstore.records.model import CommitKind
+    from mpstore.records.reflog import LogEntry
     from mpstore.usage import Usage
 
 __all__ = [
@@ -65,25 +64,25 @@ __all__ = [
     "lineage_dot",
 ]
 
-_ROOMS: Final = {
-    "mpstore.api.measuring": ("Analyzed",),
-    "mpstore.api.merging": ("CurvePoint", "PlanResult"),
-    "mpstore.api.standing": ("FileStatus", "Status"),
-    "mpstore.diff": ("Diff", "FileDiff", "TensorDiff", "TensorShape"),
-    "mpstore.explain": ("ExpertReach", "Explanation", "Reach", "TensorReach"),
-    "mpstore.export": ("CheckoutResult",),
-    "mpstore.fsck": ("Damage", "FsckReport"),
-    "mpstore.gc": ("GcReport",),
-    "mpstore.ingest": ("AddResult",),
-    "mpstore.merge.engine": ("Replayed",),
-    "mpstore.merge.results": ("MergeResult",),
-    "mpstore.usage": ("Usage",),
-}
-"""What the methods return, by the room that has it: imported when somebody asks for the type."""
-
-
-def __getattr__(name: str) -> Any:
-    for room, names in _ROOMS.items():
-        if name in names:
-            return getattr(import_module(room), name)
-    raise AttributeError(f"module 'mpstore.api' has no attribute {name!r}")
+__getattr__, __dir__ = later.names(
+    __name__,
+    {
+        "mpstore.api.measuring": ("Analyzed",),
+        "mpstore.api.merging": ("CurvePoint", "PlanResult"),
+        "mpstore.api.repository": ("Repository",),
+        "mpstore.api.standing": ("FileStatus", "Status"),
+        "mpstore.api.values": ("Listing", "MergeWords", "NamedCommit", "TensorInfo"),
+        "mpstore.diff": ("Diff", "FileDiff", "TensorDiff", "TensorShape"),
+        "mpstore.explain": ("ExpertReach", "Explanation", "Reach", "TensorReach"),
+        "mpstore.export": ("CheckoutResult",),
+        "mpstore.fsck": ("Damage", "FsckReport"),
+        "mpstore.gc": ("GcReport",),
+        "mpstore.history": ("CommitDetail", "CommitInfo", "PlanSummary", "lineage_dot"),
+        "mpstore.ingest": ("AddResult",),
+        "mpstore.merge.engine": ("Replayed",),
+        "mpstore.merge.results": ("MergeResult",),
+        "mpstore.records.model": ("CommitKind",),
+        "mpstore.records.reflog": ("LogEntry",),
+        "mpstore.usage": ("Usage",),
+    },
+)

@@ -10,20 +10,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpstore import history
-from mpstore.api import contents, names
+from mpstore.api import names
 from mpstore.api.opened import Opened
-from mpstore.api.values import Listing, NamedCommit
-from mpstore.history import CommitDetail, CommitInfo
-from mpstore.ids import ObjectId
-from mpstore.records.reflog import LogEntry
 
 if TYPE_CHECKING:
     from os import PathLike
 
+    from mpstore.api.contents import Tensors
     from mpstore.api.standing import Status
+    from mpstore.api.values import Listing, NamedCommit
     from mpstore.diff import Diff
     from mpstore.explain import Explanation
+    from mpstore.history import CommitDetail, CommitInfo
+    from mpstore.ids import ObjectId
+    from mpstore.records.reflog import LogEntry
 
 
 class Looking(Opened):
@@ -63,22 +63,32 @@ class Looking(Opened):
 
     def log(self, revision: str | None = None, *, limit: int | None = None) -> tuple[CommitInfo, ...]:
         """The commits that lead to a revision (None: to every branch and tag), children before parents."""
+        from mpstore import history
+
         return history.log(self._repo, revision, limit)
 
     def show(self, revision: str) -> CommitDetail:
         """One commit, its names and files."""
+        from mpstore import history
+
         return history.show(self._repo, revision)
 
     def ls(self, revision: str, patterns: Sequence[str] = ()) -> Listing:
         """Files, and tensors whose key fits one of the glob patterns (none: all)."""
+        from mpstore.api import contents
+
         return contents.ls(self._repo, revision, patterns)
 
-    def tensors(self, revision: str) -> contents.Tensors:
+    def tensors(self, revision: str) -> Tensors:
         """The tensors of a revision as numpy arrays by key, each read when it is asked for; no checkout."""
+        from mpstore.api import contents
+
         return contents.Tensors(self._repo, contents.manifest_of(self._repo, revision))
 
     def save_tensor(self, revision: str, key: str, path: str | PathLike[str]) -> None:
         """Write one tensor as a .npy file; bfloat16 and float8 become float32, which holds them exactly."""
+        from mpstore.api import contents
+
         contents.save_npy(self.tensors(revision)[key], Path(path))
 
     def diff(self, old: str | Path, new: str | Path, *, tensors: Sequence[str] = ()) -> Diff:

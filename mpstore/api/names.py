@@ -6,18 +6,24 @@ never moves; names are checked before anything is touched.
 
 from __future__ import annotations
 
-from mpstore import reachability, revisions
-from mpstore.api.values import NamedCommit
+from typing import TYPE_CHECKING
+
+from mpstore import revisions
 from mpstore.errors import ConflictError, NotFoundError
 from mpstore.ids import ObjectId, short
 from mpstore.records.reflog import LogEntry
 from mpstore.repository import Repo
+
+if TYPE_CHECKING:
+    from mpstore.api.values import NamedCommit
 
 KINDS = {"heads": "branch", "tags": "tag"}
 
 
 def listed(repo: Repo, kind: str) -> tuple[NamedCommit, ...]:
     """Every branch ("heads") or tag ("tags"), sorted by name."""
+    from mpstore.api.values import NamedCommit
+
     found = []
     for full in repo.refs.names(f"{kind}/"):
         ref = repo.refs.read(full)
@@ -40,6 +46,8 @@ def based(repo: Repo) -> tuple[str, ...]:
 
 def create(repo: Repo, kind: str, name: str, revision: str, who: str, *, force: bool = False) -> ObjectId:
     """Point `name` at a revision. ConflictError when it exists and `force` is off."""
+    from mpstore import reachability
+
     full = f"{kind}/{name}"
     repo.refs.check_name(full)
     commit = revisions.resolve(repo, revision)

@@ -14,7 +14,6 @@ from mpstore import revisions
 from mpstore.api import names
 from mpstore.api.hub_side import HubSide
 from mpstore.api.looking import Looking
-from mpstore.api.values import MergeWords
 from mpstore.repository import Repo
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from mpstore.api.measuring import Analyzed, Overlaps
     from mpstore.api.merging import PlanResult, Words
+    from mpstore.api.values import MergeWords
     from mpstore.export import CheckoutResult
     from mpstore.fsck import FsckReport
     from mpstore.gc import GcReport

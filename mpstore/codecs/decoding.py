@@ -6,13 +6,15 @@ DamagedError on anything odd.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import import_module
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from mpstore import kernels
-from mpstore.codecs import plain, planes, prefix_planes, rans_delta, rans_planes, rice_delta
+from mpstore.codecs import plain
 from mpstore.codecs.codes import (
     CONST,
     PREFIX_PLANES,
@@ -28,8 +30,10 @@ from mpstore.codecs.formats import Format
 from mpstore.codecs.segments import Buffer, Bytes, as_bytes
 from mpstore.errors import DamagedError
 
-_OWN: Final = {RANS_PLANES: rans_planes.decode_into, PREFIX_PLANES: prefix_planes.decode_into}
-_LEANING: Final = {RANS_DELTA: rans_delta.decode_into, RICE_DELTA: rice_delta.decode_into}
+_OWN: Final = {RANS_PLANES: "rans_planes", PREFIX_PLANES: "prefix_planes"}
+_LEANING: Final = {RANS_DELTA: "rans_delta", RICE_DELTA: "rice_delta"}
+"""Codecs of numbers, by their modules, which are imported with their kernels when a block needs them: records
+and headers do not."""
 
 
 class Block(NamedTuple):
@@ -65,11 +69,19 @@ def decode_many(form: Format, wanted: Sequence[Block]) -> list[Bytes]:
             found[k] = space[at : at + wanted[k].raw_bytes]
             at += wanted[k].raw_bytes
         outs = [found[k] for k in own]
-        if codec in _OWN:
-            _OWN[codec](form, [wanted[k].segments for k in own], outs)
-        else:
-            _LEANING[codec](form, [(wanted[k].segments, as_bytes(wanted[k].base)) for k in own], outs)
+        parts: list[Any] = [wanted[k].segments for k in own]
+        if codec in _LEANING:
+            parts = [(wanted[k].segments, as_bytes(wanted[k].base)) for k in own]
+        _decoder(codec)(form, parts, outs)
     return [found[k] if k in found else _decode_alone(form, block) for k, block in enumerate(wanted)]
+
+
+@cache
+def _decoder(codec: int) -> Callable[..., None]:
+    """The codec's `decode_into`."""
+    module = import_module(f"mpstore.codecs.{_OWN.get(codec) or _LEANING[codec]}")
+    into: Callable[..., None] = module.decode_into
+    return into
 
 
 def _decode_alone(form: Format, block: Block) -> Bytes:
@@ -87,6 +99,8 @@ def _decode_alone(form: Format, block: Block) -> Bytes:
         return plain.decode_zstd(block.segments, block.raw_bytes)
     if block.codec in _OWN or block.codec in _LEANING:
         raise DamagedError(f"codec {name(block.codec)} holds no block of {block.raw_bytes} bytes")
+    from mpstore.codecs import planes
+
     return planes.decode_planes(form, block.segments, block.raw_bytes, reference)
 
 

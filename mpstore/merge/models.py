@@ -14,7 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
 
-from mpstore import ingest, revisions
+from mpstore import revisions
 from mpstore.errors import ConflictError, NotFoundError, UsageError
 from mpstore.events import Progress, silent
 from mpstore.ids import ObjectId
@@ -125,6 +125,8 @@ class Models:
             raise NotFoundError(f"no branch, tag, commit or directory {name!r}", hint=hint) from None
 
     def _take(self, path: Path, base: ObjectId | None) -> ObjectId:
+        from mpstore import ingest
+
         where = blake2b(os.fsencode(path.resolve()), digest_size=8).hexdigest()
         branch = f"{_NAMESPACE}/{os.getpid()}-{where}"
         added = ingest.add(

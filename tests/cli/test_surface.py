@@ -136,32 +136,6 @@ def test_completion_completes_verbs_and_options(process: Command) -> None:
     assert "plain,--budget" in process(code=None, **asked).out
 
 
-def modules_of(*words: str, directory: Path) -> set[str]:
-    """The modules that a command imports."""
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "mpstore.cli", *words],
-        cwd=directory,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "import time:" in line}
-
-
-def test_help_imports_next_to_nothing(bare: Command) -> None:
-    loaded = modules_of("--help", directory=bare.directory)
-    assert "click" in loaded
-    assert not {"numpy", "rich", "yaml", "huggingface_hub", "mpstore.api"} & loaded
-
-
-def test_looking_at_history_loads_no_compiler(bare: Command) -> None:
-    bare("init")
-    for words in (["log"], ["branch"], ["reflog"]):
-        loaded = modules_of(*words, directory=bare.directory)
-        assert not {"rich", "huggingface_hub", "matplotlib"} & loaded, words
-
-
 def test_closed_pipe_is_quiet() -> None:
     with subprocess.Popen(
         [sys.executable, "-u", "-m", "mpstore.cli", "completion", "bash"],

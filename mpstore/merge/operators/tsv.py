@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
 from mpstore.merge.operators import sums, task_vectors
 from mpstore.merge.operators.parameters import LAMBDA
@@ -71,6 +70,8 @@ def _apply(block: Block, facts: Facts, context: TensorContext) -> Array:
     deltas = sums.by_length(block)
     if not all(np.isfinite(delta).all() for delta in deltas):
         return _average(block, context)
+    from threadpoolctl import threadpool_limits
+
     with threadpool_limits(1, user_api="blas"):
         merged = _merged(deltas, context) if deltas else None
     out = task_vectors.output(block)
