@@ -1,7 +1,7 @@
 """Makes the checkpoint families that the benchmarks measure.
 
     python examples/bench/families.py qwen DIR [--experts 8] [--scale 1.0]     synthetic, 1.19 GB each
-    python examples/bench/families.py minilm DIR [--steps 150] [--rate 2e-5] [--device cuda]    real, 45 MB each
+    python examples/bench/families.py minilm DIR [--steps 150] [--rate 2e-5] [--device cuda]  real, 45 MB each
 
 `qwen` has the tensor names and shapes of Qwen3-0.6B (596 M parameters, bf16). The weights are synthetic:
 normal with a scale per row; an expert's delta is normal with a scale per tensor, and in the embedding only
