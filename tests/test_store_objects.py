@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from mpstore import files
 from mpstore.codecs import Format
 from mpstore.errors import DamagedError, NotFoundError, StorageError
 from mpstore.ids import block_id
-from mpstore.store import Hint, ObjectStore, set_read_observer
+from mpstore.store import Hint, ObjectStore, Prepared, set_read_observer
 from mpstore.store.packset import pack_ids
 from tests.store_material import bf16_block, fill, fine_tuned, open_store
 
@@ -61,17 +64,33 @@ def test_identical_blocks_are_stored_once_within_and_between_sessions(tmp_path: 
     assert (summary.new_blocks, summary.reused_blocks, summary.new_records) == (0, 1, 1)
 
 
-def test_many_threads_prepare_while_one_appends_in_order(tmp_path: Path) -> None:
-    store = open_store(tmp_path, 4096)
-    blocks = [bf16_block(i % 40, 256) for i in range(400)]
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Threads take turns as often as can be, so that they meet between any two steps."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hasty_threads")
+@pytest.mark.parametrize("together", [1, 3])
+def test_many_threads_prepare_while_one_appends_in_order(tmp_path: Path, together: int) -> None:
+    store = open_store(tmp_path, 1024)
+    blocks = [np.frombuffer(bf16_block(i % 40, 256), np.uint8) for i in range(600)]
+    groups = [blocks[at : at + together] for at in range(0, len(blocks), together)]
+
+    def prepare(group: list[npt.NDArray[np.uint8]]) -> list[Prepared]:
+        ids = [block_id(block.data) for block in group]
+        return writer.prepare_many(group, [Hint(Format.BF16)] * len(group), ids)
+
     with store.writer("threads") as writer, ThreadPoolExecutor(8) as pool:
-        for prepared, block in zip(
-            pool.map(lambda b: writer.prepare(b, Hint(Format.BF16)), blocks), blocks, strict=True
-        ):
-            assert writer.append(prepared) == block_id(block)
+        for made, group in zip(pool.map(prepare, groups), groups, strict=True):
+            for prepared, block in zip(made, group, strict=True):
+                assert writer.append(prepared) == block_id(block.data)
         summary = writer.finish()
-    assert (summary.new_blocks, summary.reused_blocks) == (40, 360)
-    assert all(bytes(store.read(block_id(block))) == block for block in blocks[:40])
+    assert (summary.new_blocks, summary.reused_blocks) == (40, 560)
+    assert all(bytes(store.read(block_id(block.data))) == bytes(block) for block in blocks[:40])
 
 
 def test_a_delta_never_leans_on_a_delta(tmp_path: Path) -> None:

@@ -120,14 +120,14 @@ class ObjectStore:
         budget counts. Frames that have moved are let be."""
         chosen = np.atleast_1d(np.asarray(rows, np.int64))
         chosen = chosen[locations.found[chosen]]
-        for number in np.unique(locations.pack[chosen]):
+        for number in sorted(set(locations.pack[chosen].tolist())):
             own = chosen[locations.pack[chosen] == number]
             start = int(locations.offset[own].min())
             stop = int((locations.offset[own] + locations.frame_bytes[own]).max())
             wanted = int(locations.frame_bytes[own].sum())
             with contextlib.suppress(FileNotFoundError):
                 if stop - start <= 2 * wanted:  # else they lie apart, and what is between is not wanted
-                    self._pack(int(number)).prefetch(start, stop - start)
+                    self._pack(number).prefetch(start, stop - start)
 
     def _fetch_pack(self, locations: Locations, rows: npt.NDArray[np.int64], purpose: str) -> Iterator[Frame]:
         offsets = locations.offset[rows].tolist()

@@ -113,16 +113,49 @@ class Preparer:
         ]
 
     def _claim_many(self, ids: Sequence[ObjectId]) -> list[tuple[Claim | None, bool]]:
-        """`claim` of each, with one look into the store for all of them, and at once where all are new."""
-        found = self._store.packs.known(as_ids(b"".join(ids)))
-        if not found.any():
-            with self.lock:
-                if not any(own_id in self.claims for own_id in ids) and len(set(ids)) == len(ids):
-                    done = threading.Event()  # to make one costs as much as all else here
-                    made = [Claim(done) for _ in ids]
-                    self.claims.update(zip(ids, made, strict=True))
-                    return [(claim, True) for claim in made]
-        return [self.claim(own_id, there) for own_id, there in zip(ids, found.tolist(), strict=True)]
+        """`claim` of each, with one look into the store for all of them.
+
+        Claimed first, looked for second: a block that another thread publishes is in the packs before its
+        claim is dropped, so it is seen in one of the two.
+        """
+        done = threading.Event()  # to make one costs as much as all else here
+        mine: dict[int, Claim] = {}
+        found: list[Claim | None] = []
+        with self.lock:
+            for k, own_id in enumerate(ids):
+                claim = self.claims.get(own_id)
+                if claim is None:
+                    mine[k] = claim = self.claims[own_id] = Claim(done)
+                found.append(claim)
+        try:
+            known = self._store.packs.known(as_ids(b"".join(ids[k] for k in mine)))
+            for k, there in zip(list(mine), known.tolist(), strict=True):
+                if there and self._adopt(ids[k]):
+                    self._drop(ids[k], mine.pop(k))
+                    found[k] = None
+        except BaseException as error:
+            self._fail([ids[k] for k in mine], list(mine.values()), error)
+            done.set()
+            raise
+        if not mine:
+            done.set()
+        return [(claim, k in mine) for k, claim in enumerate(found)]
+
+    def _drop(self, own_id: ObjectId, claim: Claim) -> None:
+        """Nothing is to be written for this claim: the store has the block."""
+        claim.written = True
+        with self.lock:
+            self.claims.pop(own_id, None)
+
+    def _fail(self, ids: Sequence[ObjectId], claims: Sequence[Claim], error: BaseException) -> None:
+        """Tell whoever waits for these blocks, and let them be claimed anew."""
+        for claim in claims:
+            claim.error = error
+        with self.lock:
+            for own_id in ids:
+                self.claims.pop(own_id, None)
+        for claim in claims:
+            claim.done.set()
 
     def claim(self, own_id: ObjectId, there: bool = True) -> tuple[Claim | None, bool]:
         """(None, False): the store has it; else the claim on it, and whether the caller is to encode it.
@@ -155,15 +188,10 @@ class Preparer:
             for claim, (header, segments) in zip(claims, made, strict=True):
                 claim.header, claim.segments = header, segments
         except BaseException as error:
-            for claim in claims:
-                claim.error = error
-            with self.lock:
-                for own_id in ids:
-                    self.claims.pop(own_id, None)
+            self._fail(ids, claims, error)
             raise
-        finally:
-            for claim in claims:
-                claim.done.set()
+        for claim in claims:
+            claim.done.set()
 
     def _bases(self, ids: Sequence[ObjectId], hints: Sequence[Hint]) -> list[tuple[ObjectId, Any] | None]:
         """`_base` of each, with one look into the store for those that can lean on what was hinted."""
@@ -210,9 +238,9 @@ class Preparer:
         """The base of a block here or in the store (then pinned); NO_BASE: none; None: no such block."""
         with self.lock:
             claim = self.claims.get(object_id)
-        if claim is not None:
-            # Only what is written counts: a claim that fails later must not be leant on.
-            return claim.header.base if claim.written and claim.header is not None else None
+        # Only what is written counts, here or in the store: a claim that fails later must not be leant on.
+        if claim is not None and claim.written and claim.header is not None:
+            return claim.header.base
         if not self._adopt(object_id):
             return None
         place = self._store.packs.place(object_id)
