@@ -141,7 +141,7 @@ class Repo:
 
     def _decoded(self, cls: type[R], record_id: ObjectId, data: memoryview | npt.NDArray[np.uint8]) -> R:
         try:
-            record = decode(cls, bytes(data))
+            record = decode(cls, data if isinstance(data, memoryview) else data.data)
         except DamagedError as error:  # its hash is right: it was written so
             raise DamagedError(f"{cls.KIND} {short(record_id)}: {error.message}", hint=error.hint) from None
         self._cache.put(record_id, record, len(data))

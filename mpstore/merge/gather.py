@@ -67,10 +67,7 @@ def gather(
     model = base_model(repo, commit.manifest, records)
     ordered = [contexts[key] for key in model.grid.keys]
     found = read_experts(repo, model, [Named(s.name, s.commit, s.network_bytes or {}) for s in experts])
-    columns = [
-        _with_terms(one, op, ordered, number, resolved.experts[number])
-        for number, one in enumerate(_with_foreign(found))
-    ]
+    columns = _with_terms(_with_foreign(found), op, ordered, resolved.experts)
     known, lacking = overlaps(repo, model, found) if _is_linear(op, ordered) else ({}, ())
     return PlanInputs(
         operator=recipe.operator,
@@ -137,20 +134,24 @@ def _coefficients(op: Operator, context: TensorContext) -> tuple[float, ...]:
 
 
 def _with_terms(
-    columns: ExpertColumns,
+    columns: Sequence[ExpertColumns],
     op: Operator,
     contexts: Sequence[TensorContext],
-    number: int,
-    params: Mapping[str, object],
-) -> ExpertColumns:
-    """The columns with what the operator makes of this expert: its factor, sign and ranks per tensor."""
-    return replace(
-        columns,
-        params=dict(params),
-        coefficient=np.array([_coefficients(op, c)[number] for c in contexts], np.float64),
-        sign=np.array([-1.0 if c.experts[number].weight < 0 else 1.0 for c in contexts]),
-        ranked=np.array([bool(op.ranks(c)[number]) for c in contexts], np.bool_),
-    )
+    params: Sequence[Mapping[str, object]],
+) -> list[ExpertColumns]:
+    """The columns with what the operator makes of each expert: its factor, sign and ranks per tensor."""
+    factors = [_coefficients(op, context) for context in contexts]
+    ranks = [op.ranks(context) for context in contexts]
+    return [
+        replace(
+            one,
+            params=dict(params[number]),
+            coefficient=np.array([factor[number] for factor in factors], np.float64),
+            sign=np.array([-1.0 if c.experts[number].weight < 0 else 1.0 for c in contexts]),
+            ranked=np.array([bool(rank[number]) for rank in ranks], np.bool_),
+        )
+        for number, one in enumerate(columns)
+    ]
 
 
 def _is_linear(op: Operator, contexts: Sequence[TensorContext]) -> bool:

@@ -65,6 +65,6 @@ def target_bytes(
             )
     ids = block_ids(b"".join(records[source].block_ids for source in here))
     places = located(repo, ids)
-    leaned = places.base_ids[places.based]
-    stored = places.frame_bytes.sum(dtype=np.int64) + located(repo, leaned).frame_bytes.sum(dtype=np.int64)
-    return int(stored) + sum(network_bytes[source] for source in elsewhere)
+    leaned = located(repo, places.base_ids(np.flatnonzero(places.based)))
+    stored = sum(int(one.column("frame_bytes").sum(dtype=np.int64)) for one in (places, leaned))
+    return stored + sum(network_bytes[source] for source in elsewhere)

@@ -19,10 +19,9 @@ from mpstore.merge.elsewhere import is_elsewhere
 from mpstore.merge.plan_inputs import Flags, Grid, Integers
 from mpstore.records.model import Manifest, TensorRecord
 from mpstore.repository import Repo
-from mpstore.store import Locations
+from mpstore.store import Found
 
 Ids = npt.NDArray[np.uint8]
-Words = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -84,26 +83,30 @@ def block_ids(joined: bytes) -> Ids:
     return np.frombuffer(joined, np.uint8).reshape(-1, ID_BYTES)
 
 
-def located(repo: Repo, ids: Ids) -> Locations:
+def rows_of(ids: Ids, rows: Integers) -> Ids:
+    """The ids (n, 32) at ascending rows, without a copy where these are all."""
+    return ids if len(rows) == len(ids) else ids.take(rows, axis=0)
+
+
+def located(repo: Repo, ids: Ids) -> Found:
     """Where blocks lie. One that is nowhere raises what the store says of it: DamagedError names it."""
-    places = repo.objects.locate(ids.tobytes())
-    if not places.found.all():
-        for row in np.flatnonzero(~places.found):
-            repo.objects.find(ids[row].tobytes())  # looks wherever it could be, or raises
-        places = repo.objects.locate(ids.tobytes())
-    return places
+    return all_located(repo, [ids])[0]
 
 
-def words(ids: Ids) -> Words:
-    """Ids (n, 32) as four machine words each: to compare, not to order."""
-    return np.ascontiguousarray(ids).view(np.uint64).reshape(-1, ID_BYTES // 8)
+def all_located(repo: Repo, groups: Sequence[Ids]) -> list[Found]:
+    """The same for several groups of blocks, in a fraction of the time that group by group would take."""
+    packs = repo.objects.packs
+    places = packs.locate_many(groups)
+    lost = [one.ids[row].tobytes() for one in places for row in np.flatnonzero(~one.found)]
+    for block in lost:
+        repo.objects.find(block)  # looks wherever it could be, or raises
+    return packs.locate_many(groups) if lost else places
 
 
-def foreign_bases(places: Locations, own: Words) -> tuple[Flags, Ids]:
-    """Which frames lean on a block other than `own` (n, 4) at their position, and on which (m, 32)."""
-    bases = words(places.base_ids)
-    leans: Flags = bases.any(axis=1) & (bases != own).any(axis=1)
-    return leans, places.base_ids[leans]
+def foreign_bases(places: Found, own: Ids) -> tuple[Integers, Ids]:
+    """Which frames (m,) lean on a block other than `own` (n, 32) at their position, and on which (m, 32)."""
+    leaning = np.flatnonzero(places.leaning_elsewhere(own))
+    return leaning, places.base_ids(leaning)
 
 
 def read_costs(repo: Repo, records: Sequence[TensorRecord]) -> Integers:
@@ -114,8 +117,9 @@ def read_costs(repo: Repo, records: Sequence[TensorRecord]) -> Integers:
     lengths = [length for one in records if is_elsewhere(one) for length in repo.block_lengths(one)]
     costs[~there] = lengths
     places = located(repo, block_ids(b"".join(one.block_ids for one in records if not is_elsewhere(one))))
-    own = places.frame_bytes.astype(np.int64)
-    own[places.based] += located(repo, places.base_ids[places.based]).frame_bytes
+    own = places.column("frame_bytes").astype(np.int64)
+    based = np.flatnonzero(places.based)
+    own[based] += located(repo, places.base_ids(based)).column("frame_bytes")
     costs[there] = own
     return costs
 

@@ -17,7 +17,7 @@ from mpstore.merge.elsewhere import WHY as NO_BASE
 from mpstore.merge.elsewhere import is_elsewhere
 from mpstore.merge.gather_adapter import WHY as ADAPTER
 from mpstore.merge.gather_adapter import adapter_targets, target_bytes
-from mpstore.merge.gather_base import BaseModel, Ids, is_merged, misfit, weight_bytes
+from mpstore.merge.gather_base import BaseModel, Ids, is_merged, misfit, rows_of, weight_bytes
 from mpstore.merge.gather_costs import Costs, costs
 from mpstore.merge.gather_draft import Draft, draft_of
 from mpstore.merge.gather_stored import UNMEASURED, fill_stored
@@ -60,7 +60,7 @@ def read_experts(repo: Repo, base: BaseModel, named: Sequence[Named]) -> list[Ex
     drafts = [_draft(repo, base, one) for one in named]
     stored = [np.flatnonzero(draft.candidate & ~draft.priced) for draft in drafts]
     found = costs(
-        repo, base.ids, [(draft.ids[rows], rows) for draft, rows in zip(drafts, stored, strict=True)]
+        repo, base.ids, [(rows_of(draft.ids, rows), rows) for draft, rows in zip(drafts, stored, strict=True)]
     )
     return [
         _expert(repo, draft, one, rows, paid)

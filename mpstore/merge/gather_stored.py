@@ -8,17 +8,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from mpstore import blocks, dtypes
 from mpstore.ids import block_id
-from mpstore.merge.gather_base import Ids, block_ids, words
+from mpstore.merge.gather_base import Ids, block_ids
 from mpstore.merge.gather_draft import Draft
 from mpstore.merge.plan_inputs import Flags, Integers
 from mpstore.records.model import TensorRecord
 from mpstore.statistics import DeltaStatistics
+from mpstore.store.packindex import differ
 
+_Item = TypeVar("_Item", bound=np.generic)
 UNMEASURED = "no statistics of this expert and base: `mp analyze` makes them"
 
 
@@ -28,7 +32,7 @@ def fill_stored(draft: Draft, records: Mapping[str, TensorRecord]) -> None:
     chosen = [records[draft.base.grid.keys[t]] for t in tensors]
     rows = _joined([draft.base.span(t) for t in tensors])
     ids = block_ids(b"".join(one.block_ids for one in chosen))
-    draft.ids[rows] = ids
+    draft.ids = _filled(draft.ids, rows, ids)
     draft.candidate[rows] = _moved(draft, tensors, chosen, ids, rows)
     measured = _measured(draft, tensors, draft.known) if draft.known is not None else []
     for t in sorted(set(tensors) - set(measured)):
@@ -49,9 +53,9 @@ def _moved(
         still = np.concatenate([np.zeros((0, 32), np.uint8), *map(_zero_ids, records)])
     else:
         still = draft.base.ids[rows]
-    moved: Flags = (words(ids) != words(still)).any(axis=1)
-    if draft.kind != "delta":
-        other = [one.dtype != draft.base.dtypes[t] for t, one in zip(tensors, records, strict=True)]
+    moved: Flags = differ(ids, still, np.arange(len(ids)))
+    other = [one.dtype != draft.base.dtypes[t] for t, one in zip(tensors, records, strict=True)]
+    if draft.kind != "delta" and any(other):
         moved |= np.repeat(np.array(other, np.bool_), [one.blocks for one in records])
     return moved
 
@@ -71,14 +75,27 @@ def _measured(draft: Draft, tensors: Sequence[int], known: DeltaStatistics) -> l
     rows, source = _joined([one[1] for one in spans]), _joined([one[2] for one in spans])
     odd = known.nonfinite[source]
     draft.candidate[rows] &= (known.delta_max[source] != 0) | (odd > 0)
-    draft.delta_sq[rows], draft.base_sq[rows] = known.delta_sq[source], known.base_sq[source]
+    draft.delta_sq = _filled(draft.delta_sq, rows, known.delta_sq[source])
+    draft.base_sq = _filled(draft.base_sq, rows, known.base_sq[source])
     draft.finite[rows] = odd == 0
-    draft.sketch[rows], draft.sketch_scale[rows] = known.sketch[source], known.sketch_scale[source]
+    draft.sketch = _filled(draft.sketch, rows, known.sketch[source])
+    draft.sketch_scale = _filled(draft.sketch_scale, rows, known.sketch_scale[source])
     if odd.any():
         for t, _, own in spans:
             if known.nonfinite[own].any():
                 draft.nonfinite[draft.base.grid.keys[t]] = int(known.nonfinite[own].sum())
     return [one[0] for one in spans]
+
+
+def _filled(
+    column: npt.NDArray[_Item], rows: Integers | slice, values: npt.NDArray[_Item]
+) -> npt.NDArray[_Item]:
+    """The column with `values` at its rows; where these are all, the values themselves: columns of a large
+    model are megabytes, and nobody changes them."""
+    if len(values) == len(column):
+        return values
+    column[rows] = values
+    return column
 
 
 def _joined(spans: Sequence[slice]) -> Integers | slice:

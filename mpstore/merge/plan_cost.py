@@ -10,7 +10,7 @@ import numpy as np
 
 from mpstore.errors import IncompatibleError
 from mpstore.ids import ObjectId
-from mpstore.merge.gather_base import block_ids, foreign_bases, located, words
+from mpstore.merge.gather_base import block_ids, foreign_bases, located
 from mpstore.records.model import Plan, TensorRecord
 from mpstore.repository import Repo
 
@@ -46,9 +46,9 @@ def _tensor_cost(
     flags = np.unpackbits(np.frombuffer(bits, np.uint8), count=record.blocks)
     chosen = np.flatnonzero(flags)
     places = located(repo, block_ids(record.block_ids)[chosen])
-    total = int(places.frame_bytes.sum(dtype=np.int64))
-    leans, ids = foreign_bases(places, words(block_ids(base_ids)[chosen]))
-    costs = located(repo, ids).frame_bytes
+    total = int(places.column("frame_bytes").sum(dtype=np.int64))
+    leans, ids = foreign_bases(places, block_ids(base_ids)[chosen])
+    costs = located(repo, ids).column("frame_bytes")
     for block, leaned, cost in zip(chosen[leans], ids, costs, strict=True):
         place = (key, int(block), leaned.tobytes())
         if place not in paid:

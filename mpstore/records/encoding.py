@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 import re
+import struct
+from collections.abc import Iterator
 from typing import Any, Final, TypeVar
 
 import msgpack  # type: ignore[import-untyped]
 
 from mpstore.errors import DamagedError, UsageError
-from mpstore.ids import ID_BYTES
+from mpstore.ids import ID_BYTES, Buffer
 from mpstore.records import model
 from mpstore.records.shapes import (
     MAX_LIST,
@@ -37,6 +39,10 @@ from mpstore.records.shapes import (
 )
 
 VERSION: Final = 1
+_LARGE_BYTES: Final = 1 << 16
+_LONG_BYTES: Final = 1 << 12
+_DEEP: Final = 3
+_FEW: Final = 64
 R = TypeVar("R")
 
 _ID = Octets(lengths=(ID_BYTES,))
@@ -244,7 +250,7 @@ def encode(record: model.Record) -> bytes:
     return pack_kind(record.KIND, _SHAPES[type(record)], record)
 
 
-def decode(cls: type[R], data: bytes) -> R:
+def decode(cls: type[R], data: Buffer) -> R:
     """The record of class `cls` that these bytes spell. Raises DamagedError on anything odd."""
     record: R = unpack_kind(cls.KIND, _SHAPES[cls], data)  # type: ignore[attr-defined]
     return record
@@ -259,8 +265,10 @@ def pack_kind(kind: str, shape: Structure, value: Any) -> bytes:
     return packed
 
 
-def unpack_kind(kind: str, shape: Structure, data: bytes) -> Any:
+def unpack_kind(kind: str, shape: Structure, data: Buffer) -> Any:
     """The reverse of `pack_kind`. Raises DamagedError on bytes it could not have produced."""
+    if len(data) < _LARGE_BYTES:
+        data = bytes(data)  # which compares in an instant
     try:
         plain = msgpack.unpackb(data, max_array_len=min(MAX_LIST, len(data)), strict_map_key=True)
         expect(isinstance(plain, list) and len(plain) >= 2, "no list of kind, version and fields")
@@ -272,12 +280,43 @@ def unpack_kind(kind: str, shape: Structure, data: bytes) -> Any:
             )
         expect(type(plain[1]) is int and plain[1] == VERSION, f"its version is {plain[1]!r:.40}")
         value = shape.unpack(plain[2:])  # which checks the order of keys; packb has one form for all else
-        canonical = msgpack.packb(plain, use_bin_type=True) == data
+        canonical = _is_canonical(plain, data)
     except (ValueError, OverflowError, RecursionError, msgpack.exceptions.UnpackException) as error:
         raise DamagedError(f"damaged {kind} record: {error or type(error).__name__}") from None
     if not canonical:
         raise DamagedError(f"damaged {kind} record: not in canonical form")
     return value
+
+
+def _is_canonical(plain: list[Any], data: Buffer) -> bool:
+    """Whether `data`, which unpacks to `plain`, is its one spelling."""
+    if len(data) < _LARGE_BYTES:
+        return bool(msgpack.packb(plain, use_bin_type=True) == data)
+    view, at = memoryview(data), 0
+    for head, payload_bytes in _spelling(plain, 0):
+        if view[at : at + len(head)] != head:
+            return False
+        at += len(head) + payload_bytes
+    return at == len(view)
+
+
+def _spelling(plain: Any, depth: int) -> Iterator[tuple[bytes, int]]:
+    """The canonical bytes of a large record, piece by piece, each with how many bytes of a long payload come
+    behind it. Such a payload is not compared: where all before it is canonical, the unpacker took it from
+    there. Tables of many items are one piece, which is faster."""
+    if isinstance(plain, bytes) and len(plain) >= _LONG_BYTES:
+        wide = len(plain) > 0xFFFF
+        yield struct.pack(">BI" if wide else ">BH", 0xC6 if wide else 0xC5, len(plain)), len(plain)
+    elif isinstance(plain, list | dict) and depth < _DEEP and len(plain) <= _FEW:
+        packer = msgpack.Packer(use_bin_type=True)
+        is_list = isinstance(plain, list)
+        yield (packer.pack_array_header if is_list else packer.pack_map_header)(len(plain)), 0
+        for key in plain:
+            if not is_list:
+                yield packer.pack(key), 0
+            yield from _spelling(key if is_list else plain[key], depth + 1)
+    else:
+        yield msgpack.packb(plain, use_bin_type=True), 0
 
 
 def named_array_item_bytes(dtype: str) -> int:

@@ -6,6 +6,7 @@ anything can name it; nothing is modified after it is published.
 
 from mpstore.store.frame import Frame
 from mpstore.store.locations import Locations
+from mpstore.store.lookup import Found
 from mpstore.store.objects import ObjectStore
 from mpstore.store.pack import ReadMeter, set_read_observer
 from mpstore.store.preparing import Hint, Prepared
@@ -13,6 +14,7 @@ from mpstore.store.sessions import SessionInfo, read_sessions
 from mpstore.store.writer import ObjectWriter, WriteSummary
 
 __all__ = [
+    "Found",
     "Frame",
     "Hint",
     "Locations",

@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from mpstore import files, processes
 from mpstore.ids import ObjectId
+from mpstore.store.lookup import Numbered
 from mpstore.store.packindex import Ids
 from mpstore.store.packset import (
     INDEX_SUFFIX,
     Layout,
-    Numbered,
     PackSet,
     Warn,
     index_path,
