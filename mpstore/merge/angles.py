@@ -56,16 +56,18 @@ def _pooled(
 ) -> tuple[Floats, Floats, Floats]:
     """Sums over some blocks (K, K): inner products, products of lengths, and how many blocks have both."""
     width = max((one.vectors.shape[1] for one in sketches if one is not None), default=1)
-    vectors = np.zeros((len(error), len(rows), width))
+    small = np.zeros((len(error), len(rows), width), np.int8)
     for row, one in enumerate(sketches):
         if one is not None:
-            vectors[row] = one.vectors[rows]
-    length = np.sqrt(np.einsum("kmw,kmw->km", vectors, vectors))  # of whole numbers below 2^21: exact
+            one.vectors.take(rows, axis=0, out=small[row], mode="clip")
+    vectors = small.astype(np.float32)
+    squares = np.einsum("kmw,kmw->km", vectors, vectors)  # of whole numbers below 2^21: exact in float32
+    length = np.sqrt(squares.astype(np.float64))
     sizes = np.where(length > 0, error, 0.0)
     bits = (_EXACT_BITS - max(len(rows) * width - 1, 1).bit_length()) // 2
     scaled, unit = _whole(np.divide(sizes, length, out=np.zeros_like(sizes), where=length > 0), bits - 7)
-    vectors *= scaled[:, :, None]
-    flat = vectors.reshape(len(error), len(rows) * width)  # -1 fails on no experts
+    vectors *= scaled.astype(np.float32)[:, :, None]  # whole numbers below 2^24, still exact
+    flat = vectors.reshape(len(error), len(rows) * width).astype(np.float64)  # -1 fails on no experts
     whole, size_unit = _whole(sizes, bits)
     there = (sizes > 0).astype(np.float64)
     return (flat @ flat.T) * (unit * unit.T), (whole @ whole.T) * (size_unit * size_unit.T), there @ there.T

@@ -31,7 +31,7 @@ def expected_squares(problem: Problem, ordering: Ordering) -> Floats:
 def _rises(problem: Problem, piece: slice, rows: Integers, present: Flags) -> Floats:
     """(K, m): by how much |what is omitted|^2 of a block rises when this candidate is omitted too, which is
     done from the last that is read to the first."""
-    error = problem.error[:, piece]
+    sizes = np.take_along_axis(problem.error[:, piece], rows, axis=0) * present
     if problem.expected_products is not None:
         products = problem.expected_products.of(piece)
     else:
@@ -40,16 +40,17 @@ def _rises(problem: Problem, piece: slice, rows: Integers, present: Flags) -> Fl
         cosines = problem.cosines.reshape(-1, problem.experts)
     rises = np.zeros(rows.shape)
     every = np.arange(rows.shape[1])
+    places = every * problem.experts + rows  # in `omitted` as one long row, which is quicker to index
     omitted = np.zeros((rows.shape[1], problem.experts))
+    flat = omitted.reshape(-1)
     for step in range(len(rows) - 1, -1, -1):
-        row, there = rows[step], present[step]
-        size = error[row, every] * there
+        row, size = rows[step], sizes[step]
         if products is not None:
             beside = np.einsum("nj,nj->n", products[every, row], omitted)
-            omitted[every, row] += there
+            flat[places[step]] += present[step]
         else:
             beside = size * np.einsum("nj,nj->n", cosines.take(tensors + row, axis=0), omitted)
-            omitted[every, row] += size
+            flat[places[step]] += size
         rises[step] = size * size + 2.0 * beside
     return rises
 

@@ -16,7 +16,7 @@ from mpstore import dtypes
 from mpstore.errors import IncompatibleError
 from mpstore.ids import ID_BYTES, ObjectId
 from mpstore.merge.elsewhere import is_elsewhere
-from mpstore.merge.plan_inputs import Flags, Grid, Integers
+from mpstore.merge.plan_inputs import Grid, Integers
 from mpstore.records.model import Manifest, TensorRecord
 from mpstore.repository import Repo
 from mpstore.store import Found

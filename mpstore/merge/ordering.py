@@ -127,7 +127,7 @@ def trajectory(problem: Problem, ordering: Ordering) -> Floats:
         present = unit >= 0
         left = _left(problem, blocks, row)
         touched = np.concatenate([np.zeros((1, row.shape[1]), bool), present])
-        squares = np.square([error(s, t) for s, t in zip(left, touched, strict=True)])
+        squares = np.square(error(left, touched))
         units.append(unit[present])
         drops.append((squares[:-1] - squares[1:])[present])
     gains = np.bincount(np.concatenate(units), np.concatenate(drops), ordering.units)

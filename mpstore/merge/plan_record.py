@@ -57,6 +57,7 @@ def _experts(
 ) -> tuple[PlanExpert, ...]:
     """What is read of each expert, in the recipe's order."""
     row_of = {expert: row for row, expert in enumerate(problem.rows)}
+    packed = _packed(problem, selected)
     return tuple(
         PlanExpert(
             model=expert.model,
@@ -64,7 +65,7 @@ def _experts(
             manifest=expert.manifest,
             kind=expert.kind,
             params=expert.params,
-            selection=_packed(problem, selected[row_of[i]]),
+            selection=packed[row_of[i]],
             cost_bytes=int(costs[row_of[i]]),
         )
         for i, expert in enumerate(inputs.experts)
@@ -95,14 +96,19 @@ def _base_cost(inputs: PlanInputs, problem: Problem, selected: Flags) -> int:
     return int(grid.base_frame_bytes[wanted].sum())
 
 
-def _packed(problem: Problem, chosen: Flags) -> dict[str, bytes]:
-    """Tensor key -> one bit a block, for the tensors of which anything is chosen."""
-    offsets = problem.grid.offsets
-    busy = np.bincount(problem.tensor, chosen, len(problem.grid.keys)) > 0
-    return {
-        problem.grid.keys[t]: np.packbits(chosen[offsets[t] : offsets[t + 1]]).tobytes()
-        for t in np.flatnonzero(busy)
-    }
+def _packed(problem: Problem, chosen: Flags) -> list[dict[str, bytes]]:
+    """For each row (K, N): tensor key -> one bit a block, for the tensors of which anything is chosen."""
+    keys, counts = problem.grid.keys, np.diff(problem.grid.offsets)
+    starts = np.concatenate(
+        [[0], np.cumsum(-(-counts // 8))]
+    )  # of each tensor's bytes: all are packed at once
+    flags = np.zeros((len(chosen), 8 * int(starts[-1])), np.bool_)
+    flags[
+        :, np.arange(problem.grid.blocks) + np.repeat(8 * starts[:-1] - problem.grid.offsets[:-1], counts)
+    ] = chosen
+    spans = list(zip(keys, starts[:-1].tolist(), starts[1:].tolist(), strict=True))
+    rows = [row.tobytes() for row in np.packbits(flags, axis=1)]
+    return [{key: row[i:j] for key, i, j in spans if any(row[i:j])} for row in rows]
 
 
 def _facts(inputs: PlanInputs, problem: Problem, selected: Flags) -> Mapping[str, str]:
@@ -110,11 +116,9 @@ def _facts(inputs: PlanInputs, problem: Problem, selected: Flags) -> Mapping[str
     order, joined by commas. "exact": all the expert's blocks are read; "edge": some, so the threshold is the
     statistics' bin edge; "none": nothing is read of it, or nothing asked."""
     tensors = len(problem.grid.keys)
-    ranked = (
-        np.stack([expert.ranked for expert in inputs.experts])
-        if inputs.experts
-        else np.zeros((0, tensors), bool)
-    )
+    if not any(expert.ranked.any() for expert in inputs.experts):
+        return {}
+    ranked = np.stack([expert.ranked for expert in inputs.experts])
     words = np.full(ranked.shape, "none", dtype="<U5")
     for row, expert in enumerate(problem.rows):
         read = np.bincount(problem.tensor, selected[row], tensors)

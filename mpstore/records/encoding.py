@@ -106,7 +106,8 @@ class _Files:
 
 def _check_tensor(record: model.TensorRecord) -> None:
     blocks = -(-math.prod(record.shape) // record.block_elements)
-    expect(record.blocks == blocks, f"{record.blocks} blocks for a shape that has {blocks}")
+    if record.blocks != blocks:
+        raise Odd(f"{record.blocks} blocks for a shape that has {blocks}")
 
 
 def _check_manifest(manifest: model.Manifest) -> None:
@@ -272,13 +273,15 @@ def unpack_kind(kind: str, shape: Structure, data: Buffer) -> Any:
     try:
         plain = msgpack.unpackb(data, max_array_len=min(MAX_LIST, len(data)), strict_map_key=True)
         expect(isinstance(plain, list) and len(plain) >= 2, "no list of kind, version and fields")
-        expect(plain[0] == kind, f"its kind is {plain[0]!r:.40}")
+        if plain[0] != kind:
+            raise Odd(f"its kind is {plain[0]!r:.40}")
         if isinstance(plain[1], int) and plain[1] > VERSION:
             raise DamagedError(
                 f"{kind} record of version {plain[1]}; this mp reads up to version {VERSION}",
                 hint="a newer mp wrote it: upgrade",
             )
-        expect(type(plain[1]) is int and plain[1] == VERSION, f"its version is {plain[1]!r:.40}")
+        if type(plain[1]) is not int or plain[1] != VERSION:
+            raise Odd(f"its version is {plain[1]!r:.40}")
         value = shape.unpack(plain[2:])  # which checks the order of keys; packb has one form for all else
         canonical = _is_canonical(plain, data)
     except (ValueError, OverflowError, RecursionError, msgpack.exceptions.UnpackException) as error:

@@ -114,9 +114,16 @@ def from_columns(record: Columns) -> DeltaStatistics:
     moved = ~equal
     some = int(moved.sum())
 
+    place = np.maximum(np.cumsum(moved) - 1, 0)  # of each row among those that moved
+
     def spread(name: str, dtype: str, width: int | None = None) -> npt.NDArray[Any]:
-        column = np.zeros((rows,) if width is None else (rows, width), dtype)
-        column[moved] = reader.take(name, dtype, some, width)
+        column = reader.take(name, dtype, some, width)
+        if some == rows:
+            return column
+        if not some:
+            return np.zeros((rows, *column.shape[1:]), dtype)
+        column = column.take(place, axis=0)  # a fraction of the time that a mask takes
+        column[equal] = 0
         return column
 
     nonfinite = np.zeros(rows, np.int64)

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from mpstore.ids import ID_BYTES
 from mpstore.store import packindex
 from mpstore.store.locations import Locations, nowhere
 from mpstore.store.packindex import Ids, IndexTable
@@ -80,7 +81,7 @@ class Found:
     def base_ids(self, at: Numbers | slice = slice(None)) -> Ids:
         """uint8[k, 32]: the delta bases of some of them, zeros where there is none."""
         rows, tables = self.row[at], self.table[at]
-        out = np.zeros((len(rows), packindex.ID_BYTES), np.uint8)
+        out = np.zeros((len(rows), ID_BYTES), np.uint8)
         for number, numbered in enumerate(self.tables):
             here = np.flatnonzero(tables == number)
             out[here] = numbered.table.base_ids(rows[here])

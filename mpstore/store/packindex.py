@@ -192,8 +192,8 @@ def differ(table: Ids, other: Ids, rows: npt.NDArray[Any]) -> npt.NDArray[np.boo
 
 
 def rising(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64] | None:
-    """An order in which prefixes (nearly) rise, which makes searching for many of them ten times as fast; None:
-    they are few. A sort of plain numbers: the leading digits of a prefix above its index."""
+    """An order in which prefixes (nearly) rise, which makes searching for many of them ten times as fast;
+    None: they are few. A sort of plain numbers: the leading digits of a prefix above its index."""
     if len(keys) < _MANY:
         return None
     bits = np.uint64((len(keys) - 1).bit_length())

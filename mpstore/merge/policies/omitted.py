@@ -100,8 +100,12 @@ class _Estimated(_Angled):
 
     def __init__(self, columns: Columns, similarity: Floats, tensor: Integers) -> None:
         self._error = columns.error
-        self._rows = tensor * len(columns.error)
-        self._cosines = similarity.reshape(-1, len(columns.error))
+        # Of the few tensors that are in the piece, so that the core's nearest cache holds them all.
+        tensors, place = np.unique(tensor, return_inverse=True)
+        experts = len(columns.error)
+        self._rows = place * experts
+        self._cosines = similarity[tensors].transpose(2, 0, 1).reshape(experts, -1)
+        self._space = np.empty_like(columns.error)
         towards = np.zeros_like(columns.error)
         for j, other in enumerate(columns.error):
             towards += self._products(j, other)
@@ -111,15 +115,16 @@ class _Estimated(_Angled):
         return self._drop * self._error
 
     def read(self, pick: Integers, active: Flags) -> None:
-        size = self._error[pick, self._every] * active
-        self._leave(self._drop[pick, self._every] * size)
+        at = pick * len(self._every) + self._every
+        size = self._error.take(at) * active
+        self._leave(self._drop.take(at) * size)
         self._drop -= self._products(pick, 2.0 * size)
 
     def _products(self, pick: Integers | int, size: Floats) -> Floats:
-        """(K, M): cosines with the picked expert, times a size for each block."""
-        rows = self._cosines.take(self._rows + pick, axis=0)
-        rows *= size[:, None]
-        return rows.T
+        """(K, M): cosines with the picked expert, times a size for each block; until the next are asked for."""
+        products = self._cosines.take(self._rows + pick, axis=1, out=self._space, mode="clip")
+        products *= size
+        return products
 
 
 class Toll:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from mpstore.merge.policies.units import Paths, number_units
 from mpstore.merge.problem import Problem
 
 Error = Callable[[Floats, Flags], Floats]
-"""(|omitted| per block, touched per block) -> squared error per block."""
+"""(|omitted|, touched) -> squared error, (steps, M) each."""
 Residual = Callable[[Columns], Error]
 
 
@@ -41,36 +42,37 @@ def walk(problem: Problem, columns: Columns, angles: Angles, residual: Residual)
     steps = int(members.max(initial=0))
     omitted, toll, error = sum_of(problem, columns, angles), Toll(problem, columns), residual(columns)
     barred = np.where(columns.member, 0.0, -np.inf)
-    touched = np.zeros(len(columns.blocks), bool)
+    ranks = np.arange(len(barred), 0, -1, dtype=np.min_scalar_type(len(barred)))[:, None]
+    norms = np.zeros((steps + 1, len(columns.blocks)))
+    touched = np.zeros(norms.shape, bool)
+    norms[0] = omitted.norm
     path = np.full((steps, count), -1, np.int32)
     cost = np.ones((steps, count))
-    square = np.zeros((steps + 1, count))
-    square[0] = columns.total(error(omitted.norm, touched))
     everywhere = np.arange(count)
     for step in range(steps):
         density = columns.total(omitted.worth())
         density /= toll.price
         density += barred
         best = density.max(axis=0)
-        pick, active = _first(density == best), best > -np.inf
+        pick, active = _first(density == best, ranks), best > -np.inf
+        at = pick * count + everywhere  # in a matrix as one long row, which is quicker to take from
         path[step] = np.where(active, pick, -1)
-        cost[step] = np.where(active, toll.price[pick, everywhere], 1.0)
-        barred[pick, everywhere] = -np.inf
-        touched |= columns.spread(active)
+        cost[step] = np.where(active, toll.price.take(at), 1.0)
+        barred.put(at, -np.inf)
+        touched[step + 1] = touched[step] | columns.spread(active)
         omitted.read(columns.spread(pick), columns.spread(active))
         toll.pay(pick, active)
-        left = columns.total(error(omitted.norm, touched))
-        square[step + 1] = np.where(members > step + 1, left, 0.0)
+        norms[step + 1] = omitted.norm
+    square = columns.total(error(norms, touched))
+    square[1:][members <= np.arange(1, steps + 1)[:, None]] = 0.0
     return _hull(path, square[:-1] - square[1:], cost)
 
 
-def _first(flags: Flags) -> Integers:
+def _first(flags: Flags, ranks: npt.NDArray[np.unsignedinteger[Any]]) -> Integers:
     """The first row that is set of every column (at least one is): argmax, but row by row, which is faster
-    where rows are few and long."""
-    rows = len(flags)
-    ranks = np.arange(rows, 0, -1, dtype=np.min_scalar_type(rows))
-    best = (flags.view(np.uint8) * ranks[:, None]).max(axis=0, initial=0)
-    first: Integers = rows - best.astype(np.int64)
+    where rows are few and long. `ranks` (R, 1) count down to 1."""
+    best = (flags.view(np.uint8) * ranks).max(axis=0, initial=0)
+    first: Integers = len(flags) - best.astype(np.int64)
     return first
 
 
