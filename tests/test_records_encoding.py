@@ -371,3 +371,35 @@ def test_noise_behind_a_good_beginning_is_damage_for_minutes(noise: bytes, cls: 
     )
     with pytest.raises(DamagedError):
         decode(cls, beginning + msgpack.packb(cls.KIND) + b"\x01" + noise + b"\xc1")
+
+
+def large_record() -> model.Columns:
+    arrays = {
+        "long": ("<u4", (20_000,), bytes(range(250)) * 320),
+        "short": ("|u1", (3,), b"abc"),
+        "wide": ("|u1", (5_000,), b"x" * 5_000),
+    }
+    return model.Columns("statistics", {"keys": "a\nb", "n": 7}, arrays)
+
+
+def test_large_records_have_one_spelling_too() -> None:
+    record = large_record()
+    data = encode(record)
+    assert len(data) > encoding._LARGE_BYTES
+    for form in (data, memoryview(data), memoryview(bytearray(data))):
+        assert decode(model.Columns, form) == record
+    plain = msgpack.unpackb(data)
+    respelled = {
+        "an array's header": b"\xdc\x00\x05" + data[1:],
+        "a small number": data.replace(b"\xa1n\x07", b"\xa1n\xcc\x07"),
+        "a text's length": data.replace(b"\xa4long", b"\xd9\x04long"),
+        "a payload's length": data.replace(b"\xc5\x13\x88", b"\xc6\x00\x00\x13\x88"),
+        "a map's header": data.replace(b"\x83\xa4long", b"\xde\x00\x03\xa4long"),
+    }
+    for what, other in respelled.items():
+        assert other != data and msgpack.unpackb(other) == plain, what
+        with pytest.raises(DamagedError, match="canonical"):
+            decode(model.Columns, other)
+    for cut in (data[:-1], data + b"\x00"):
+        with pytest.raises(DamagedError):
+            decode(model.Columns, cut)

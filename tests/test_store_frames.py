@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from mpstore.codecs import Format, Level
 from mpstore.errors import DamagedError, UsageError
 from mpstore.ids import block_id, record_id
 from mpstore.store import frame as frames
-from mpstore.store import packindex
+from mpstore.store import lookup, packindex
 from mpstore.store.frame import FrameHeader
 from mpstore.store.pack import (
     BLOCKS,
@@ -216,3 +217,78 @@ def test_a_pack_of_a_version_to_come_is_refused(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(DamagedError, match="version 2"):
         check_pack_header(PackFile(str(path)))
+
+
+def wide_table(seed: int, count: int, based: bool) -> tuple[packindex.IndexTable, np.ndarray, np.ndarray]:
+    """A table of so many blocks that searches are sorted; the ids and those of the delta bases."""
+    generator = np.random.default_rng(seed)
+    ids = np.random.default_rng(7).integers(0, 256, (count, 32)).astype(np.uint8)
+    bases = generator.integers(1, 256, (5, 32)).astype(np.uint8)[np.arange(count) % 5]
+    entries = [
+        Entry(
+            FrameHeader(ids[i].tobytes(), 1, 11, 256, (10 + i,), bases[i].tobytes() if based else bytes(32)),
+            8 + i,
+        )
+        for i in range(count)
+    ]
+    return packindex.build(PackInfo(generator.bytes(32), 10**6, BLOCKS), entries), ids, bases
+
+
+def numbered(*tables: packindex.IndexTable) -> list[lookup.Numbered]:
+    return [lookup.Numbered(table, np.array([k], np.int32)) for k, table in enumerate(tables)]
+
+
+def test_many_ids_in_several_groups_are_found_as_they_are_one_by_one() -> None:
+    count = 3000
+    table, ids, bases = wide_table(1, count, based=True)
+    other, other_ids = some_table(40, 3)
+    absent = ids[:100].copy()
+    absent[:, 31] ^= 1  # the same first eight bytes
+    groups = [ids[::-1], absent, np.concatenate([other_ids, ids[:7]]), ids[:0]]
+    found = lookup.find(numbered(table, other), groups)
+    assert [int(one.found.sum()) for one in found] == [count, 0, 47, 0]
+    assert (found[0].column("offset") == np.arange(count)[::-1] + 8).all()
+    assert (found[0].base_ids() == bases[::-1]).all()
+    assert found[0].based.all()
+    assert not found[1].column("frame_bytes").any()
+    assert not found[1].base_ids().any()
+    for group, one in zip(groups, found, strict=True):
+        alone = [lookup.find(numbered(table, other), [group[i : i + 1]])[0] for i in range(0, len(group), 97)]
+        assert all((a.table == one.table[i * 97]).all() for i, a in enumerate(alone))
+        assert all((a.row == one.row[i * 97]).all() for i, a in enumerate(alone))
+        places = one.locations()
+        assert (places.found == one.found).all()
+        assert (places.based == one.based).all()
+        assert (places.base_ids == one.base_ids()).all()
+        for name in ("offset", "frame_bytes", "raw_bytes", "codec", "form"):
+            assert (getattr(places, name) == one.column(name)).all()
+        assert (places.pack[one.found] == one.table[one.found]).all()
+
+
+def test_of_two_copies_the_one_without_a_base_is_found_in_whichever_table_it_lies() -> None:
+    based, ids, _ = wide_table(1, 2500, based=True)
+    plain, _, _ = wide_table(2, 2500, based=False)
+    for tables in ((based, plain), (plain, based)):
+        found = lookup.find(numbered(*tables), [ids])[0]
+        assert not found.based.any()
+        assert (found.table == tables.index(plain)).all()
+    assert lookup.find(numbered(based, based), [ids])[0].table.max() == 0  # else the first
+
+
+def test_leaning_elsewhere_is_leaning_on_another_base_than_ones_own() -> None:
+    table, ids, bases = wide_table(1, 2500, based=True)
+    own = bases.copy()
+    own[3, 31] ^= 1
+    own[9, 0] ^= 1
+    found = lookup.find(numbered(table), [ids])[0]
+    assert np.flatnonzero(found.leaning_elsewhere(own)).tolist() == [3, 9]
+    plain, _, _ = wide_table(2, 2500, based=False)
+    assert not lookup.find(numbered(plain), [ids])[0].leaning_elsewhere(own).any()
+
+
+def test_a_row_of_a_pack_that_the_index_does_not_list_is_not_found() -> None:
+    table, ids, _ = wide_table(1, 2500, based=False)
+    pack = table.pack.copy()
+    pack[int(table.search(ids[4:5])[0])] = 9
+    found = lookup.find(numbered(replace(table, pack=pack)), [ids])[0]
+    assert np.flatnonzero(~found.found).tolist() == [4]

@@ -122,9 +122,9 @@ def from_columns(record: Columns) -> DeltaStatistics:
             return column
         if not some:
             return np.zeros((rows, *column.shape[1:]), dtype)
-        column = column.take(place, axis=0)  # a fraction of the time that a mask takes
-        column[equal] = 0
-        return column
+        spread_out: npt.NDArray[Any] = column.take(place, axis=0)  # a fraction of the time that a mask takes
+        spread_out[equal] = 0
+        return spread_out
 
     nonfinite = np.zeros(rows, np.int64)
     at = reader.take("nonfinite_rows", "<u4", None)

@@ -56,6 +56,13 @@ def test_falling_is_a_stable_argsort(values: list[float], close: float) -> None:
     np.testing.assert_array_equal(units._falling(array), np.argsort(-array, kind="stable"))
 
 
+def test_falling_tells_values_apart_whose_leading_digits_are_the_same() -> None:
+    rng = np.random.default_rng(0)
+    last_digits = rng.integers(0, 3000, 20_000) * 2.0**-52
+    array = (1.0 + last_digits) * rng.choice([1.0, 2.0, -1.0], 20_000)
+    np.testing.assert_array_equal(units._falling(array), np.argsort(-array, kind="stable"))
+
+
 def test_cosines_are_the_same_in_whatever_order_products_are_summed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The matrix products are of whole numbers: exact, as Python's integers say."""
     problem = build(inputs_of(5))

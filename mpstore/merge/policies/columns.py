@@ -19,8 +19,8 @@ from mpstore.merge.plan_inputs import Flags, Floats, Integers
 from mpstore.merge.problem import Problem
 
 _PIECE_ENTRIES: Final = 1 << 15
-"""Experts times blocks of a piece: half a dozen float64 matrices of it take 1.5 MB. Half as much would fit the
-cache better, and take a fifth longer: what a step costs is calls of numpy as well as what they do."""
+"""Experts times blocks of a piece: half a dozen float64 matrices of it take 1.5 MB. Half as much
+would fit the cache better, and take a fifth longer: a step costs calls of numpy as well as what they do."""
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ class _Estimated(_Angled):
         self._drop -= self._products(pick, 2.0 * size)
 
     def _products(self, pick: Integers | int, size: Floats) -> Floats:
-        """(K, M): cosines with the picked expert, times a size for each block; until the next are asked for."""
+        """(K, M): cosines with the picked expert, times a size for each block; good until the next call."""
         products = self._cosines.take(self._rows + pick, axis=1, out=self._space, mode="clip")
         products *= size
         return products

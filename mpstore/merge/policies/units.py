@@ -36,7 +36,7 @@ def number_units(problem: Problem, walked: list[tuple[Columns, Paths]]) -> npt.N
     rank[_falling(np.concatenate([*densities, np.zeros(0)]))] = np.arange(len(rank))
     unit = np.full(problem.candidate.shape, -1, np.int64)
     begin = 0
-    for (columns, paths), exist in zip(walked, exists, strict=True):
+    for columns, paths in walked:
         starts = begin + np.cumsum(paths.segments) - paths.segments
         begin += int(paths.segments.sum())
         _write(unit, problem, columns, paths, rank, starts)
