@@ -256,13 +256,6 @@ def test_many_ids_in_several_groups_are_found_as_they_are_one_by_one() -> None:
         alone = [lookup.find(numbered(table, other), [group[i : i + 1]])[0] for i in range(0, len(group), 97)]
         assert all((a.table == one.table[i * 97]).all() for i, a in enumerate(alone))
         assert all((a.row == one.row[i * 97]).all() for i, a in enumerate(alone))
-        places = one.locations()
-        assert (places.found == one.found).all()
-        assert (places.based == one.based).all()
-        assert (places.base_ids == one.base_ids()).all()
-        for name in ("offset", "frame_bytes", "raw_bytes", "codec", "form"):
-            assert (getattr(places, name) == one.column(name)).all()
-        assert (places.pack[one.found] == one.table[one.found]).all()
 
 
 def test_of_two_copies_the_one_without_a_base_is_found_in_whichever_table_it_lies() -> None:

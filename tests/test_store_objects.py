@@ -408,3 +408,20 @@ def test_readers_share_a_store(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_located_in_groups_is_located(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    base = bf16_block(1, 1024)
+    with store.writer("x") as writer:
+        base_id = writer.put(base, Hint(Format.BF16))
+        others = [writer.put(fine_tuned(base, n), Hint(Format.BF16, base_id, base)) for n in range(2, 9)]
+        writer.finish()
+    for group in ([base_id, *others], [block_id(b"absent"), *others[::-1]], []):
+        ids = np.frombuffer(b"".join(group), np.uint8).reshape(-1, 32)
+        places, (found, _) = store.locate(b"".join(group)), store.packs.locate_many([ids, ids])
+        assert (found.found == places.found).all()
+        assert (found.based == places.based).all()
+        assert (found.base_ids() == places.base_ids).all()
+        for name in ("offset", "frame_bytes", "raw_bytes", "codec", "form"):
+            assert (found.column(name) == getattr(places, name)).all()

@@ -20,7 +20,7 @@ from mpstore.merge.gather_draft import Draft
 from mpstore.merge.plan_inputs import Flags, Integers
 from mpstore.records.model import TensorRecord
 from mpstore.statistics import DeltaStatistics
-from mpstore.store.packindex import differ
+from mpstore.store.idrows import differ
 
 _Item = TypeVar("_Item", bound=np.generic)
 UNMEASURED = "no statistics of this expert and base: `mp analyze` makes them"

@@ -111,20 +111,11 @@ def from_columns(record: Columns) -> DeltaStatistics:
     if int(offsets[-1]) != rows:
         raise damaged(f"{rows} rows for {int(offsets[-1])} blocks")
     equal = np.unpackbits(reader.take("equal", "|u1", -(-rows // 8)), count=rows).astype(np.bool_)
-    moved = ~equal
-    some = int(moved.sum())
-
-    place = np.maximum(np.cumsum(moved) - 1, 0)  # of each row among those that moved
+    place = np.cumsum(~equal) - 1  # of each row among those that moved
+    some = rows - int(equal.sum())
 
     def spread(name: str, dtype: str, width: int | None = None) -> npt.NDArray[Any]:
-        column = reader.take(name, dtype, some, width)
-        if some == rows:
-            return column
-        if not some:
-            return np.zeros((rows, *column.shape[1:]), dtype)
-        spread_out: npt.NDArray[Any] = column.take(place, axis=0)  # a fraction of the time that a mask takes
-        spread_out[equal] = 0
-        return spread_out
+        return _spread(reader.take(name, dtype, some, width), equal, place)
 
     nonfinite = np.zeros(rows, np.int64)
     at = reader.take("nonfinite_rows", "<u4", None)
@@ -148,6 +139,19 @@ def from_columns(record: Columns) -> DeltaStatistics:
         spread("sketch_scale", "<f4"),
         _histograms(reader, keys),
     )
+
+
+def _spread(
+    column: npt.NDArray[Any], equal: npt.NDArray[np.bool_], place: npt.NDArray[np.int64]
+) -> npt.NDArray[Any]:
+    """The rows that moved among all rows, zero elsewhere."""
+    if len(column) == len(equal):
+        return column
+    if not len(column):
+        return np.zeros((len(equal), *column.shape[1:]), column.dtype)
+    out: npt.NDArray[Any] = column.take(place, axis=0, mode="clip")  # a fraction of the time of a mask
+    out[equal] = 0
+    return out
 
 
 def _histograms(reader: Reader, keys: tuple[str, ...]) -> PackedHistograms:

@@ -1,6 +1,6 @@
 """Rows of many ids among several tables, and columns of what lies there.
 
-Relies on packindex and locations. Promises: of several copies one that leans on no base is found; a column is
+Relies on packindex. Promises: of several copies one that leans on no base is found; a column is
 read when it is asked for, since a plan looks up a million blocks and wants two columns of nine.
 """
 
@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mpstore.ids import ID_BYTES
 from mpstore.store import packindex
-from mpstore.store.locations import Locations, nowhere
+from mpstore.store.idrows import rising
 from mpstore.store.packindex import Ids, IndexTable
 
 Flags = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
-_COLUMNS: Final = ("offset", "frame_bytes", "raw_bytes", "codec", "form")
 
 
 @dataclass(frozen=True)
@@ -94,30 +93,20 @@ class Found:
             out[where] = numbered.table.leans_elsewhere(self.row[where], own[where])
         return out
 
-    def locations(self) -> Locations:
-        """All columns."""
-        out = nowhere(self.ids)
-        out.found[:] = self.found
-        for numbered, where in self._places:
-            table, rows = numbered.table, self.row[where]
-            out.pack[where] = numbered.numbers[table.pack[rows]]
-            out.base_ids[where] = table.base_ids(rows)
-            for name in _COLUMNS:
-                getattr(out, name)[where] = getattr(table, name)[rows]
-        return out
-
 
 def find(tables: Sequence[Numbered], groups: Sequence[Ids]) -> list[Found]:
     """Where the ids of each group (uint8[n, 32]) lie. Groups are searched together."""
     keys = [packindex.prefixes(ids) for ids in groups]
     joined = keys[0] if len(keys) == 1 else np.concatenate([np.zeros(0, np.uint64), *keys])
-    order = packindex.rising(joined)
+    order = rising(joined)
     stops = np.cumsum([len(one) for one in keys])
     out = [
         Found(ids, tables, np.full(len(ids), -1, np.int16), np.full(len(ids), -1, np.int64)) for ids in groups
     ]
     for number, numbered in enumerate(tables):
         rows = numbered.table.first_rows(joined, order)
+        if not (rows >= 0).any():
+            continue
         for one, own, stop in zip(out, keys, stops.tolist(), strict=True):
             _enter(one, number, numbered.rows(rows[stop - len(own) : stop], one.ids, own))
     return out

@@ -21,6 +21,7 @@ from blake3 import blake3
 from mpstore.errors import DamagedError, StorageError
 from mpstore.ids import ID_BYTES, ObjectId
 from mpstore.store.frame import NO_BASE
+from mpstore.store.idrows import PIECE_ROWS, differ, rising
 from mpstore.store.pack import Entry
 
 MAGIC: Final = b"mpIX"
@@ -30,8 +31,6 @@ _PACK_ROW: Final = struct.Struct("<32sQQ")  # id, bytes, kind
 _TRAILER_BYTES: Final = 32
 _NO_BASE_ROW: Final = 0xFFFFFFFF
 _SUFFIX_BYTES: Final = ID_BYTES - 8
-_PIECE_ROWS: Final = 1 << 14
-_MANY: Final = 1 << 11
 _COLUMNS: Final = (  # name, dtype, width; in file order, eight-byte items first so that all are aligned
     ("prefix", "<u8", 1),
     ("offset", "<u8", 1),
@@ -112,9 +111,10 @@ class IndexTable:
             out &= differ(self.bases, own, base_rows)
         return out
 
-    def search(self, ids: Ids) -> npt.NDArray[np.int64]:
-        """int64[k]: the first row of each of the ids (uint8[k, 32]), -1 where there is none."""
-        keys = prefixes(ids)
+    def search(self, ids: Ids, keys: npt.NDArray[np.uint64] | None = None) -> npt.NDArray[np.int64]:
+        """int64[k]: the first row of each of the ids (uint8[k, 32]), -1 where there is none; `keys` are their
+        prefixes, where known."""
+        keys = prefixes(ids) if keys is None else keys
         return self.settle(self.first_rows(keys, rising(keys)), ids, keys)
 
     def first_rows(
@@ -124,8 +124,8 @@ class IndexTable:
         found = np.full(len(keys), -1, np.int64)
         if not self.rows:
             return found
-        for start in range(0, len(keys), _PIECE_ROWS):
-            piece = slice(start, start + _PIECE_ROWS)
+        for start in range(0, len(keys), PIECE_ROWS):
+            piece = slice(start, start + PIECE_ROWS)
             asked = keys[piece] if order is None else keys.take(order[piece])
             rows = self.prefix.searchsorted(asked)
             rows[self.prefix.take(rows, mode="clip") != asked] = -1
@@ -171,35 +171,6 @@ class IndexTable:
         """Rows whose prefix number is in [low, high]."""
         start = int(np.searchsorted(self.prefix, np.uint64(low), "left"))
         return range(start, int(np.searchsorted(self.prefix, np.uint64(high), "right")))
-
-
-def differ(table: Ids, other: Ids, rows: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """bool[k]: which of some rows of a table of ids, or of the ends of ids, differ from those of another.
-
-    In machine words, and piece by piece so that pieces stay in the cache; rows past the end are the last.
-    """
-    words, others = table.view(np.uint64), other.view(np.uint64)
-    out = np.empty(len(rows), np.bool_)
-    for start in range(0, len(rows), _PIECE_ROWS):
-        piece = slice(start, start + _PIECE_ROWS)
-        apart = words.take(rows[piece], axis=0, mode="clip")
-        apart ^= others[piece]
-        first, *rest = apart.T
-        for word in rest:
-            first = first | word
-        out[piece] = first != 0
-    return out
-
-
-def rising(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64] | None:
-    """An order in which prefixes (nearly) rise, which makes searching for many of them ten times as fast;
-    None: they are few. A sort of plain numbers: the leading digits of a prefix above its index."""
-    if len(keys) < _MANY:
-        return None
-    bits = np.uint64((len(keys) - 1).bit_length())
-    numbers = np.sort((keys >> bits << bits) | np.arange(len(keys), dtype=np.uint64))
-    numbers &= (np.uint64(1) << bits) - np.uint64(1)
-    return numbers.view(np.int64)
 
 
 def column_type(name: str) -> np.dtype[Any]:

@@ -21,7 +21,7 @@ from mpstore import files
 from mpstore.errors import DamagedError, StorageError
 from mpstore.ids import ID_BYTES, ObjectId
 from mpstore.store import lookup, packindex
-from mpstore.store.locations import Locations, Place
+from mpstore.store.locations import Locations, Place, nowhere
 from mpstore.store.lookup import Found, Numbered
 from mpstore.store.pack import BLOCKS, Entry, PackFile, pack_name, scan
 from mpstore.store.packindex import Ids, IndexTable, PackInfo
@@ -242,10 +242,15 @@ class PackSet:
 
     def locate(self, ids: Ids) -> Locations:
         """Where each of the ids (uint8[n, 32]) lies; of several copies one that leans on no base."""
-        return self.locate_many([ids])[0].locations()
+        out = nowhere(ids)
+        keys = packindex.prefixes(ids)
+        for numbered in self.tables():
+            rows = numbered.table.search(ids, keys)
+            _fill(out, numbered, rows)
+        return out
 
     def locate_many(self, groups: Sequence[Ids]) -> list[Found]:
-        """The same for several groups of ids, whose columns are read when they are asked for."""
+        """The same for groups of very many ids, whose columns are read when they are asked for."""
         return lookup.find(self.tables(), groups)
 
     def known(self, ids: Ids) -> npt.NDArray[np.bool_]:
@@ -308,6 +313,24 @@ def _place(numbered: Numbered, row: int) -> Place | None:
         int(table.form[row]),
         table.base_of(row),
     )
+
+
+def _fill(out: Locations, numbered: Numbered, rows: npt.NDArray[np.int64]) -> None:
+    """Enter what a table has, where nothing is entered or only a frame that leans on a base."""
+    table = numbered.table
+    hits = np.flatnonzero(rows >= 0)
+    if not hits.size:
+        return
+    hits = hits[table.pack[rows[hits]] < len(numbered.numbers)]
+    base_ids = table.base_ids(rows[hits])
+    better = ~out.found[hits] | (out.base_ids[hits].any(axis=1) & ~base_ids.any(axis=1))
+    hits, base_ids = hits[better], base_ids[better]
+    found_rows = rows[hits]
+    out.found[hits] = True
+    out.pack[hits] = numbered.numbers[table.pack[found_rows]]
+    out.base_ids[hits] = base_ids
+    for name in ("offset", "frame_bytes", "raw_bytes", "codec", "form"):
+        getattr(out, name)[hits] = getattr(table, name)[found_rows]
 
 
 def _tiers(tables: Sequence[IndexTable]) -> list[list[IndexTable]]:
