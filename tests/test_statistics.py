@@ -8,7 +8,7 @@ import random
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mpstore import dtypes, kernels
@@ -88,6 +88,8 @@ SIZES = (0.0, 1e-5, 3e-4, 1.0, 1e38)
     st.booleans(),
     st.integers(0, 1 << 30),
 )
+@example("float32", [(3, 0.0, True)], False, 0)
+@example("bfloat16", [(5000, 1.0, True)], False, 1)
 @settings(deadline=None, max_examples=40)
 def test_blocks_observed_together(dtype: str, blocks: list, difference: bool, seed: int) -> None:
     """Deltas of all sizes, and none; chunks that are the base's; NaN and infinities in one and in both."""

@@ -133,7 +133,7 @@ def observe(base: npt.NDArray[Any], expert: npt.NDArray[Any], difference: bool) 
     finite = magnitude < np.uint32(INFINITY)
     moved = np.where(finite, delta, np.float32(0))
     d = _tiles(moved, TILE).astype(np.float64)
-    b = _tiles(np.where(finite, origin, np.float32(0)), TILE).astype(np.float64)
+    b = _tiles(np.where(finite & np.isfinite(origin), origin, np.float32(0)), TILE).astype(np.float64)
     largest = magnitude[finite].max(initial=np.uint32(0))
     return Observation(
         _sum(d * d),

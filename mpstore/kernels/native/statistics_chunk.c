@@ -113,13 +113,29 @@ static bool observe_equal(const Block *block, i64 start, i64 count, Sums *sums, 
     return true;
 }
 
+/* Whether no base's value is NaN or infinite. Of a delta that is no difference, the delta does not tell. */
+static bool base_is_finite(const Block *block, i64 start, i64 count) {
+    float b[STRIP];
+    i32 top = 0;
+    for (i64 at = 0; at < count; at += STRIP) {
+        i64 own = least(STRIP, count - at);
+        widen(block->base, start + at, own, block->narrow, b);
+        top = (i32)most(top, largest(b, own));
+    }
+    return top < (i32)INFINITE;
+}
+
+static void drop_infinite(float *restrict b, i64 count) {
+    for (i64 i = 0; i < count; i++) b[i] = (bits_of(b[i]) & MAGNITUDE) < INFINITE ? b[i] : 0;
+}
+
 void observe_chunk(const Block *block, i64 start, i64 count, const Signs *signs, u64 flips, Sums *sums,
                    Tally *tally) {
     if (observe_equal(block, start, count, sums, tally)) return;
-    bool counted = false;
+    bool counted = false, clean = block->difference || base_is_finite(block, start, count);
 #if MP_WIDE
-    if (count == CHUNK && observe_whole_chunk(block, start, signs, flips, sums, tally)) return;
-    counted = count == CHUNK;
+    if (clean && count == CHUNK && observe_whole_chunk(block, start, signs, flips, sums, tally)) return;
+    counted = clean && count == CHUNK;
 #endif
     double parts[LANES] = {0};
     for (i64 at = 0; at < count; at += STRIP) {
@@ -128,6 +144,7 @@ void observe_chunk(const Block *block, i64 start, i64 count, const Signs *signs,
         widen(block->base, start + at, own, block->narrow, b);
         widen(block->expert, start + at, own, block->narrow, d);
         for (i64 i = own; i < size; i++) b[i] = d[i] = 0;
+        if (!clean) drop_infinite(b, own);
         if (block->difference)
             for (i64 i = 0; i < own; i++) d[i] -= b[i];
         i32 top = counted ? largest(d, own) : count_bins(d, own, tally);
