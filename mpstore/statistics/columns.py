@@ -33,7 +33,8 @@ class DeltaStatistics:
     Shapes: offsets int64 (tensors + 1,), every other column (rows,), sketch (rows, SKETCH_WIDTH). Tensor t of
     `keys` (sorted) has rows offsets[t]:offsets[t + 1]. delta_sq, delta_max, dot_base_delta and base_sq cover
     the elements whose delta is finite, and of the base's values the finite ones; `nonfinite` counts the other
-    deltas. `equal`: the block is the base's, byte for byte. `histograms` has the tensors of more than one block.
+    deltas. `equal`: the block is the base's, byte for byte. `histograms` has the tensors of more than one
+    block.
     """
 
     base_manifest: ObjectId
