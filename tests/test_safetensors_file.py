@@ -208,7 +208,7 @@ def test_minutes_of_mutated_headers() -> None:
                 else:
                     raw[at : at + int(rng.integers(0, 5))] = tokens[rng.integers(len(tokens))]
             if rng.random() < 0.7:
-                raw[:8] = (len(raw) - 8).to_bytes(8, "little")
+                raw[:8] = max(len(raw) - 8, 0).to_bytes(8, "little")
             refused_or_whole(bytes(raw), header.file_bytes + len(raw) - len(header.raw))
 
 

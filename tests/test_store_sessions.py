@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mpstore import files
-from mpstore.errors import StorageError
+from mpstore.errors import DamagedError, StorageError
 from mpstore.store import ObjectStore, read_sessions
 from tests.store_material import fill, open_store
 
@@ -118,6 +118,18 @@ def test_a_read_that_misses_brings_packs_back_from_the_trash(tmp_path: Path) -> 
     put_aside(tmp_path, "another")
     fresh = ObjectStore.open(str(tmp_path))
     assert all(bytes(fresh.read(own_id)) == raw for own_id, raw in content.items())
+
+
+def test_what_was_not_found_since_a_gc_had_put_it_aside_is_looked_for_again(tmp_path: Path) -> None:
+    content = fill(open_store(tmp_path))
+    put_aside(tmp_path)
+    store = ObjectStore.open(str(tmp_path))
+    places = store.locate(b"".join([*content, bytes(32)]))
+    assert not places.found.any()
+    rows = list(range(len(content)))
+    assert {(frame.row, frame.id) for frame in store.fetch(places, rows)} == set(enumerate(content))
+    with pytest.raises(DamagedError, match="in no pack"):  # what is nowhere is still said to be
+        list(store.fetch(places))
 
 
 def test_adopting_brings_a_pack_back_from_the_trash(tmp_path: Path) -> None:

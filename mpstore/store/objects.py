@@ -104,16 +104,17 @@ class ObjectStore:
         """The frames at `rows` of `locations` (None: all) in pack and offset order; `frame.row` tells which.
 
         Neighbours are read together; nothing beyond the frames is read. A pack that has gone since (gc moved
-        its objects) is looked for again. DamagedError: an object that is not to be had, or not whole.
+        its objects) is looked for again, and so is what was not found, since a gc may have put it aside just
+        then: that comes last. DamagedError: an object that is not to be had, or not whole.
         """
         chosen = np.arange(len(locations)) if rows is None else np.atleast_1d(np.asarray(rows, np.int64))
-        missing = chosen[~locations.found[chosen]]
-        if missing.size:
-            raise _absent(locations.ids[missing[0]].tobytes())
+        missing, chosen = chosen[~locations.found[chosen]], chosen[locations.found[chosen]]
         order = chosen[np.lexsort((locations.offset[chosen], locations.pack[chosen]))]
         cuts = np.flatnonzero(np.diff(locations.pack[order])) + 1
         for group in np.split(order, cuts) if order.size else []:
             yield from self._fetch_pack(locations, group, purpose)
+        if missing.size:
+            yield from self._fetch_moved(locations, missing, purpose)
 
     def prefetch(self, locations: Locations, rows: npt.ArrayLike) -> None:
         """Have the kernel read these frames in the background: for reads that are sure to come, and that no
