@@ -90,8 +90,12 @@ def main(arguments: list[str] | None = None) -> None:
     except (BrokenPipeError, OutputClosed):
         _drop_output()
         code = _PIPE_CLOSED
-    except (KeyboardInterrupt, click.Abort):
-        code = _fail(InterruptedByUser(f"interrupted; {session.kept}"), session)
+    except (KeyboardInterrupt, click.Abort) as error:
+        cause = error.__cause__
+        if isinstance(cause, EOFError):  # click takes it for Ctrl-D, but nothing here asks for input
+            code = _fail(_translate_bug(cause), session)
+        else:
+            code = _fail(InterruptedByUser(f"interrupted; {session.kept}"), session)
     except click.ClickException as error:
         code = _fail(_translate_usage(error), _with_json(session, arguments))
     except MpError as error:

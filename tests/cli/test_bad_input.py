@@ -453,7 +453,9 @@ class Limited(Command):
     """`mp` that may not write a file of more than 16 KiB."""
 
     def run(self, words: Sequence[str], environment: Mapping[str, str]) -> Ended:
-        return process(self.directory, ["prlimit", "--fsize=16384", *MP, *words], environment)
+        # Python would put compiled modules into place even where the limit has cut them short.
+        own = {**environment, "PYTHONDONTWRITEBYTECODE": "1"}
+        return process(self.directory, ["prlimit", "--fsize=16384", *MP, *words], own)
 
 
 MP = [sys.executable, "-m", "mpstore.cli"]
