@@ -150,12 +150,6 @@ class IndexTable:
             left, rows = left[there], rows[there]
         return found
 
-    def may_have(self, keys: npt.NDArray[np.uint64]) -> bool:
-        """Whether an id with one of these prefixes is here."""
-        if not self.rows:
-            return False
-        return bool((self.prefix.take(self.prefix.searchsorted(keys), mode="clip") == keys).any())
-
     def first(self, object_id: ObjectId) -> int:
         """The first row of one id, -1 where there is none: `search` without the cost of arrays."""
         key = np.uint64(int.from_bytes(object_id[:8], "big"))

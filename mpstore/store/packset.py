@@ -258,8 +258,9 @@ class PackSet:
         found = np.zeros(len(ids), np.bool_)
         keys = packindex.prefixes(ids)
         for numbered in self.tables():
-            if numbered.table.may_have(keys):
-                found |= numbered.table.search(ids, keys) >= 0
+            rows = numbered.table.first_rows(keys, None)
+            if (rows >= 0).any():
+                found |= numbered.table.settle(rows, ids, keys) >= 0
         return found
 
     def number(self, file_name: str) -> int:

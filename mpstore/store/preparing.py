@@ -102,7 +102,7 @@ class Preparer:
         self, raws: Sequence[Bytes], hints: Sequence[Hint], ids: Sequence[ObjectId]
     ) -> list[Prepared]:
         """`prepare` of several blocks, given as uint8 arrays, all hints of one format."""
-        claims = self._claim_many(ids)
+        claims = self.claim(ids)
         fresh = {k: claim for k, (claim, mine) in enumerate(claims) if mine and claim is not None}
         if fresh:
             own = [(raws[k], hints[k], ids[k]) for k in fresh]
@@ -112,8 +112,8 @@ class Preparer:
             for own_id, raw, (claim, _) in zip(ids, raws, claims, strict=True)
         ]
 
-    def _claim_many(self, ids: Sequence[ObjectId]) -> list[tuple[Claim | None, bool]]:
-        """`claim` of each, with one look into the store for all of them.
+    def claim(self, ids: Sequence[ObjectId]) -> list[tuple[Claim | None, bool]]:
+        """Of each (None, False): the store has it; else the claim on it, and whether the caller is to encode.
 
         Claimed first, looked for second: a block that another thread publishes is in the packs before its
         claim is dropped, so it is seen in one of the two.
@@ -156,22 +156,6 @@ class Preparer:
                 self.claims.pop(own_id, None)
         for claim in claims:
             claim.done.set()
-
-    def claim(self, own_id: ObjectId, there: bool = True) -> tuple[Claim | None, bool]:
-        """(None, False): the store has it; else the claim on it, and whether the caller is to encode it.
-        `there` False: the store was found not to have it."""
-        with self.lock:
-            claim = self.claims.get(own_id)
-        if claim is not None:
-            return claim, False
-        if there and self._adopt(own_id):
-            return None, False
-        with self.lock:
-            claim = self.claims.get(own_id)
-            if claim is None:
-                self.claims[own_id] = claim = Claim()
-                return claim, True
-            return claim, False
 
     def _encode(
         self,

@@ -149,7 +149,7 @@ class ObjectWriter:
         """Store a record; it is published after the blocks appended before it."""
         own_id = record_id(kind, data)
         with self._write_lock:
-            claim, mine = self._preparer.claim(own_id)
+            claim, mine = self._preparer.claim([own_id])[0]
             if not mine or claim is None:
                 return own_id
             try:
