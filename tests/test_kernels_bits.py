@@ -89,6 +89,40 @@ def test_rice_codes_are_the_references_and_come_back(name: str) -> None:
             assert out.tobytes() == raws[k].tobytes(), (mode, k)
 
 
+def some_that_go_on(count: int, steps: int, together: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Two strips' words near their base; `count` of a strip lie so many steps away, one by one or in the same
+    groups, and as many have a base so small that they have many low bits."""
+    rng = np.random.default_rng(count)
+    base = (0x3F80 + rng.integers(0, 128, 2048)).astype("<u2")
+    raw = base + rng.integers(0, 2, 2048).astype("<u2")
+    for strip in (0, 1024):
+        places = strip + (np.arange(2 * count) if together else rng.permutation(1024)[: 2 * count])
+        raw[places[::2]] = base[places[::2]] + steps
+        base[places[1::2]] = 0x3C80
+        raw[places[1::2]] = 0x3C80 + rng.integers(0, 300, count)
+    return base, raw
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_few_elements_of_a_strip_that_go_on_are_coded_as_many_are(together: bool) -> None:
+    shape = RICE["bf16"]
+    pairs = [
+        some_that_go_on(count, steps, together)
+        for count in (1, 4, 5, 39, 40, 41, 62, 63, 64, 65, 200)
+        for steps in (1, 4, 6, 7, 12, 13, 30, 600)
+    ]
+    raws, leans = [raw.view(np.uint8) for _, raw in pairs], [base.view(np.uint8) for base, _ in pairs]
+    expected = rice_numpy.encode_many(raws, leans, shape)
+    segments = [np.frombuffer(segment, np.uint8) for segment in expected if segment is not None]
+    assert len(segments) == len(raws)
+    for mode in COMPILED:
+        kernels.select(mode)
+        assert kernels.pick("rice").encode_many(raws, leans, shape) == expected, mode
+        outs = [np.empty_like(raw) for raw in raws]
+        assert all(kernels.pick("rice").decode_many(segments, leans, outs, shape)), mode
+        assert [out.tobytes() for out in outs] == [raw.tobytes() for raw in raws], mode
+
+
 @pytest.mark.parametrize("name", list(PREFIX))
 def test_prefix_codes_are_the_references_and_come_back(name: str) -> None:
     shape = PREFIX[name]

@@ -23,9 +23,11 @@ typedef struct {
     WORD base[STRIP], z[STRIP];
     u8 k[STRIP], quotient[STRIP], part[PARTS][STRIP];
     u64 active[GROUPS], sparse[GROUPS], flagged[GROUPS], left[GROUPS], kept[GROUPS];
-    /* Read: bits of quotients, and low bits, by place. */
+    /* Read: bits of quotients, and low bits, by place; those of the places that `few` elements have, in `rest`. */
     u64 slices[QUOTIENT_BITS][GROUPS], low[BITS][GROUPS];
-    int planes;
+    int quotient_bits, planes, few;
+    u16 at[GROUP + 4];
+    WORD rest[STRIP];
 } NAME(Strip);
 
 /* Parameters of a strip's elements, and which there are. */
@@ -46,6 +48,35 @@ static void NAME(begin_strip)(const NAME(Block) * b, i64 strip, NAME(Strip) * s)
         s->sparse[g] = topped(own) & s->active[g];
         s->flagged[g] = having(own, FLAGGED);
     }
+}
+
+/* How many bits stand under the masks of the groups before each one, and under all. */
+static inline i64 NAME(count_before)(const u64 *masks, i64 *before) {
+    i64 sum = 0;
+    for (int g = 0; g < GROUPS; g++) {
+        before[g] = sum;
+        sum += count_bits(masks[g]);
+    }
+    return sum;
+}
+
+/* The bits of few elements back to the groups they are of. */
+static inline void NAME(spread)(u64 bits, const u64 *masks, const i64 *before, u64 *into) {
+    for (int g = 0; g < GROUPS; g++) into[g] = deposit(bits >> before[g], masks[g]);
+}
+
+/* Where the elements under the masks are; how many. Mostly a group has four or fewer, and these are written without
+   asking how many there are, which could not be foreseen. */
+static inline int NAME(list)(const u64 *masks, u16 *at) {
+    int count = 0;
+    for (int g = 0; g < GROUPS; g++) {
+        u64 mask = masks[g];
+        int own = (int)count_bits(mask);
+        for (int i = 0; i < 4; i++, mask &= mask - 1) at[count + i] = (u16)(g * GROUP + (__builtin_ctzll(mask | TOP_BIT)));
+        for (int i = 4; UNLIKELY(i < own); i++, mask &= mask - 1) at[count + i] = (u16)(g * GROUP + __builtin_ctzll(mask));
+        count += own;
+    }
+    return count;
 }
 
 /* Encoding */
@@ -124,36 +155,73 @@ static void NAME(push_flags)(NAME(Strip) * s, Sink *sinks) {
     sinks[2] = one;
 }
 
+/* Once few go on, they go on together. */
 static void NAME(push_quotients)(NAME(Strip) * s, Sink *sinks) {
-    i64 count = STRIP; /* of the step before, which had at least as many */
-    u64 going = 1;
+    i64 before[GROUPS], sum;
+    int step = 0;
     for (int g = 0; g < GROUPS; g++) s->left[g] = s->active[g];
-    for (int step = 0; step < STEPS && going; step++) {
-        Gathered gathered = {0, 0, count <= AT_ONCE};
+    for (; (sum = NAME(count_before)(s->left, before)) > FEW_LISTED && step < STEPS; step++) {
         Sink sink = sinks[FLAG_STREAMS + step];
-        going = 0;
         for (int g = 0; g < GROUPS; g++) {
             u64 left = s->left[g], more = above(load_bytes(s->quotient + g * GROUP), (u8)step) & left;
-            gather(&sink, &gathered, extract(more, left), count_bits(left));
-            going |= s->left[g] = more;
+            push(&sink, extract(more, left), count_bits(left));
+            s->left[g] = more;
         }
-        count = push_gathered(&sink, &gathered);
         sinks[FLAG_STREAMS + step] = sink;
+    }
+    if (step < STEPS && sum) {
+        u16 at[GROUP + 4];
+        u8 quotient[GROUP] = {0};
+        int count = NAME(list)(s->left, at);
+        for (int i = 0; i < count; i++) quotient[i] = s->quotient[at[i]];
+        Bytes64 quotients = load_bytes(quotient);
+        u64 going = first_bits(sum);
+        for (; step < STEPS && going; step++) {
+            u64 more = above(quotients, (u8)step) & going;
+            push(&sinks[FLAG_STREAMS + step], extract(more, going), count_bits(going));
+            going = more;
+        }
+        NAME(spread)(going, s->left, before, s->left);
     }
     for (int g = 0; g < GROUPS; g++) s->kept[g] = s->active[g] & ~s->left[g];
 }
 
+/* The planes from `plane` on, which few elements have. */
+static void NAME(push_few_planes)(const NAME(Strip) * s, const u64 *has, int plane, int planes, Sink *sinks) {
+    u16 at[GROUP + 4];
+    u8 k[GROUP] = {0}, part[PARTS][GROUP];
+    int count = NAME(list)(has, at);
+    memset(part, 0, sizeof part);
+    for (int i = 0; i < count; i++) {
+        k[i] = s->k[at[i]];
+        for (int p = 0; p < PARTS; p++) part[p][i] = s->part[p][at[i]];
+    }
+    Bytes64 parameters = load_bytes(k);
+    for (; plane < planes; plane++) {
+        u64 of = above(parameters, (u8)plane);
+        if (!of) break;
+        u64 set = having(load_bytes(part[plane / 8]), (u8)(1 << plane % 8));
+        push(&sinks[FLAG_STREAMS + STEPS + plane], extract(set, of), count_bits(of));
+    }
+}
+
 static void NAME(push_planes)(NAME(Strip) * s, int planes, Sink *sinks) {
-    i64 count = STRIP;
-    for (int plane = 0; plane < planes && count; plane++) {
-        Gathered gathered = {0, 0, count <= AT_ONCE};
+    u64 has[GROUPS];
+    for (int plane = 0; plane < planes; plane++) {
+        i64 sum = 0;
+        for (int g = 0; g < GROUPS; g++) {
+            has[g] = s->kept[g] & above(load_bytes(s->k + g * GROUP), (u8)plane);
+            sum += count_bits(has[g]);
+        }
+        if (sum <= FEW_LISTED) {
+            if (sum) NAME(push_few_planes)(s, has, plane, planes, sinks);
+            break;
+        }
         Sink sink = sinks[FLAG_STREAMS + STEPS + plane];
         for (int g = 0; g < GROUPS; g++) {
-            u64 has = s->kept[g] & above(load_bytes(s->k + g * GROUP), (u8)plane);
             u64 set = having(load_bytes(s->part[plane / 8] + g * GROUP), (u8)(1 << plane % 8));
-            gather(&sink, &gathered, extract(set, has), count_bits(has));
+            push(&sink, extract(set, has[g]), count_bits(has[g]));
         }
-        count = push_gathered(&sink, &gathered);
         sinks[FLAG_STREAMS + STEPS + plane] = sink;
     }
 }
@@ -223,45 +291,54 @@ static void NAME(pull_flags)(NAME(Strip) * s, RiceReader *r) {
 
 /* The next bits of a stream under each of the masks. Each group's place is known before its bits are, so that none
    waits for another. */
-static inline void NAME(pull_masks)(RiceReader *r, Source *source, const u64 *masks, u64 *into) {
-    u64 own[GROUPS];
-    i64 before[GROUPS], sum = 0;
-    for (int g = 0; g < GROUPS; g++) {
-        own[g] = masks[g];
-        before[g] = sum;
-        sum += count_bits(own[g]);
-    }
+static inline void NAME(pull_masks)(RiceReader *r, Source *source, const u64 *masks, const i64 *before, i64 sum,
+                                    u64 *into) {
     Run run;
     begin_run(&run, r->segment, r->size, source);
-    if (sum <= AT_ONCE) {
-        u64 bits = pull(&run, 0);
-        for (int g = 0; g < GROUPS; g++) into[g] = deposit(bits >> before[g], own[g]);
-    } else {
-        i64 begin = run.bit;
-        for (int g = 0; g < GROUPS; g++) {
-            run.bit = begin + before[g];
-            into[g] = deposit(pull(&run, 0), own[g]);
-        }
+    i64 begin = run.bit;
+    for (int g = 0; g < GROUPS; g++) {
+        run.bit = begin + before[g];
+        into[g] = deposit(pull(&run, 0), masks[g]);
     }
     source->bit += sum;
 }
 
-static inline bool NAME(any_of)(const u64 *masks) {
-    u64 any = 0;
-    for (int g = 0; g < GROUPS; g++) any |= masks[g];
-    return any != 0;
+/* The next bits of a stream, under the only mask there is. */
+static inline u64 NAME(pull_mask)(RiceReader *r, Source *source, u64 mask) {
+    Run run;
+    begin_run(&run, r->segment, r->size, source);
+    source->bit += count_bits(mask);
+    return deposit(pull(&run, 0), mask);
 }
 
-/* An element whose quotient is q goes on for q steps, so bit i of q changes at each multiple of 2^i. */
+/* An element whose quotient is q goes on for q steps, so bit i of q changes at each multiple of 2^i. Once few go
+   on, they go on together. */
 static void NAME(pull_quotients)(NAME(Strip) * s, RiceReader *r) {
-    u64 left[GROUPS];
-    memset(s->slices, 0, sizeof s->slices);
-    memcpy(left, s->active, sizeof left);
-    for (int step = 1; step <= STEPS; step++) {
-        NAME(pull_masks)(r, &r->sources[FLAG_STREAMS + step - 1], left, left);
-        if (!NAME(any_of)(left)) break;
+    u64 left[GROUPS], few[QUOTIENT_BITS] = {0}, of[GROUPS];
+    i64 before[GROUPS], sum;
+    int step = 1;
+    for (int bit = 0; bit < QUOTIENT_BITS; bit++)
+        for (int g = 0; g < GROUPS; g++) s->slices[bit][g] = 0;
+    for (int g = 0; g < GROUPS; g++) left[g] = s->active[g];
+    for (; (sum = NAME(count_before)(left, before)) > FEW && step <= STEPS; step++) {
+        NAME(pull_masks)(r, &r->sources[FLAG_STREAMS + step - 1], left, before, sum, left);
         for (int bit = 0; bit < QUOTIENT_BITS && step % (1 << bit) == 0; bit++)
             for (int g = 0; g < GROUPS; g++) s->slices[bit][g] ^= left[g];
+    }
+    s->quotient_bits = step > 4 ? QUOTIENT_BITS : step > 2 ? 2 : 1;
+    if (step <= STEPS && sum) {
+        u64 going = first_bits(sum);
+        for (; step <= STEPS && going; step++) {
+            going = NAME(pull_mask)(r, &r->sources[FLAG_STREAMS + step - 1], going);
+            for (int bit = 0; bit < QUOTIENT_BITS && step % (1 << bit) == 0; bit++) few[bit] ^= going;
+        }
+        for (int bit = 0; bit < QUOTIENT_BITS; bit++) {
+            if (!few[bit]) continue;
+            NAME(spread)(few[bit], left, before, of);
+            for (int g = 0; g < GROUPS; g++) s->slices[bit][g] ^= of[g];
+            s->quotient_bits = (int)most(s->quotient_bits, bit + 1);
+        }
+        NAME(spread)(going, left, before, left);
     }
     for (int g = 0; g < GROUPS; g++) {
         s->left[g] = left[g];
@@ -269,13 +346,40 @@ static void NAME(pull_quotients)(NAME(Strip) * s, RiceReader *r) {
     }
 }
 
+/* The planes from s->planes on, which few elements have: into `rest`, of zeros elsewhere. */
+static void NAME(pull_few_planes)(NAME(Strip) * s, RiceReader *r, const u64 *has) {
+    u8 k[GROUP] = {0}, part[PARTS][GROUP];
+    Bytes64 sum[PARTS];
+    s->few = NAME(list)(has, s->at);
+    for (int i = 0; i < s->few; i++) k[i] = s->k[s->at[i]];
+    for (int p = 0; p < PARTS; p++) sum[p] = no_bytes();
+    Bytes64 parameters = load_bytes(k);
+    for (int plane = s->planes; plane < r->planes; plane++) {
+        u64 of = above(parameters, (u8)plane);
+        if (!of) break;
+        u64 set = NAME(pull_mask)(r, &r->sources[FLAG_STREAMS + STEPS + plane], of);
+        sum[plane / 8] = added(sum[plane / 8], set, (u8)(1 << plane % 8));
+    }
+    for (int p = 0; p < PARTS; p++) store_bytes(part[p], sum[p]);
+    for (int i = 0; i < s->few; i++) {
+        WORD bits = 0;
+        for (int p = 0; p < PARTS; p++) bits |= (WORD)((WORD)part[p][i] << (8 * p));
+        s->rest[s->at[i]] = bits;
+    }
+}
+
 static void NAME(pull_planes)(NAME(Strip) * s, RiceReader *r) {
     u64 has[GROUPS];
+    i64 before[GROUPS];
     for (s->planes = 0; s->planes < r->planes; s->planes++) {
         for (int g = 0; g < GROUPS; g++)
             has[g] = s->kept[g] & above(load_bytes(s->k + g * GROUP), (u8)s->planes);
-        if (!NAME(any_of)(has)) break;
-        NAME(pull_masks)(r, &r->sources[FLAG_STREAMS + STEPS + s->planes], has, s->low[s->planes]);
+        i64 sum = NAME(count_before)(has, before);
+        if (sum <= FEW_LISTED) {
+            if (sum) NAME(pull_few_planes)(s, r, has);
+            break;
+        }
+        NAME(pull_masks)(r, &r->sources[FLAG_STREAMS + STEPS + s->planes], has, before, sum, s->low[s->planes]);
     }
 }
 
@@ -283,7 +387,7 @@ static void NAME(pull_planes)(NAME(Strip) * s, RiceReader *r) {
 #if defined(__AVX512BW__) && defined(HALVES)
 static void NAME(put_together)(const NAME(Strip) * s, int g, const WORD *base, bool sign_magnitude, WORD *out) {
     Bytes64 quotient = no_bytes(), low = no_bytes(), high = no_bytes(), value = _mm512_set1_epi8(1);
-    for (int bit = 0; bit < QUOTIENT_BITS; bit++) quotient = added(quotient, s->slices[bit][g], (u8)(1 << bit));
+    for (int bit = 0; bit < s->quotient_bits; bit++) quotient = added(quotient, s->slices[bit][g], (u8)(1 << bit));
     for (int p = 0; p < s->planes && p < 8; p++) {
         low = _mm512_mask_add_epi8(low, s->low[p][g], low, value);
         value = _mm512_add_epi8(value, value);
@@ -292,6 +396,7 @@ static void NAME(put_together)(const NAME(Strip) * s, int g, const WORD *base, b
     for (int half = 0; half < 2; half++) {
         __m512i code = _mm512_sllv_epi16(half_of(quotient, half), halves_of(s->k + g * GROUP + 32 * half));
         code = _mm512_or_si512(code, half_of(low, half));
+        code = _mm512_or_si512(code, _mm512_loadu_si512(s->rest + g * GROUP + 32 * half));
         if (s->planes > 8) code = _mm512_or_si512(code, _mm512_slli_epi16(half_of(high, half), 8));
         code = _mm512_mask_add_epi16(code, (u32)(s->flagged[g] >> 32 * half), code, _mm512_set1_epi16(1));
         __m512i from = _mm512_loadu_si512(base + 32 * half);
@@ -303,7 +408,7 @@ static void NAME(put_together)(const NAME(Strip) * s, int g, const WORD *base, b
     u8 quotient[GROUP], part[PARTS][GROUP], flag[GROUP];
     WORD z[GROUP];
     Bytes64 sum = no_bytes();
-    for (int bit = 0; bit < QUOTIENT_BITS; bit++) sum = added(sum, s->slices[bit][g], (u8)(1 << bit));
+    for (int bit = 0; bit < s->quotient_bits; bit++) sum = added(sum, s->slices[bit][g], (u8)(1 << bit));
     store_bytes(quotient, sum);
     store_bytes(flag, added(no_bytes(), s->flagged[g], 1));
     for (int i = 0; i < GROUP; i++) z[i] = (WORD)((WORD)quotient[i] << s->k[g * GROUP + i]);
@@ -314,7 +419,8 @@ static void NAME(put_together)(const NAME(Strip) * s, int g, const WORD *base, b
         store_bytes(part[p], sum);
         for (int i = 0; i < GROUP; i++) z[i] |= (WORD)((WORD)part[p][i] << (8 * p));
     }
-    for (int i = 0; i < GROUP; i++) out[i] = NAME(word_at)((WORD)(z[i] + flag[i]), base[i], sign_magnitude);
+    const WORD *rest = s->rest + g * GROUP;
+    for (int i = 0; i < GROUP; i++) out[i] = NAME(word_at)((WORD)((z[i] | rest[i]) + flag[i]), base[i], sign_magnitude);
 }
 #endif
 
@@ -343,6 +449,7 @@ static void NAME(decode_strip)(const NAME(Block) * b, i64 strip, NAME(Strip) * s
     NAME(pull_planes)(s, r);
     for (int g = 0; g < GROUPS; g++)
         NAME(put_together)(s, g, base + g * GROUP, b->sign_magnitude, to + g * GROUP);
+    for (; s->few; s->few--) s->rest[s->at[s->few - 1]] = 0;
     NAME(pull_escapes)(s, r, base, b->sign_magnitude, to);
     if (here < STRIP) memcpy(out, s->z, (size_t)here * sizeof(WORD));
 }
@@ -354,6 +461,8 @@ static bool NAME(decode)(const RiceShape *shape, RiceReader *r, const RiceHead *
                      .contexts = head->contexts, .planes = head->planes};
     NAME(Strip) s;
     u8 coded[GROUPS];
+    s.few = 0;
+    memset(s.rest, 0, sizeof s.rest);
     memcpy(b.parameters, head->parameters, sizeof b.parameters);
     for (i64 strip = 0; strip * STRIP < count; strip++) {
         i64 at = strip * STRIP;

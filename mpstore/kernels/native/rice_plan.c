@@ -119,6 +119,10 @@ bool rice_read(RiceReader *reader, RiceHead *head, u8 *parameters, const u8 *seg
 }
 
 bool rice_read_tiles(const RiceHead *head, i64 first, u8 *coded) {
+    if (!head->tile && head->groups - first >= GROUPS) {
+        memset(coded, 1, GROUPS);
+        return true;
+    }
     u8 any = 0;
     for (int g = 0; g < GROUPS; g++) {
         i64 tile = head->tile ? (first + g) >> (head->tile - 1) : 0;

@@ -11,6 +11,9 @@
 #define SPARSE 0x80  /* of a parameter: zeros are told by rows and groups, */
 #define FLAGGED 0x40 /* a bit tells zeros from the rest, whose code is that of one less, */
 #define K_MASK 0x3F  /* low bits */
+#define FEW 63 /* elements of a strip that are taken as one group, */
+#define FEW_LISTED 40 /* and one by one */
+#define TOP_BIT ((u64)1 << 63)
 #define FLAG_STREAMS 3 /* of groups, of rows, of single elements */
 #define RICE_HEADER_BYTES 6
 #define LARGEST_TILE 12
