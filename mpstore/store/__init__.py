@@ -4,7 +4,8 @@ Relies on codecs and files. Promises: what is read hashes to its id; what is pub
 anything can name it; nothing is modified after it is published.
 """
 
-from mpstore.store.frame import Frame
+from mpstore.store.decoding import decode_leaning
+from mpstore.store.frame import Frame, Piece
 from mpstore.store.locations import Locations
 from mpstore.store.lookup import Found
 from mpstore.store.objects import ObjectStore
@@ -20,10 +21,12 @@ __all__ = [
     "Locations",
     "ObjectStore",
     "ObjectWriter",
+    "Piece",
     "Prepared",
     "ReadMeter",
     "SessionInfo",
     "WriteSummary",
+    "decode_leaning",
     "read_sessions",
     "set_read_observer",
 ]

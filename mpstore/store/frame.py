@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from mpstore import codecs
 from mpstore.codecs.segments import as_bytes
 from mpstore.errors import DamagedError, UsageError
-from mpstore.ids import ID_BYTES, ObjectId, block_id, record_id
+from mpstore.ids import ID_BYTES, ObjectId, block_id, record_id, short
 
 MAGIC: Final = b"mpF1"
 _FIXED: Final = struct.Struct("<4sI32sBBBBII")  # magic crc id codec form flags segments raw encoded
@@ -81,6 +81,40 @@ class Frame(NamedTuple):
     @property
     def raw_bytes(self) -> int:
         return self.header.raw_bytes
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """The pack's name, offset and bytes."""
+        return self.pack, self.offset, self.header.frame_bytes
+
+
+class Piece(NamedTuple):
+    """A frame's bytes as they were read, not looked into yet: `id` is what they must hold. `pack`, `offset`,
+    `purpose` and `row` as of a Frame."""
+
+    id: ObjectId
+    data: memoryview
+    pack: str
+    offset: int
+    purpose: str = "other"
+    row: int = -1
+
+    @property
+    def where(self) -> str:
+        """The place, for people."""
+        return f"pack {self.pack}, offset {self.offset}"
+
+
+def open_piece(piece: Piece) -> Frame:
+    """The frame; DamagedError: it is none, not of the size that was read, or of another object."""
+    data = piece.data
+    header = parse_header(data, piece.where)
+    if header.frame_bytes != data.nbytes:
+        raise DamagedError(f"{piece.where}: the frame is not of the size indexed")
+    if header.id != piece.id:
+        raise DamagedError(f"{piece.where}: not the object {short(piece.id)}")
+    segments = split_payload(header, data[header.header_bytes :])
+    return Frame(header, segments, piece.pack, piece.offset, piece.purpose, piece.row)
 
 
 def record_kind(form: int) -> str | None:

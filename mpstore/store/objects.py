@@ -10,19 +10,19 @@ import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from mpstore import codecs
 from mpstore.codecs import Level
 from mpstore.errors import DamagedError, NotFoundError
 from mpstore.events import Progress, silent
 from mpstore.ids import ID_BYTES, ObjectId, short
-from mpstore.store.frame import NO_BASE, Frame, codec_form, object_id, record_kind
+from mpstore.store.decoding import decode_frame, decode_frames
+from mpstore.store.frame import NO_BASE, Frame, Piece, open_piece, record_kind
 from mpstore.store.locations import Locations, Place
-from mpstore.store.pack import PackFile, ReadMeter, coalesced
+from mpstore.store.pack import PackFile, ReadMeter, coalesced, pack_name
 from mpstore.store.packindex import as_ids
 from mpstore.store.packset import Layout, PackSet, pack_path
 from mpstore.store.preparing import WriterOptions
@@ -31,6 +31,7 @@ from mpstore.store.writer import ObjectWriter
 
 PACK_BYTES: Final = 256 << 20
 _OPEN_PACKS: Final = 128
+Tried: TypeAlias = tuple[str, int, int]  # the pack's name, offset and bytes of a frame
 _MAX_DEPTH: Final = 4  # deltas are one deep; copies of one object may make it look deeper for a while
 
 
@@ -107,14 +108,28 @@ class ObjectStore:
         its objects) is looked for again, and so is what was not found, since a gc may have put it aside just
         then: that comes last. DamagedError: an object that is not to be had, or not whole.
         """
+        return map(self.frame, self.pieces(locations, rows, purpose))
+
+    def pieces(
+        self, locations: Locations, rows: npt.ArrayLike | None = None, purpose: str = "other"
+    ) -> Iterator[Piece]:
+        """`fetch`, without looking into what was read: for many frames that are decoded later, at once."""
         chosen = np.arange(len(locations)) if rows is None else np.atleast_1d(np.asarray(rows, np.int64))
         missing, chosen = chosen[~locations.found[chosen]], chosen[locations.found[chosen]]
         order = chosen[np.lexsort((locations.offset[chosen], locations.pack[chosen]))]
         cuts = np.flatnonzero(np.diff(locations.pack[order])) + 1
         for group in np.split(order, cuts) if order.size else []:
-            yield from self._fetch_pack(locations, group, purpose)
+            yield from self._pieces_of(locations, group, purpose)
         if missing.size:
-            yield from self._fetch_moved(locations, missing, purpose)
+            yield from self._moved(locations, missing, purpose)
+
+    def frame(self, piece: Piece) -> Frame:
+        """The frame that was read, or another copy of it where that is damaged."""
+        try:
+            return open_piece(piece)
+        except DamagedError as error:
+            tried = piece.pack, piece.offset, piece.data.nbytes
+            return open_piece(self._elsewhere(piece.id, tried, piece.purpose, error, piece.row))
 
     def prefetch(self, locations: Locations, rows: npt.ArrayLike) -> None:
         """Have the kernel read these frames in the background: for reads that are sure to come, and that no
@@ -130,16 +145,16 @@ class ObjectStore:
                 if stop - start <= 2 * wanted:  # else they lie apart, and what is between is not wanted
                     self._pack(number).prefetch(start, stop - start)
 
-    def _fetch_pack(self, locations: Locations, rows: npt.NDArray[np.int64], purpose: str) -> Iterator[Frame]:
+    def _pieces_of(self, locations: Locations, rows: npt.NDArray[np.int64], purpose: str) -> Iterator[Piece]:
+        """Of rows that lie in one pack."""
         offsets = locations.offset[rows].tolist()
         places = list(zip(offsets, locations.frame_bytes[rows].tolist(), strict=True))
         try:
             pack = self._pack(int(locations.pack[rows[0]]))
         except FileNotFoundError:
-            yield from self._fetch_moved(locations, rows, purpose)
+            yield from self._moved(locations, rows, purpose)
             return
         ids = locations.ids[rows].tobytes()
-        wanted = [ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES)]
         numbers = rows.tolist()
         for i, j in coalesced(places):
             start = places[i][0]
@@ -149,45 +164,44 @@ class ObjectStore:
                 data = None  # each on its own then: one bad place must not spoil its neighbours
             for k in range(i, j):
                 offset, length = places[k]
-                try:
-                    if data is None:
-                        piece = pack.read(offset, length, purpose, self.meter)
-                    else:
-                        piece = data[offset - start : offset - start + length]
-                    frame = pack.frame(piece, offset, purpose, numbers[k])
-                    _expect(frame, wanted[k])
-                except DamagedError as error:
-                    frame = self._another_copy(locations, numbers[k], purpose, error)
-                yield frame
+                own_id = ids[k * ID_BYTES : (k + 1) * ID_BYTES]
+                if data is not None:
+                    own = data[offset - start : offset - start + length]
+                    yield Piece(own_id, own, pack.name, offset, purpose, numbers[k])
+                else:
+                    yield self._piece_alone(own_id, pack, places[k], purpose, numbers[k])
 
-    def _another_copy(self, locations: Locations, row: int, purpose: str, error: DamagedError) -> Frame:
-        tried = locations.pack[row], locations.offset[row], locations.frame_bytes[row]
-        return self._elsewhere(locations.ids[row].tobytes(), tuple(map(int, tried)), purpose, error, row)
+    def _piece_alone(
+        self, own_id: ObjectId, pack: PackFile, place: tuple[int, int], purpose: str, row: int
+    ) -> Piece:
+        """Read by itself, or another copy of it."""
+        offset, length = place
+        try:
+            data = pack.read(offset, length, purpose, self.meter)
+        except DamagedError as error:
+            return self._elsewhere(own_id, (pack.name, *place), purpose, error, row)
+        return Piece(own_id, data, pack.name, offset, purpose, row)
 
     def _elsewhere(
-        self, wanted: ObjectId, tried: tuple[int, ...], purpose: str, error: DamagedError, row: int = -1
-    ) -> Frame:
-        """The frame from another place, when the index lied or there is a second copy; else the error."""
+        self, wanted: ObjectId, tried: Tried, purpose: str, error: DamagedError, row: int = -1
+    ) -> Piece:
+        """The object from another place, when the index lied or there is a second copy; else the error."""
         self.packs.prove_indexes()
         for place in self.packs.copies(wanted):
-            if place[:3] == tried:
+            if (pack_name(self.packs.ids[place.pack]), place.offset, place.frame_bytes) == tried:
                 continue
-            try:
-                frame = self._frame_at(place, purpose, row)
-            except (DamagedError, FileNotFoundError):
-                continue
-            if frame.id == wanted:
-                return frame
+            with contextlib.suppress(DamagedError, FileNotFoundError):
+                piece = self._piece_at(wanted, place, purpose, row)
+                open_piece(piece)
+                return piece
         raise error
 
-    def _frame_at(self, place: Place, purpose: str, row: int = -1) -> Frame:
+    def _piece_at(self, own_id: ObjectId, place: Place, purpose: str, row: int = -1) -> Piece:
         pack = self._pack(place.pack)
         data = pack.read(place.offset, place.frame_bytes, purpose, self.meter)
-        return pack.frame(data, place.offset, purpose, row)
+        return Piece(own_id, data, pack.name, place.offset, purpose, row)
 
-    def _fetch_moved(
-        self, locations: Locations, rows: npt.NDArray[np.int64], purpose: str
-    ) -> Iterator[Frame]:
+    def _moved(self, locations: Locations, rows: npt.NDArray[np.int64], purpose: str) -> Iterator[Piece]:
         """The pack has gone: its objects are elsewhere, or in the trash of a gc yet to look again."""
         ids = locations.ids[rows]
         self.refresh()
@@ -199,7 +213,7 @@ class ObjectStore:
         if not now.found.all():
             raise _absent(ids[np.flatnonzero(~now.found)[0]].tobytes())
         for own_id, row in zip(ids, rows.tolist(), strict=True):
-            yield self._found_frame(own_id.tobytes(), purpose, row)
+            yield self._found_piece(own_id.tobytes(), purpose, row)
 
     def _pack(self, number: int) -> PackFile:
         """The open pack; FileNotFoundError where it has gone."""
@@ -239,34 +253,35 @@ class ObjectStore:
             raise _absent(object_id)
         return place
 
-    def _found_frame(self, object_id: ObjectId, purpose: str, row: int = -1) -> Frame:
-        """The frame of an object, wherever it lies."""
+    def _found_piece(self, object_id: ObjectId, purpose: str, row: int = -1) -> Piece:
+        """An object, wherever it lies: it opens, or there was another copy that does."""
         place = self._find(object_id)
         try:
             try:
-                frame = self._frame_at(place, purpose, row)
+                piece = self._piece_at(object_id, place, purpose, row)
             except FileNotFoundError:  # gone since this store looked: moved to another pack, or put aside
                 self.refresh()
                 place = self._find(object_id)
-                frame = self._frame_at(place, purpose, row)
-            _expect(frame, object_id)
+                piece = self._piece_at(object_id, place, purpose, row)
+            open_piece(piece)
         except FileNotFoundError as error:
             raise _absent(object_id) from error
         except DamagedError as error:
-            frame = self._elsewhere(object_id, place[:3], purpose, error, row)
-        return frame
+            tried = pack_name(self.packs.ids[place.pack]), place.offset, place.frame_bytes
+            piece = self._elsewhere(object_id, tried, purpose, error, row)
+        return piece
 
     def read(self, object_id: ObjectId, purpose: str = "other") -> memoryview:
         """The decoded bytes of an object, verified. DamagedError: it is missing, or damaged where it lies."""
         return self._read(object_id, purpose, 0).data
 
     def _read(self, object_id: ObjectId, purpose: str, depth: int) -> npt.NDArray[np.uint8]:
-        frame = self._found_frame(object_id, purpose)
+        frame = open_piece(self._found_piece(object_id, purpose))
         try:
             return self._decode(frame, None, depth)
         except DamagedError as error:
-            tried = (self.packs.number(frame.pack), frame.offset, frame.header.frame_bytes)
-            return self._decode(self._elsewhere(object_id, tried, purpose, error), None, depth)
+            another = self._elsewhere(object_id, frame.place, purpose, error)
+            return self._decode(open_piece(another), None, depth)
 
     def decode(self, frame: Frame, base_raw: Any = None) -> npt.NDArray[np.uint8]:
         """The decoded bytes of a frame as uint8[raw_bytes], verified against its id.
@@ -303,8 +318,7 @@ class ObjectStore:
         try:
             return frame, self._read(frame.base, frame.purpose, depth + 1)
         except DamagedError as error:
-            tried = (self.packs.number(frame.pack), frame.offset, frame.header.frame_bytes)
-            again = self._elsewhere(frame.id, tried, frame.purpose, error, frame.row)
+            again = open_piece(self._elsewhere(frame.id, frame.place, frame.purpose, error, frame.row))
             if again.base == frame.base:
                 raise
             return self._with_base(again, None, depth + 1)
@@ -322,45 +336,6 @@ class ObjectStore:
         """Let go of the open packs."""
         with self._open_lock:
             self._open.clear()
-
-
-def decode_frame(frame: Frame, base_raw: Any) -> npt.NDArray[np.uint8]:
-    """Decode and verify; `base_raw` only where the frame leans on one."""
-    where = f"pack {frame.pack}, offset {frame.offset}"
-    header = frame.header
-    try:
-        raw = codecs.decode(header.codec, codec_form(header.form), frame.segments, header.raw_bytes, base_raw)
-    except DamagedError as error:
-        raise DamagedError(f"{where}: object {short(frame.id)}: {error.message}") from error
-    if object_id(header.form, raw.data) != frame.id:
-        raise DamagedError(f"{where}: the content is not that of object {short(frame.id)}")
-    return raw
-
-
-def decode_frames(frames: Sequence[Frame], base_raws: Sequence[Any]) -> list[npt.NDArray[np.uint8]]:
-    """`decode_frame` of several at once: one that is damaged is found, and named, one by one."""
-    if len({frame.header.form for frame in frames}) != 1:
-        return [decode_frame(frame, base_raw) for frame, base_raw in zip(frames, base_raws, strict=True)]
-    form = frames[0].header.form
-    wanted = [
-        codecs.Block(frame.header.codec, frame.segments, frame.header.raw_bytes, base_raw)
-        for frame, base_raw in zip(frames, base_raws, strict=True)
-    ]
-    try:
-        raws: list[npt.NDArray[np.uint8] | None] = [*codecs.decode_many(codec_form(form), wanted)]
-    except DamagedError:
-        raws = [None] * len(frames)
-    return [
-        raw
-        if raw is not None and object_id(form, raw.data) == frame.header.id
-        else decode_frame(frame, base_raw)
-        for frame, base_raw, raw in zip(frames, base_raws, raws, strict=True)
-    ]
-
-
-def _expect(frame: Frame, wanted: ObjectId) -> None:
-    if frame.header.id != wanted:
-        raise DamagedError(f"pack {frame.pack}, offset {frame.offset}: not the object {short(wanted)}")
 
 
 def _absent(own_id: ObjectId) -> DamagedError:

@@ -21,9 +21,10 @@ from mpstore.errors import DamagedError
 from mpstore.events import Task
 from mpstore.ids import ObjectId, short
 from mpstore.store import frame as frames
+from mpstore.store.decoding import decode_frame
 from mpstore.store.frame import NO_BASE, Frame
 from mpstore.store.locations import Locations
-from mpstore.store.objects import ObjectStore, decode_frame
+from mpstore.store.objects import ObjectStore
 from mpstore.store.packindex import IndexTable
 from mpstore.store.writer import ObjectWriter
 

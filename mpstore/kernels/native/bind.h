@@ -79,5 +79,6 @@ extern PyMethodDef rans_block_methods[];
 extern PyMethodDef planes_methods[];
 extern PyMethodDef rice_methods[];
 extern PyMethodDef prefix_methods[];
+extern PyMethodDef leaning_methods[];
 
 #endif

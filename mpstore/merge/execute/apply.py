@@ -1,6 +1,6 @@
 """Merging blocks: decode, take differences, apply the operator, round, encode.
 
-Relies on the store, convert, words and the operator. Promises: a function of the frames and facts alone;
+Relies on the store, convert, words and the operator. Promises: a function of what was read and facts alone;
 scratch is one float32 array per expert and thread, kept and used again.
 """
 
@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from mpstore.ids import ObjectId, block_id
 from mpstore.merge.execute import convert, words
-from mpstore.merge.execute.reading import BlockFrames
+from mpstore.merge.execute.reading import BlockPieces
 from mpstore.merge.execute.work import NO_BASE, TensorWork
 from mpstore.merge.operators.protocol import Block, Facts
-from mpstore.store import Frame, Hint, ObjectStore, ObjectWriter, Prepared
+from mpstore.store import Frame, Hint, ObjectStore, ObjectWriter, Piece, Prepared, decode_leaning
 
 F32: TypeAlias = npt.NDArray[np.float32]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -30,6 +30,8 @@ class BaseRaw:
     """The base's block decoded, and what outputs are encoded against: the block itself, or the one that its
     own frame leans on (deltas are one deep)."""
 
+    form: int
+    id: ObjectId
     raw: Bytes
     leans_on: ObjectId
     leans_on_raw: Bytes
@@ -75,54 +77,77 @@ class Arena:
         cls._local.__dict__.pop("arrays", None)
 
 
-def decode_base(store: ObjectStore, frames: BlockFrames[Frame]) -> BaseRaw:
+def _decode_base(store: ObjectStore, pieces: BlockPieces[Piece]) -> BaseRaw:
     """The base's decoded block."""
-    base = frames.base
-    leaned = _leaned(store, frames, base, {})
+    base = store.frame(pieces.base)
+    leaned = _leaned(store, pieces, base, {})
     raw = store.decode(base, leaned)
-    return BaseRaw(raw, base.id, raw) if leaned is None else BaseRaw(raw, base.base, leaned)
+    own = base.header.form, base.id, raw
+    return BaseRaw(*own, base.id, raw) if leaned is None else BaseRaw(*own, base.base, leaned)
 
 
-def decode_bases(store: ObjectStore, frames: Sequence[BlockFrames[Frame]]) -> list[BaseRaw]:
-    """`decode_base` of several blocks, at once where their frames lean on nothing."""
-    if any(one.base.base != NO_BASE for one in frames):
-        return [decode_base(store, one) for one in frames]
-    raws = store.decode_many([one.base for one in frames])
-    return [BaseRaw(raw, one.base.id, raw) for one, raw in zip(frames, raws, strict=True)]
+def decode_bases(store: ObjectStore, pieces: Sequence[BlockPieces[Piece]]) -> list[BaseRaw]:
+    """The base's block of each, at once where their frames lean on nothing."""
+    frames = [store.frame(one.base) for one in pieces]
+    if any(frame.needs_base for frame in frames):
+        return [_decode_base(store, one) for one in pieces]
+    raws = store.decode_many(frames)
+    return [
+        BaseRaw(frame.header.form, frame.id, raw, frame.id, raw)
+        for frame, raw in zip(frames, raws, strict=True)
+    ]
 
 
-def decode_experts(store: ObjectStore, frames: BlockFrames[Frame], base: BaseRaw) -> tuple[Bytes | None, ...]:
+def decode_experts(
+    store: ObjectStore, pieces: BlockPieces[Piece], base: BaseRaw, verified: bool = False
+) -> tuple[Bytes | None, ...]:
     """Each expert's decoded block; a delta base that several lean on is decoded once."""
-    base_id = frames.base.id
-    known: dict[ObjectId, Bytes] = {base_id: base.raw, base.leans_on: base.leans_on_raw}
-    wanted = [frame for frame in frames.experts if frame is not None and frame.id != base_id]
-    for frame in wanted:
-        _leaned(store, frames, frame, known)
-    made = iter(store.decode_many(wanted, known))
-    found: list[Bytes | None] = []
-    for one in frames.experts:
-        if one is None:
-            found.append(None)
-        else:  # a delta checkpoint may hold the very bytes of the base
-            found.append(base.raw if one.id == base_id else next(made))
-    return tuple(found)
+    wanted = [piece for piece in pieces.experts if piece is not None and piece.id != base.id]
+    leant = base.leans_on, base.leans_on_raw
+    made = decode_leaning(wanted, leant, base.form, verified=verified)
+    odd = [k for k, raw in enumerate(made) if raw is None]
+    if odd:
+        found = _decode_odd(store, pieces, [wanted[k] for k in odd], base)
+        for k, raw in zip(odd, found, strict=True):
+            made[k] = raw
+    rows = iter(made)
+    return tuple(
+        # A delta checkpoint may hold the very bytes of the base.
+        [
+            None if piece is None else base.raw if piece.id == base.id else next(rows)
+            for piece in pieces.experts
+        ]
+    )
+
+
+def _decode_odd(
+    store: ObjectStore, pieces: BlockPieces[Piece], wanted: Sequence[Piece], base: BaseRaw
+) -> list[Bytes]:
+    """Blocks that are not in Rice codes against the base's, or that are damaged."""
+    known: dict[ObjectId, Bytes] = {base.id: base.raw, base.leans_on: base.leans_on_raw}
+    frames = [store.frame(piece) for piece in wanted]
+    for frame in frames:
+        _leaned(store, pieces, frame, known)
+    return store.decode_many(frames, known)
 
 
 def _leaned(
-    store: ObjectStore, frames: BlockFrames[Frame], frame: Frame, known: dict[ObjectId, Bytes]
+    store: ObjectStore, pieces: BlockPieces[Piece], frame: Frame, known: dict[ObjectId, Bytes]
 ) -> Bytes | None:
     if frame.base == NO_BASE:
         return None
     raw = known.get(frame.base)
-    if raw is None and frame.base in frames.foreign:
-        raw = known[frame.base] = store.decode(frames.foreign[frame.base])
+    if raw is None and frame.base in pieces.foreign:
+        raw = known[frame.base] = store.decode(store.frame(pieces.foreign[frame.base]))
     return raw
 
 
-def decode(store: ObjectStore, frames: Sequence[BlockFrames[Frame]]) -> Iterator[Raws]:
-    """Blocks decoded and verified, one after the other."""
-    for one, base in zip(frames, decode_bases(store, frames), strict=True):
-        yield Raws(base, decode_experts(store, one, base))
+def decode(
+    store: ObjectStore, pieces: Sequence[BlockPieces[Piece]], verified: bool = False
+) -> Iterator[Raws]:
+    """Blocks decoded, one after the other, and verified, unless these very pieces were `verified` before."""
+    for one, base in zip(pieces, decode_bases(store, pieces), strict=True):
+        yield Raws(base, decode_experts(store, one, base, verified))
 
 
 def widen_base(work: TensorWork, raw: Bytes, elements: int) -> tuple[F32, int]:

@@ -23,7 +23,7 @@ import numpy as np
 
 from mpstore.events import Progress, Task, silent
 from mpstore.merge.execute import apply
-from mpstore.merge.execute.machine import Counters, Frames, Group, Limits, Machine, groups, output_bytes
+from mpstore.merge.execute.machine import Counters, Group, Limits, Machine, Pieces, groups, output_bytes
 from mpstore.merge.execute.memo import Memo
 from mpstore.merge.execute.run import Result, Results, TensorRun, unpack_facts
 from mpstore.merge.execute.two_steps import TwoSteps
@@ -151,14 +151,14 @@ class Executor:
             cost = work.encoded_bytes(span) + output_bytes(work, span)
             self._make_room(cost)
             futures = [run.expect(group) for group in groups(work, span)]
-            self._machine.read(run, span, lambda group, frames: self._merge_later(run, group, facts, frames))
+            self._machine.read(run, span, lambda group, pieces: self._merge_later(run, group, facts, pieces))
             self._expect(run, futures, cost)
 
-    def _merge_later(self, run: TensorRun, group: Group, facts: Facts, frames: Frames) -> None:
-        self._machine.submit(run, 0, lambda: self._merge(run, group, facts, frames))
+    def _merge_later(self, run: TensorRun, group: Group, facts: Facts, pieces: Pieces) -> None:
+        self._machine.submit(run, 0, lambda: self._merge(run, group, facts, pieces))
 
-    def _merge(self, run: TensorRun, group: Group, facts: Facts, frames: Frames) -> None:
-        raws = apply.decode(self._machine.store, frames)
+    def _merge(self, run: TensorRun, group: Group, facts: Facts, pieces: Pieces) -> None:
+        raws = apply.decode(self._machine.store, pieces)
         run.finish(group, facts, apply.merge_blocks(self._machine.writer, run.work, group, raws, facts))
 
     def _in_two_steps(self, run: TensorRun, facts: Facts | None) -> None:

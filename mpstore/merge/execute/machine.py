@@ -15,13 +15,13 @@ from typing import Final, TypeAlias
 from mpstore import heap
 from mpstore.merge.execute.crew import Crew
 from mpstore.merge.execute.memo import Memo
-from mpstore.merge.execute.reading import BlockFrames, SpanRead
+from mpstore.merge.execute.reading import BlockPieces, SpanRead
 from mpstore.merge.execute.run import Latch, TensorRun
 from mpstore.merge.execute.work import Rows, TensorWork
-from mpstore.store import Frame, ObjectStore, ObjectWriter, Prepared
+from mpstore.store import ObjectStore, ObjectWriter, Piece, Prepared
 
 Group: TypeAlias = list[int]
-Frames: TypeAlias = list[BlockFrames[Frame]]
+Pieces: TypeAlias = list[BlockPieces[Piece]]
 GROUP_BYTES: Final = 2 << 20  # of the base's blocks in a group
 MOST_GROUPED: Final = 32
 
@@ -72,7 +72,7 @@ class Machine:
         self._appender.shutdown(wait=True)
         heap.give_back()
 
-    def read(self, run: TensorRun, span: Rows, then: Callable[[Group, Frames], None]) -> None:
+    def read(self, run: TensorRun, span: Rows, then: Callable[[Group, Pieces], None]) -> None:
         """Read a span's sources in parallel; then hand over group after group."""
         reading = SpanRead(self.store, run.work, span)
         parts = reading.parts()

@@ -1,8 +1,8 @@
 """Reading what a plan names, each frame once, and keeping it until it is merged.
 
-Relies on the store and files. Promises: `read_span` fetches the selected frames of a run of blocks and the
-delta bases they lean on, nothing else; a `Hold` keeps encoded frames in memory up to its bound and past it
-in a scratch file of the repository's tmp/, so nothing is read from a pack a second time.
+Relies on the store and files. Promises: a `SpanRead` fetches the selected frames of a run of blocks and the
+delta bases they lean on, nothing else; a `Hold` keeps what was read in memory, and past its bound in a
+scratch file of the repository's tmp/, so that nothing is read from a pack a second time.
 """
 
 from __future__ import annotations
@@ -13,51 +13,50 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from mpstore import files
 from mpstore.errors import DamagedError, StorageError
 from mpstore.ids import ObjectId
-from mpstore.merge.execute.work import Rows, Stored, TensorWork
-from mpstore.store import Frame, ObjectStore
-from mpstore.store.frame import split_payload
+from mpstore.merge.execute.work import NO_BASE, Rows, Stored, TensorWork
+from mpstore.store import ObjectStore, Piece
 
-F = TypeVar("F")
-G = TypeVar("G")
+P = TypeVar("P")
+Q = TypeVar("Q")
 
 
 @dataclass(frozen=True)
-class BlockFrames(Generic[F]):
-    """Everything stored that one block needs: the base's frame, per expert its frame or None, and the delta
+class BlockPieces(Generic[P]):
+    """Everything stored that one block needs: what was read for the base, per expert (or None), and for delta
     bases that are not the base's own block, by id."""
 
-    base: F
-    experts: tuple[F | None, ...]
-    foreign: Mapping[ObjectId, F]
+    base: P
+    experts: tuple[P | None, ...]
+    foreign: Mapping[ObjectId, P]
 
-    def map(self, change: Callable[[F], G]) -> BlockFrames[G]:
-        """The same with every frame changed."""
-        experts = tuple(None if frame is None else change(frame) for frame in self.experts)
-        foreign = {own_id: change(frame) for own_id, frame in self.foreign.items()}
-        return BlockFrames(change(self.base), experts, foreign)
+    def map(self, change: Callable[[P], Q]) -> BlockPieces[Q]:
+        """The same with every piece changed."""
+        experts = tuple(None if piece is None else change(piece) for piece in self.experts)
+        foreign = {own_id: change(piece) for own_id, piece in self.foreign.items()}
+        return BlockPieces(change(self.base), experts, foreign)
 
     @property
-    def encoded_bytes(self: BlockFrames[Frame]) -> int:
-        frames = [self.base, *(frame for frame in self.experts if frame is not None), *self.foreign.values()]
-        return sum(frame.header.frame_bytes for frame in frames)
+    def encoded_bytes(self: BlockPieces[Piece]) -> int:
+        pieces = [self.base, *(piece for piece in self.experts if piece is not None), *self.foreign.values()]
+        return sum(piece.data.nbytes for piece in pieces)
 
 
 class SpanRead:
-    """The frames of a run of blocks while its sources are read by several threads."""
+    """What is stored of a run of blocks while its sources are read by several threads."""
 
     def __init__(self, store: ObjectStore, work: TensorWork, blocks: Rows) -> None:
         self._store = store
         self._work = work
         self.blocks = blocks
-        self._frames: list[dict[int, Frame]] = [{} for _ in range(1 + len(work.experts))]
-        self._foreign: dict[ObjectId, Frame] = {}
+        self._pieces: list[dict[int, Piece]] = [{} for _ in range(1 + len(work.experts))]
+        self._foreign: dict[ObjectId, Piece] = {}
 
     def parts(self) -> list[Callable[[], None]]:
         """The reads, each for a thread of its own."""
@@ -81,40 +80,41 @@ class SpanRead:
                 yield place + 1, (expert.stored, "expert")
 
     def _read(self, place: int, stored: Stored, purpose: str) -> None:
-        into = self._frames[place]
-        for frame in self._store.fetch(stored.locations, stored.rows(self.blocks), purpose):
-            into[int(stored.blocks[frame.row])] = frame
+        into, blocks = self._pieces[place], stored.blocks
+        for piece in self._store.pieces(stored.locations, stored.rows(self.blocks), purpose):
+            into[int(blocks[piece.row])] = piece
 
     def _read_foreign(self, ids: list[ObjectId], purpose: str) -> None:
         locations = self._work.foreign_locations
         assert locations is not None
         rows = np.array([self._work.foreign[own_id] for own_id in ids], np.int64)
-        for frame in self._store.fetch(locations, rows, purpose):
-            self._foreign[frame.id] = frame
+        for piece in self._store.pieces(locations, rows, purpose):
+            self._foreign[piece.id] = piece
 
-    def block(self, block: int) -> BlockFrames[Frame]:
-        """One block's frames, once all parts are read."""
-        base = self._frames[0].pop(block)
-        experts = tuple(found.pop(block, None) for found in self._frames[1:])
+    def block(self, block: int) -> BlockPieces[Piece]:
+        """One block's pieces, once all parts are read."""
+        base = self._pieces[0].pop(block)
+        experts = tuple([found.pop(block, None) for found in self._pieces[1:]])
         foreign = {}
         if self._foreign:
-            for frame in (base, *experts):
-                if frame is not None and frame.base in self._foreign:
-                    foreign[frame.base] = self._foreign[frame.base]
-        return BlockFrames(base, experts, foreign)
+            for piece in (base, *experts):
+                leaned = NO_BASE if piece is None else self._store.frame(piece).base
+                if leaned in self._foreign:
+                    foreign[leaned] = self._foreign[leaned]
+        return BlockPieces(base, experts, foreign)
 
 
 @dataclass(frozen=True)
 class _Spilled:
-    """A frame whose payload lies in the scratch file."""
+    """A piece whose bytes lie in the scratch file."""
 
-    frame: Frame
+    piece: Piece
     offset: int
     length: int
 
 
 class Scratch:
-    """A file in tmp/ for encoded frames that memory cannot keep; made when first needed. Any thread."""
+    """A file in tmp/ for what was read and memory cannot keep; made when first needed. Any thread."""
 
     def __init__(self, tmp_dir: str) -> None:
         self._tmp_dir = tmp_dir
@@ -128,28 +128,27 @@ class Scratch:
         """What was written."""
         return self._end
 
-    def put(self, frame: Frame) -> _Spilled:
-        """Write the payload; the frame that is kept has none."""
-        payload = b"".join(frame.segments)
+    def put(self, piece: Piece) -> _Spilled:
+        """Write the bytes; the piece that is kept has none."""
+        data = piece.data
         with self._lock:
             if self._file is None:
                 self._file = files.StagedFile(Path(self._tmp_dir), durable=False)
                 self._fd = os.open(self._file.path, os.O_RDONLY | os.O_CLOEXEC)
             offset = self._end
-            self._end += len(payload)
-        self._file.write_at(offset, payload)
-        return _Spilled(frame._replace(segments=()), offset, len(payload))
+            self._end += data.nbytes
+        self._file.write_at(offset, data)
+        return _Spilled(piece._replace(data=memoryview(b"")), offset, data.nbytes)
 
-    def get(self, spilled: _Spilled) -> Frame:
-        """The frame as it was; damage to the scratch file shows when the content is verified."""
+    def get(self, spilled: _Spilled) -> Piece:
+        """The piece as it was; damage to the scratch file shows when the content is verified."""
         try:
-            payload = os.pread(self._fd, spilled.length, spilled.offset)
+            data = os.pread(self._fd, spilled.length, spilled.offset)
         except OSError as error:
             raise StorageError(f"scratch file: {error.strerror}") from error
-        if len(payload) != spilled.length:
+        if len(data) != spilled.length:
             raise DamagedError("the scratch file in tmp/ was cut off while a merge used it")
-        frame = spilled.frame
-        return frame._replace(segments=split_payload(frame.header, memoryview(payload)))
+        return spilled.piece._replace(data=memoryview(data))
 
     def close(self) -> None:
         """Remove the file."""
@@ -166,24 +165,27 @@ class Hold:
         self._scratch = scratch
         self._left = limit_bytes
         self._lock = threading.Lock()
-        self._kept: dict[int, BlockFrames[Any]] = {}
+        self._kept: dict[int, BlockPieces[Piece]] = {}
+        self._spilled: dict[int, BlockPieces[_Spilled]] = {}
 
-    def put(self, block: int, frames: BlockFrames[Frame]) -> None:
+    def put(self, block: int, pieces: BlockPieces[Piece]) -> None:
         """Keep a block, in memory while there is room."""
-        size = frames.encoded_bytes
+        size = pieces.encoded_bytes
         with self._lock:
             fits = size <= self._left
             if fits:
                 self._left -= size
-        self._kept[block] = frames if fits else frames.map(self._scratch.put)
+        if fits:
+            self._kept[block] = pieces
+        else:
+            self._spilled[block] = pieces.map(self._scratch.put)
 
-    def get(self, block: int) -> BlockFrames[Frame]:
-        """The block's frames."""
-        return self._kept[block].map(self._back)
-
-    def _back(self, kept: Frame | _Spilled) -> Frame:
-        return self._scratch.get(kept) if isinstance(kept, _Spilled) else kept
+    def get(self, block: int) -> tuple[BlockPieces[Piece], bool]:
+        """The block's pieces, and whether they never left the memory."""
+        kept = self._kept.get(block)
+        return (self._spilled[block].map(self._scratch.get), False) if kept is None else (kept, True)
 
     def drop(self, block: int) -> None:
         """The block is merged."""
         self._kept.pop(block, None)
+        self._spilled.pop(block, None)

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from mpstore.merge.execute import apply, runs
 from mpstore.merge.execute.apply import Raws
 from mpstore.merge.execute.facts import FactFinder
-from mpstore.merge.execute.machine import Frames, Group, Machine, groups, output_bytes
+from mpstore.merge.execute.machine import Group, Machine, Pieces, groups, output_bytes
 from mpstore.merge.execute.reading import Hold, Scratch
 from mpstore.merge.execute.run import Latch, TensorRun, pack_facts
 from mpstore.merge.execute.work import Rows
@@ -64,19 +64,19 @@ class TwoSteps:
         """Read a span and look at its blocks; `step` is done when all are."""
         seen = Latch(int(span.size), lambda: step.set_result(None))
 
-        def look(group: Group, frames: Frames) -> None:
-            self._machine.submit(self._run, 0, lambda: self._look(group, frames, seen))
+        def look(group: Group, pieces: Pieces) -> None:
+            self._machine.submit(self._run, 0, lambda: self._look(group, pieces, seen))
 
         self._machine.read(self._run, span, look)
 
-    def _look(self, group: Group, frames: Frames, seen: Latch) -> None:
+    def _look(self, group: Group, pieces: Pieces, seen: Latch) -> None:
         if self._hold is None or self._finder is not None:
-            for block, raws in zip(group, apply.decode(self._machine.store, frames), strict=True):
+            for block, raws in zip(group, apply.decode(self._machine.store, pieces), strict=True):
                 self._observe(block, raws)
                 if self._decoded is not None:
                     self._decoded[block] = raws
         if self._hold is not None:
-            for block, one in zip(group, frames, strict=True):
+            for block, one in zip(group, pieces, strict=True):
                 self._hold.put(block, one)
         seen.done(len(group))
         self._latch.done(len(group))
@@ -103,7 +103,9 @@ class TwoSteps:
         if self._decoded is not None:
             return iter([self._decoded[block] for block in group])
         assert self._hold is not None
-        return apply.decode(self._machine.store, [self._hold.get(block) for block in group])
+        kept = [self._hold.get(block) for block in group]
+        verified = self._finder is not None and all(in_memory for _, in_memory in kept)
+        return apply.decode(self._machine.store, [pieces for pieces, _ in kept], verified)
 
     def _conclude(self) -> None:
         """All blocks were seen: the facts, or another pass. Runs in the thread that saw the last."""

@@ -1,0 +1,42 @@
+/* Frames with Rice codes, from their headers to words. What is odd about one is left to those who can say what. */
+#include "leaning.h"
+
+#define MAGIC_BYTES 4
+#define CHECKED_FROM 8 /* the checksum covers the header from the id on */
+#define CODEC_AT 40
+#define BASE_AT 52
+#define LENGTH_AT (BASE_AT + ID_BYTES)
+#define HEADER_BYTES (LENGTH_AT + 4) /* of a frame with a base and one segment */
+
+static u32 word_at(const u8 *from) {
+    return (u32)from[0] | (u32)from[1] << 8 | (u32)from[2] << 16 | (u32)from[3] << 24;
+}
+
+/* CRC-32 as zlib has it, four bits at a time. */
+static u32 checksum(const u8 *from, i64 size) {
+    static const u32 table[16] = {
+        0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4, 0x4DB26158, 0x5005713C,
+        0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C, 0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C,
+    };
+    u32 sum = ~0u;
+    for (i64 i = 0; i < size; i++) {
+        sum ^= from[i];
+        sum = sum >> 4 ^ table[sum & 15];
+        sum = sum >> 4 ^ table[sum & 15];
+    }
+    return ~sum;
+}
+
+bool decode_leaning(const Leaning *leaning, const RiceShape *shape, const u8 *frame, i64 size, const u8 *id,
+                    const u8 *base, i64 words, u8 *out) {
+    const u8 *kind = frame + CODEC_AT;
+    if (size < HEADER_BYTES || memcmp(frame, "mpF1", MAGIC_BYTES) != 0) return false;
+    if (kind[0] != leaning->codec || kind[1] != leaning->form || kind[2] != 1 || kind[3] != 1) return false;
+    if (checksum(frame + CHECKED_FROM, HEADER_BYTES - CHECKED_FROM) != word_at(frame + MAGIC_BYTES)) return false;
+    if (memcmp(frame + CHECKED_FROM, id, ID_BYTES) != 0) return false;
+    if (memcmp(frame + BASE_AT, leaning->base_id, ID_BYTES) != 0) return false;
+    i64 payload = size - HEADER_BYTES;
+    if (word_at(kind + 4) != words * shape->word_bytes || word_at(kind + 8) != payload) return false;
+    if (word_at(frame + LENGTH_AT) != payload) return false;
+    return rice_decode(shape, frame + HEADER_BYTES, payload, base, words, out);
+}

@@ -1,0 +1,80 @@
+"""From frames that were read to the bytes that they hold, each verified against its id.
+
+Relies on codecs and frame. Promises: what comes out hashes to the frame's id, or a DamagedError names the
+pack and the offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mpstore import codecs, kernels
+from mpstore.codecs import rice_delta
+from mpstore.codecs.codes import RICE_DELTA
+from mpstore.errors import DamagedError
+from mpstore.ids import ObjectId, block_id, short
+from mpstore.store.frame import Frame, Piece, codec_form, object_id
+
+
+def decode_frame(frame: Frame, base_raw: Any) -> npt.NDArray[np.uint8]:
+    """Decode and verify; `base_raw` only where the frame leans on one."""
+    where = f"pack {frame.pack}, offset {frame.offset}"
+    header = frame.header
+    try:
+        raw = codecs.decode(header.codec, codec_form(header.form), frame.segments, header.raw_bytes, base_raw)
+    except DamagedError as error:
+        raise DamagedError(f"{where}: object {short(frame.id)}: {error.message}") from error
+    if object_id(header.form, raw.data) != frame.id:
+        raise DamagedError(f"{where}: the content is not that of object {short(frame.id)}")
+    return raw
+
+
+def decode_frames(frames: Sequence[Frame], base_raws: Sequence[Any]) -> list[npt.NDArray[np.uint8]]:
+    """`decode_frame` of several at once: one that is damaged is found, and named, one by one."""
+    if len({frame.header.form for frame in frames}) != 1:
+        return [decode_frame(frame, base_raw) for frame, base_raw in zip(frames, base_raws, strict=True)]
+    form = frames[0].header.form
+    wanted = [
+        codecs.Block(frame.header.codec, frame.segments, frame.header.raw_bytes, base_raw)
+        for frame, base_raw in zip(frames, base_raws, strict=True)
+    ]
+    try:
+        raws: list[npt.NDArray[np.uint8] | None] = [*codecs.decode_many(codec_form(form), wanted)]
+    except DamagedError:
+        raws = [None] * len(frames)
+    return [
+        raw
+        if raw is not None and object_id(form, raw.data) == frame.header.id
+        else decode_frame(frame, base_raw)
+        for frame, base_raw, raw in zip(frames, base_raws, raws, strict=True)
+    ]
+
+
+def decode_leaning(
+    pieces: Sequence[Piece],
+    base: tuple[ObjectId, npt.NDArray[np.uint8]],
+    form: int,
+    *,
+    verified: bool = False,
+) -> list[npt.NDArray[np.uint8] | None]:
+    """Blocks in Rice codes that lean on `base` (id and bytes) and have its form: what most of a merge reads.
+
+    None for a piece that is not of that kind, or not whole: then the ways above decode it, or say what is
+    wrong. `verified`: these very pieces have been decoded and found to be right before.
+    """
+    raw = base[1]
+    shape = rice_delta.shape_of(codec_form(form))
+    if not pieces or not raw.size or raw.size % shape.dtype.itemsize:
+        return [None] * len(pieces)
+    out = np.empty((len(pieces), raw.size), np.uint8)
+    ids = b"".join([piece.id for piece in pieces])
+    frames = [piece.data for piece in pieces]
+    filled = kernels.pick("leaning").decode(frames, ids, base, (RICE_DELTA, form), shape, out)
+    return [
+        row if whole and (verified or block_id(row.data) == piece.id) else None
+        for piece, row, whole in zip(pieces, out, filled, strict=True)
+    ]
