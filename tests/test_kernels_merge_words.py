@@ -206,7 +206,23 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
     terms = _terms(2, random=False, elect=False, normalize=False, low=0.0, weight=1.0)
     short = Sources(sources.base, [sources.items[0][:-1], sources.items[1]], sources.plain, False)
     for side in set(sides("merge_words")) - {merge_words_numpy}:
-        with pytest.raises(ValueError, match="uint16"):
+        with pytest.raises(ValueError, match="a word for each of the base's"):
             side.combine(sources, terms, 0, np.empty(SIZE - 1, np.uint16))
-        with pytest.raises(ValueError, match="uint16"):
-            side.search(short, [])
+        for odd in (short, short._replace(items=[sources.items[0].view(np.uint32), sources.items[1]])):
+            with pytest.raises(ValueError, match="uint16"):
+                side.search(odd, [])
+
+
+def test_words_may_come_as_bytes_that_lie_anywhere() -> None:
+    """As they do where a block is stored as it is, behind a header of any length."""
+    sources = _sources(3, False, False)
+    terms = _terms(3, random=False, elect=True, normalize=True, low=0.0, weight=1.0)
+    room = [np.zeros(2 * SIZE + 1, np.uint8) for _ in range(4)]
+    for at, words in zip(room, (sources.base, *sources.items), strict=True):
+        at[1:] = words.view(np.uint8)
+    moved = sources._replace(base=room[0][1:], items=[one[1:] for one in room[1:]])
+    for side in set(sides("merge_words")) - {merge_words_numpy}:
+        out = [np.empty(SIZE, np.uint16) for _ in range(2)]
+        for words, to in zip((sources, moved), out, strict=True):
+            side.combine(words, terms, 0, to)
+        assert out[0].tobytes() == out[1].tobytes()

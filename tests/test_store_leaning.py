@@ -92,7 +92,8 @@ def test_invariant_4_a_damaged_frame_is_never_taken_for_its_block(mode: str) -> 
         damaged.append(whole._replace(data=memoryview(bytes(data))))
     damaged += [whole._replace(data=whole.data[:length]) for length in (0, 8, 87, 88, whole.data.nbytes - 1)]
     rows = decoded(damaged, base)
-    assert rows[:HEADER_BYTES] == [None] * HEADER_BYTES and rows[-5:] == [None] * 5
+    assert rows[:HEADER_BYTES] == [None] * HEADER_BYTES
+    assert rows[-5:] == [None] * 5
     assert sum(row is None for row in rows) > 0.95 * len(rows)
     # What is not refused is right all the same: parameters of contexts that the block has no word of.
     assert all(row is None or row.tobytes() == raw.tobytes() for row in rows)

@@ -23,12 +23,6 @@ U32: TypeAlias = npt.NDArray[np.uint32]
 _kept = threading.local()
 
 
-def _check(sources: Sources, *others: Words) -> None:
-    for array in (sources.base, *sources.items, *others):  # the compiled side sees the size of items alone
-        if array.dtype != np.uint16 or array.shape != sources.base.shape or not array.flags.c_contiguous:
-            raise ValueError("merge_words takes C-contiguous uint16 arrays of one shape (n,)")
-
-
 def _arguments(terms: Terms) -> tuple[Any, ...]:
     """`arguments`, kept for the next block."""
     known = getattr(_kept, "arguments", None)
@@ -40,7 +34,6 @@ def _arguments(terms: Terms) -> tuple[Any, ...]:
 
 def combine(sources: Sources, terms: Terms, start: int, out: Words) -> Counts:
     """As the reference."""
-    _check(sources, out)
     if len(sources.items) > MOST_DELTAS:
         return merge_words_numpy.combine(sources, terms, start, out)
     nonfinite = np.empty(1 + len(sources.items), np.int64)
@@ -59,9 +52,8 @@ def combine(sources: Sources, terms: Terms, start: int, out: Words) -> Counts:
 
 def search(sources: Sources, searches: Sequence[Search]) -> list[U32 | None]:
     """As the reference."""
-    _check(sources)
     numbers = [(one.item, one.low, one.high, one.shift, one.counts is not None) for one in searches]
-    room = iter(_room(sum(one.counts is None for one in searches), sources.base.size))
+    room = iter(_room(sum(one.counts is None for one in searches), sources.base.nbytes // 2))
     rows = [next(room) if one.counts is None else one.counts for one in searches]
     found = np.empty(len(searches), np.int64)
     native.library().words_search(

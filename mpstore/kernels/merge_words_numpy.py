@@ -7,8 +7,7 @@ narrowing one after the other; the reference for `merge_words_native`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,19 +16,19 @@ from mpstore.kernels import execute_numpy, merge_numpy
 from mpstore.kernels.merge_numpy import Floats, Terms
 
 Words: TypeAlias = npt.NDArray[np.uint16]
+Stored: TypeAlias = npt.NDArray[np.uint16] | npt.NDArray[np.uint8]
 Counts: TypeAlias = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Sources:
-    """One block as it is stored: uint16 words of shape (n,), of float16 where `half`, else of bfloat16.
+class Sources(NamedTuple):
+    """One block as it is stored: n words of float16 where `half`, else of bfloat16, as uint16 or as bytes.
 
     `items[i]` are expert i's; where `plain[i]` they are the delta itself, else the delta is what `difference`
     makes of them and the base.
     """
 
-    base: Words
-    items: Sequence[Words]
+    base: Stored
+    items: Sequence[Stored]
     plain: npt.NDArray[np.bool_]
     half: bool
 
@@ -38,11 +37,12 @@ def widened(sources: Sources) -> tuple[Floats, list[Floats], Counts]:
     """The base and the deltas in float32, and how many values of each are NaN or infinite."""
     widen = execute_numpy.widen_f16 if sources.half else execute_numpy.widen_bf16
     minus = execute_numpy.difference_f16 if sources.half else execute_numpy.difference_bf16
-    base = np.empty(sources.base.size, np.float32)
-    widen(sources.base, base)
+    base = np.empty(sources.base.nbytes // 2, np.float32)
+    widen(sources.base.view(np.uint16), base)
     nonfinite = [execute_numpy.count_nonfinite(base)]
     deltas = []
-    for words, plain in zip(sources.items, sources.plain, strict=True):
+    for stored, plain in zip(sources.items, sources.plain, strict=True):
+        words = stored.view(np.uint16)
         delta = np.empty(words.size, np.float32)
         if plain:
             widen(words, delta)
@@ -66,8 +66,7 @@ def combine(sources: Sources, terms: Terms, start: int, out: Words) -> Counts:
     return nonfinite
 
 
-@dataclass(frozen=True)
-class Search:
+class Search(NamedTuple):
     """A pass over one expert's magnitudes: those with low <= pattern(|delta|) < high. Counted into `counts`,
     (pattern - low) >> shift, or, where that is None, collected."""
 

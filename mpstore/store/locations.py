@@ -6,7 +6,7 @@ Relies on numpy. Promises: plain values; row i speaks of the i-th asked id.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +43,10 @@ class Locations:
 
     def take(self, rows: Any) -> Locations:
         """The locations of some rows (any numpy index)."""
-        return Locations(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+        return Locations(*[getattr(self, name)[rows] for name in _COLUMNS])
+
+
+_COLUMNS: Final = tuple(field.name for field in fields(Locations))
 
 
 class Place(NamedTuple):

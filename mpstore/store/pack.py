@@ -279,6 +279,11 @@ def pack_name(pack_id: ObjectId) -> str:
     return f"{pack_id.hex()}.pack"
 
 
+def pack_id_of(file_name: str) -> ObjectId:
+    """The pack's id by its file's name."""
+    return bytes.fromhex(file_name.removesuffix(".pack"))
+
+
 def coalesced(places: Sequence[tuple[int, int]], limit_bytes: int = 8 << 20) -> Iterator[tuple[int, int]]:
     """Slices [i, j) of `places` ((offset, length), sorted by offset) that lie side by side, up to a limit."""
     start = 0

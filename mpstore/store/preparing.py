@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpstore import codecs
 from mpstore.codecs import Format, Level
@@ -18,6 +18,7 @@ from mpstore.errors import DamagedError
 from mpstore.ids import ObjectId, block_id, short
 from mpstore.store import frame as frames
 from mpstore.store.frame import NO_BASE, FrameHeader
+from mpstore.store.pack import pack_id_of
 from mpstore.store.packindex import as_ids
 
 if TYPE_CHECKING:
@@ -34,17 +35,18 @@ class WriterOptions:
     verify: bool
 
 
-@dataclass(frozen=True)
-class Hint:
+class Hint(NamedTuple):
     """What helps to encode a block: its format and, if there is one, a block it resembles.
 
     `base_raw` is that block's decoded bytes, where they are at hand. A base that is itself delta-coded is
     replaced by the base it leans on (deltas are one deep); one that is not in the store is ignored.
+    `base_pack`: the name of a pack where it lies without a base of its own, if that is known.
     """
 
     form: Format = Format.BYTES
     base: ObjectId | None = None
     base_raw: Any = None
+    base_pack: str | None = None
 
 
 class Claim:
@@ -61,8 +63,7 @@ class Claim:
         self.written = False
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A block ready to be appended. `claim` None: the store has it already."""
 
     id: ObjectId
@@ -179,8 +180,12 @@ class Preparer:
 
     def _bases(self, ids: Sequence[ObjectId], hints: Sequence[Hint]) -> list[tuple[ObjectId, Any] | None]:
         """`_base` of each, with one look into the store for those that can lean on what was hinted."""
-        plain = self._plain(
-            [hint.base for hint in hints if hint.base is not None and hint.base_raw is not None]
+        given = [hint for hint in hints if hint.base is not None and hint.base_raw is not None]
+        packs = {hint.base_pack for hint in given if hint.base_pack is not None}
+        held = {pack for pack in packs if self._hold(pack_id_of(pack))}
+        plain = {hint.base for hint in given if hint.base_pack in held}
+        plain |= self._plain(
+            [hint.base for hint in given if hint.base is not None and hint.base not in plain]
         )
         return [
             (hint.base, hint.base_raw)
@@ -189,7 +194,7 @@ class Preparer:
             for own_id, hint in zip(ids, hints, strict=True)
         ]
 
-    def _plain(self, bases: Sequence[ObjectId]) -> set[ObjectId]:
+    def _plain(self, bases: Sequence[ObjectId]) -> set[ObjectId | None]:
         """Those that are in the store, lean on nothing, and lie in a pack that is pinned."""
         if not bases:
             return set()

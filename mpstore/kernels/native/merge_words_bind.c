@@ -2,23 +2,30 @@
 #include "terms_bind.h"
 #include "merge_words.h"
 
-/* base, items, plain, half: the first of each kind of a call's arguments */
-#define SOURCES_PATTERN "r2 R2 r1 i"
+/* base, items, plain, half: the first of each kind of a call's arguments. Words may come as bytes. */
+#define SOURCES_PATTERN "r0 R0 r1 i"
+
+static bool are_words(const Array *array, i64 bytes) {
+    Py_ssize_t item = array->view.itemsize;
+    return (item == 1 || item == 2) && array->view.len == bytes && bytes % 2 == 0;
+}
 
 /* False: a Python error is set. */
 static bool take_sources(const Call *call, Sources *out) {
     const Array *base = &call->arrays[0], *plain = &call->arrays[1];
     const Arrays *items = &call->lists[0];
-    bool fits = all_have(items, base->items) && plain->items == items->count;
+    i64 bytes = base->view.len;
+    bool fits = are_words(base, bytes) && plain->items == items->count;
+    for (i64 i = 0; fits && i < items->count; i++) fits = are_words(&items->arrays[i], bytes);
     *out = (Sources){
         .base = base->data,
         .items = (const u16 *const *)items->data,
         .plain = plain->data,
         .count = items->count,
-        .size = base->items,
+        .size = bytes / 2,
         .float16 = call->integers[0] != 0,
     };
-    return require(fits, "uint16 arrays of one length, and a flag for each");
+    return require(fits, "contiguous uint16 arrays, or bytes, of one length, and a flag for each");
 }
 
 static PyObject *py_words_combine(PyObject *module, PyObject *args) {

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,28 +24,26 @@ F32: TypeAlias = npt.NDArray[np.float32]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class BaseRaw:
+class BaseRaw(NamedTuple):
     """The base's block decoded, and what outputs are encoded against: the block itself, or the one that its
-    own frame leans on (deltas are one deep)."""
+    own frame leans on (deltas are one deep). `pack`: the name of the pack where the former was read."""
 
     form: int
     id: ObjectId
     raw: Bytes
     leans_on: ObjectId
     leans_on_raw: Bytes
+    pack: str | None
 
 
-@dataclass(frozen=True)
-class Raws:
+class Raws(NamedTuple):
     """One block decoded: the base's, and per expert its bytes or None (not stored, or not read)."""
 
     base: BaseRaw
     experts: tuple[Bytes | None, ...]
 
 
-@dataclass(frozen=True)
-class Nonfinite:
+class Nonfinite(NamedTuple):
     """How many NaN or infinite values the base and each expert's delta have in one block."""
 
     base: int
@@ -83,7 +80,9 @@ def _decode_base(store: ObjectStore, pieces: BlockPieces[Piece]) -> BaseRaw:
     leaned = _leaned(store, pieces, base, {})
     raw = store.decode(base, leaned)
     own = base.header.form, base.id, raw
-    return BaseRaw(*own, base.id, raw) if leaned is None else BaseRaw(*own, base.base, leaned)
+    if leaned is None:
+        return BaseRaw(*own, base.id, raw, base.pack)
+    return BaseRaw(*own, base.base, leaned, None)
 
 
 def decode_bases(store: ObjectStore, pieces: Sequence[BlockPieces[Piece]]) -> list[BaseRaw]:
@@ -93,7 +92,7 @@ def decode_bases(store: ObjectStore, pieces: Sequence[BlockPieces[Piece]]) -> li
         return [_decode_base(store, one) for one in pieces]
     raws = store.decode_many(frames)
     return [
-        BaseRaw(frame.header.form, frame.id, raw, frame.id, raw)
+        BaseRaw(frame.header.form, frame.id, raw, frame.id, raw, frame.pack)
         for frame, raw in zip(frames, raws, strict=True)
     ]
 
@@ -180,8 +179,7 @@ def deltas(
     return tuple(found), tuple(odd)
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(NamedTuple):
     """A merged block on its way into the store."""
 
     prepared: Prepared
@@ -228,4 +226,4 @@ def hint(work: TensorWork, base: BaseRaw) -> Hint:
     """Encode against the base's block or what it leans on, unless the dtype changes."""
     if not work.same_dtype:
         return Hint(work.out_dtype.form)
-    return Hint(work.out_dtype.form, base.leans_on, base.leans_on_raw)
+    return Hint(work.out_dtype.form, base.leans_on, base.leans_on_raw, base.pack)

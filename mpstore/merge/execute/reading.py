@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -27,8 +27,7 @@ P = TypeVar("P")
 Q = TypeVar("Q")
 
 
-@dataclass(frozen=True)
-class BlockPieces(Generic[P]):
+class BlockPieces(NamedTuple, Generic[P]):
     """Everything stored that one block needs: what was read for the base, per expert (or None), and for delta
     bases that are not the base's own block, by id."""
 
@@ -42,10 +41,11 @@ class BlockPieces(Generic[P]):
         foreign = {own_id: change(piece) for own_id, piece in self.foreign.items()}
         return BlockPieces(change(self.base), experts, foreign)
 
-    @property
-    def encoded_bytes(self: BlockPieces[Piece]) -> int:
-        pieces = [self.base, *(piece for piece in self.experts if piece is not None), *self.foreign.values()]
-        return sum(piece.data.nbytes for piece in pieces)
+
+def encoded_bytes(pieces: BlockPieces[Piece]) -> int:
+    """What was read for a block."""
+    experts = sum([piece.data.nbytes for piece in pieces.experts if piece is not None])
+    return pieces.base.data.nbytes + experts + sum(piece.data.nbytes for piece in pieces.foreign.values())
 
 
 class SpanRead:
@@ -170,7 +170,7 @@ class Hold:
 
     def put(self, block: int, pieces: BlockPieces[Piece]) -> None:
         """Keep a block, in memory while there is room."""
-        size = pieces.encoded_bytes
+        size = encoded_bytes(pieces)
         with self._lock:
             fits = size <= self._left
             if fits:

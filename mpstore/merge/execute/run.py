@@ -10,8 +10,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgpack  # type: ignore[import-untyped]
 import numpy as np
@@ -24,8 +23,7 @@ from mpstore.merge.execute.work import Stored, TensorWork
 from mpstore.merge.operators.protocol import Facts
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """An output block, made now."""
 
     block: int

@@ -38,12 +38,11 @@ class Columns:
         self._terms = terms
         self._of: dict[tuple[int, ...], Terms] = {}
 
-    def of(self, present: Sequence[int]) -> Terms:
+    def of(self, present: tuple[int, ...]) -> Terms:
         """The rows of some experts: the same object for the same ones, as most blocks ask for."""
-        key = tuple(present)
-        found = self._of.get(key)
+        found = self._of.get(present)
         if found is None:
-            found = self._of[key] = chosen(self._terms, key)
+            found = self._of[present] = chosen(self._terms, present)
         return found
 
 
@@ -66,12 +65,13 @@ def _columns(work: TensorWork, facts: Facts) -> Columns | None:
     return None if terms is None else Columns(terms)
 
 
-def sources(work: TensorWork, base: Bytes, experts: Sequence[Bytes | None]) -> tuple[Sources, list[int]]:
+def sources(
+    work: TensorWork, base: Bytes, experts: Sequence[Bytes | None]
+) -> tuple[Sources, tuple[int, ...]]:
     """One block's words, and which experts they are of (the others have nothing here)."""
-    present = [place for place, raw in enumerate(experts) if raw is not None]
-    items = [np.frombuffer(raw, np.uint16) for raw in experts if raw is not None]
-    plain = np.array([work.experts[place].kind == "delta" for place in present], np.bool_)
-    return Sources(np.frombuffer(base, np.uint16), items, plain, work.base.dtype.name == "F16"), present
+    present = tuple([place for place, raw in enumerate(experts) if raw is not None])
+    items = [raw for raw in experts if raw is not None]
+    return Sources(base, items, work.plain(present), work.base.dtype.name == "F16"), present
 
 
 def merge(
@@ -79,7 +79,7 @@ def merge(
 ) -> tuple[Bytes, list[int]]:
     """The merged block, and how many values of the base and of each expert's delta are NaN or infinite."""
     given, present = sources(work, base, experts)
-    out = np.empty(given.base.size, np.uint16)
+    out = np.empty(base.nbytes // 2, np.uint16)
     kernel = kernels.pick("merge_words")
     odd = kernel.combine(given, terms.of(present), work.span(block)[0], out).tolist()
     counts = [odd[0], *([0] * len(experts))]

@@ -129,6 +129,18 @@ class TensorWork:
         """Whether the blocks must be seen once before any can be merged."""
         return self.gram or any(self.ranks)
 
+    def plain(self, places: tuple[int, ...]) -> Flags:
+        """Of some experts, whether their items are the delta itself."""
+        found = self._plain.get(places)
+        if found is None:
+            found = np.array([self.experts[place].kind == "delta" for place in places], np.bool_)
+            self._plain[places] = found
+        return found
+
+    @cached_property
+    def _plain(self) -> dict[tuple[int, ...], Flags]:
+        return {}
+
     @property
     def aligned(self) -> bool:
         """Whether each block is merged by itself: no unit reaches over a block's border."""
@@ -188,9 +200,9 @@ def foreign_locations(
 ) -> tuple[dict[ObjectId, int], Locations | None]:
     """All delta bases that the sources lean on besides the base's own blocks, found in one search."""
     ids: dict[ObjectId, int] = {}
+    own = np.frombuffer(base_record.block_ids, np.uint8).reshape(-1, ID_BYTES)
     for stored in work_sources:
-        for row in np.flatnonzero(stored.locations.base_ids.any(axis=1)):
-            leaned = stored.locations.base_ids[row].tobytes()
-            if leaned != base_record.block(int(stored.blocks[row])):
-                ids.setdefault(leaned, len(ids))
+        leaned = stored.locations.base_ids
+        for row in np.flatnonzero((leaned != own[stored.blocks]).any(axis=1) & stored.locations.based):
+            ids.setdefault(leaned[row].tobytes(), len(ids))
     return (ids, store.locate(b"".join(ids)) if ids else None)
