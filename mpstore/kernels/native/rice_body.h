@@ -25,7 +25,7 @@ typedef struct {
     u64 active[GROUPS], sparse[GROUPS], flagged[GROUPS], left[GROUPS], kept[GROUPS];
     /* Read: bits of quotients, and low bits, by place; those of the places that `few` elements have, in `rest`. */
     u64 slices[QUOTIENT_BITS][GROUPS], low[BITS][GROUPS];
-    int quotient_bits, planes, few;
+    int planes, few;
     u16 at[GROUP + 4];
     WORD rest[STRIP];
 } NAME(Strip);
@@ -325,7 +325,6 @@ static void NAME(pull_quotients)(NAME(Strip) * s, RiceReader *r) {
         for (int bit = 0; bit < QUOTIENT_BITS && step % (1 << bit) == 0; bit++)
             for (int g = 0; g < GROUPS; g++) s->slices[bit][g] ^= left[g];
     }
-    s->quotient_bits = step > 4 ? QUOTIENT_BITS : step > 2 ? 2 : 1;
     if (step <= STEPS && sum) {
         u64 going = first_bits(sum);
         for (; step <= STEPS && going; step++) {
@@ -336,7 +335,6 @@ static void NAME(pull_quotients)(NAME(Strip) * s, RiceReader *r) {
             if (!few[bit]) continue;
             NAME(spread)(few[bit], left, before, of);
             for (int g = 0; g < GROUPS; g++) s->slices[bit][g] ^= of[g];
-            s->quotient_bits = (int)most(s->quotient_bits, bit + 1);
         }
         NAME(spread)(going, left, before, left);
     }
@@ -383,32 +381,66 @@ static void NAME(pull_planes)(NAME(Strip) * s, RiceReader *r) {
     }
 }
 
-/* Words of a group from its bits. */
+/* Words of a strip from their bits. */
 #if defined(__AVX512BW__) && defined(HALVES)
-static void NAME(put_together)(const NAME(Strip) * s, int g, const WORD *base, bool sign_magnitude, WORD *out) {
-    Bytes64 quotient = no_bytes(), low = no_bytes(), high = no_bytes(), value = _mm512_set1_epi8(1);
-    for (int bit = 0; bit < s->quotient_bits; bit++) quotient = added(quotient, s->slices[bit][g], (u8)(1 << bit));
-    for (int p = 0; p < s->planes && p < 8; p++) {
-        low = _mm512_mask_add_epi8(low, s->low[p][g], low, value);
-        value = _mm512_add_epi8(value, value);
-    }
-    for (int p = 8; p < s->planes; p++) high = added(high, s->low[p][g], (u8)(1 << (p - 8)));
+static inline __m512i NAME(finished)(const NAME(Strip) * s, int at, __m512i code, const WORD *base, bool sign_magnitude) {
+    code = _mm512_or_si512(code, _mm512_loadu_si512(s->rest + at));
+    u32 flagged = (u32)(s->flagged[at / GROUP] >> at % GROUP);
+    code = _mm512_mask_add_epi16(code, flagged, code, _mm512_set1_epi16(1));
+    return NAME(words_at)(code, _mm512_loadu_si512(base), sign_magnitude);
+}
+
+/* Where all low bits that are not few fit into half a byte: quotient and low bits go together. */
+static inline __attribute__((always_inline)) void NAME(put_halves)(const NAME(Strip) * s, int g, const WORD *base,
+                                                                   bool sign_magnitude, int planes, WORD *out) {
+    Bytes64 both = no_bytes();
+    for (int bit = 0; bit < QUOTIENT_BITS; bit++) both = added(both, s->slices[bit][g], (u8)(16 << bit));
+    for (int p = 0; p < planes; p++) both = added(both, s->low[p][g], (u8)(1 << p));
     for (int half = 0; half < 2; half++) {
-        __m512i code = _mm512_sllv_epi16(half_of(quotient, half), halves_of(s->k + g * GROUP + 32 * half));
-        code = _mm512_or_si512(code, half_of(low, half));
-        code = _mm512_or_si512(code, _mm512_loadu_si512(s->rest + g * GROUP + 32 * half));
-        if (s->planes > 8) code = _mm512_or_si512(code, _mm512_slli_epi16(half_of(high, half), 8));
-        code = _mm512_mask_add_epi16(code, (u32)(s->flagged[g] >> 32 * half), code, _mm512_set1_epi16(1));
-        __m512i from = _mm512_loadu_si512(base + 32 * half);
-        _mm512_storeu_si512(out + 32 * half, NAME(words_at)(code, from, sign_magnitude));
+        int at = g * GROUP + 32 * half;
+        __m512i pair = half_of(both, half), code = _mm512_sllv_epi16(_mm512_srli_epi16(pair, 4), halves_of(s->k + at));
+        code = _mm512_or_si512(code, _mm512_and_si512(pair, _mm512_set1_epi16(15)));
+        _mm512_storeu_si512(out + 32 * half, NAME(finished)(s, at, code, base + 32 * half, sign_magnitude));
     }
 }
+
+static void NAME(put_wide)(const NAME(Strip) * s, int g, const WORD *base, bool sign_magnitude, WORD *out) {
+    Bytes64 quotient = no_bytes(), low = no_bytes(), high = no_bytes();
+    for (int bit = 0; bit < QUOTIENT_BITS; bit++) quotient = added(quotient, s->slices[bit][g], (u8)(1 << bit));
+    for (int p = 0; p < least(s->planes, 8); p++) low = added(low, s->low[p][g], (u8)(1 << p));
+    for (int p = 8; p < s->planes; p++) high = added(high, s->low[p][g], (u8)(1 << (p - 8)));
+    for (int half = 0; half < 2; half++) {
+        int at = g * GROUP + 32 * half;
+        __m512i code = _mm512_sllv_epi16(half_of(quotient, half), halves_of(s->k + at));
+        code = _mm512_or_si512(code, half_of(low, half));
+        code = _mm512_or_si512(code, _mm512_slli_epi16(half_of(high, half), 8));
+        _mm512_storeu_si512(out + 32 * half, NAME(finished)(s, at, code, base + 32 * half, sign_magnitude));
+    }
+}
+
+static void NAME(put_together)(const NAME(Strip) * s, const WORD *base, bool sign_magnitude, WORD *out) {
+#define PUT(planes)                                                                                          \
+    case planes:                                                                                             \
+        for (int g = 0; g < GROUPS; g++)                                                                     \
+            NAME(put_halves)(s, g, base + g * GROUP, sign_magnitude, planes, out + g * GROUP);               \
+        return;
+    switch (s->planes) {
+        PUT(0)
+        PUT(1)
+        PUT(2)
+        PUT(3)
+        PUT(4)
+    default:
+        for (int g = 0; g < GROUPS; g++) NAME(put_wide)(s, g, base + g * GROUP, sign_magnitude, out + g * GROUP);
+    }
+#undef PUT
+}
 #else
-static void NAME(put_together)(const NAME(Strip) * s, int g, const WORD *base, bool sign_magnitude, WORD *out) {
+static void NAME(put_group)(const NAME(Strip) * s, int g, const WORD *base, bool sign_magnitude, WORD *out) {
     u8 quotient[GROUP], part[PARTS][GROUP], flag[GROUP];
     WORD z[GROUP];
     Bytes64 sum = no_bytes();
-    for (int bit = 0; bit < s->quotient_bits; bit++) sum = added(sum, s->slices[bit][g], (u8)(1 << bit));
+    for (int bit = 0; bit < QUOTIENT_BITS; bit++) sum = added(sum, s->slices[bit][g], (u8)(1 << bit));
     store_bytes(quotient, sum);
     store_bytes(flag, added(no_bytes(), s->flagged[g], 1));
     for (int i = 0; i < GROUP; i++) z[i] = (WORD)((WORD)quotient[i] << s->k[g * GROUP + i]);
@@ -421,6 +453,10 @@ static void NAME(put_together)(const NAME(Strip) * s, int g, const WORD *base, b
     }
     const WORD *rest = s->rest + g * GROUP;
     for (int i = 0; i < GROUP; i++) out[i] = NAME(word_at)((WORD)((z[i] | rest[i]) + flag[i]), base[i], sign_magnitude);
+}
+
+static void NAME(put_together)(const NAME(Strip) * s, const WORD *base, bool sign_magnitude, WORD *out) {
+    for (int g = 0; g < GROUPS; g++) NAME(put_group)(s, g, base + g * GROUP, sign_magnitude, out + g * GROUP);
 }
 #endif
 
@@ -447,8 +483,7 @@ static void NAME(decode_strip)(const NAME(Block) * b, i64 strip, NAME(Strip) * s
     NAME(pull_flags)(s, r);
     NAME(pull_quotients)(s, r);
     NAME(pull_planes)(s, r);
-    for (int g = 0; g < GROUPS; g++)
-        NAME(put_together)(s, g, base + g * GROUP, b->sign_magnitude, to + g * GROUP);
+    NAME(put_together)(s, base, b->sign_magnitude, to);
     for (; s->few; s->few--) s->rest[s->at[s->few - 1]] = 0;
     NAME(pull_escapes)(s, r, base, b->sign_magnitude, to);
     if (here < STRIP) memcpy(out, s->z, (size_t)here * sizeof(WORD));

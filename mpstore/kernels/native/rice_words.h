@@ -45,8 +45,8 @@ static void NAME(quotients)(const WORD *z, const u8 *k, u8 *out) {
 
 static inline __m512i NAME(words_at)(__m512i distance, __m512i base, bool sign_magnitude) {
     const __m512i top = _mm512_set1_epi16((short)TOP), ones = _mm512_set1_epi16(-1);
-    __m512i odd = _mm512_sub_epi16(_mm512_setzero_si512(), _mm512_and_si512(distance, _mm512_set1_epi16(1)));
-    __m512i d = _mm512_xor_si512(_mm512_srli_epi16(distance, 1), odd);
+    __mmask32 odd = _mm512_test_epi16_mask(distance, _mm512_set1_epi16(1));
+    __m512i half = _mm512_srli_epi16(distance, 1), d = _mm512_mask_sub_epi16(half, odd, ones, half);
     if (!sign_magnitude) return _mm512_add_epi16(base, d);
     base = _mm512_xor_si512(base, _mm512_or_si512(_mm512_srai_epi16(base, 15), top));
     __m512i word = _mm512_add_epi16(base, d);
