@@ -7,7 +7,6 @@ SHA-256 before the directory appears; it appears by one rename; no path leaves i
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from mpstore import files, processes
+from mpstore import files, kernels, processes
 from mpstore.checkpoint_dir import check_path
 from mpstore.errors import DamagedError, StorageError, UsageError
 from mpstore.events import Progress, Task, silent
@@ -149,13 +148,15 @@ class _Job:
     def _write(self, content: FileContent, path: str) -> None:
         """Decode in threads, write where it belongs, hash in order; the name comes last."""
         # A merge's weights have no SHA-256 to compare with; their blocks are verified like all others.
-        sha256 = hashlib.sha256(content.prefix) if content.sha256 else None
+        sha256 = kernels.pick("sha256").sha256() if content.sha256 else None
         head = len(content.prefix)
         if os.path.isdir(path) and not os.path.islink(path):
             raise UsageError(f"{path} is a directory, and should become a file", hint="remove it")
         with files.StagedFile(os.path.dirname(path)) as staged:
             if head:
                 staged.write_at(0, content.prefix)
+                if sha256 is not None:
+                    sha256.update(content.prefix)
 
             def decode(rows: range) -> list[Bytes]:
                 raws = content.run.read(rows)

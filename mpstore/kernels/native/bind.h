@@ -80,5 +80,6 @@ extern PyMethodDef planes_methods[];
 extern PyMethodDef rice_methods[];
 extern PyMethodDef prefix_methods[];
 extern PyMethodDef leaning_methods[];
+extern PyMethodDef sha256_methods[];
 
 #endif

@@ -1,0 +1,26 @@
+/* Bindings of sha256.c; none in variants that do not have it. */
+#include "bind.h"
+#include "sha256.h"
+
+#if MP_SHA256
+static PyObject *py_sha256_pays(PyObject *module, PyObject *nothing) { return PyBool_FromLong(sha256_pays()); }
+
+/* (state, bytes): whole blocks. */
+static PyObject *py_sha256_blocks(PyObject *module, PyObject *args) {
+    Call call;
+    if (!begin(&call, args, "w4 r1")) return NULL;
+    Array *state = &call.arrays[0], *bytes = &call.arrays[1];
+    if (!require(state->items == 8 && bytes->items % SHA256_BLOCK == 0, "eight words of state, whole blocks"))
+        return end(&call, NULL);
+    UNLOCKED(sha256_blocks(state->data, bytes->data, bytes->items / SHA256_BLOCK));
+    return end(&call, Py_NewRef(Py_None));
+}
+#endif
+
+PyMethodDef sha256_methods[] = {
+#if MP_SHA256
+    {"sha256_pays", py_sha256_pays, METH_NOARGS, NULL},
+    {"sha256_blocks", py_sha256_blocks, METH_VARARGS, NULL},
+#endif
+    {NULL, NULL, 0, NULL},
+};

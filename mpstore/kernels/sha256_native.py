@@ -1,0 +1,67 @@
+"""SHA-256 in C where the processor has AVX-512 but no SHA instructions, else as hashlib has it.
+
+Relies on kernels.native and hashlib. Promises: the same digests; long updates release the interpreter lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+import numpy as np
+
+from mpstore.ids import Buffer
+from mpstore.kernels import native
+from mpstore.kernels.sha256_numpy import Sha256
+
+_BLOCK_BYTES: Final = 64
+_BEGIN: Final = (
+    0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19
+)  # fmt: skip
+
+
+def sha256() -> Sha256:
+    """A hash of nothing yet, by whichever code is the faster here."""
+    pays = getattr(native.library(), "sha256_pays", None)  # not every variant has it
+    return WideSha256() if pays is not None and pays() else hashlib.sha256()
+
+
+class WideSha256:
+    """hashlib's interface over `sha256_blocks`. For one thread at a time."""
+
+    def __init__(self) -> None:
+        self._blocks: Any = native.library().sha256_blocks
+        self._state = np.array(_BEGIN, np.uint32)
+        self._rest = b""  # what does not fill a block yet
+        self._taken_bytes = 0
+
+    def update(self, data: Buffer, /) -> None:
+        """Go on with these bytes."""
+        view = memoryview(data)
+        if not view.nbytes:
+            return
+        view = view.cast("B")
+        self._taken_bytes += view.nbytes
+        if self._rest:
+            lacking = _BLOCK_BYTES - len(self._rest)
+            self._rest += view[:lacking]
+            view = view[lacking:]
+            if len(self._rest) < _BLOCK_BYTES:
+                return
+            self._blocks(self._state, self._rest)
+        whole = view.nbytes // _BLOCK_BYTES * _BLOCK_BYTES
+        if whole:
+            self._blocks(self._state, view[:whole])
+        self._rest = bytes(view[whole:])
+
+    def digest(self) -> bytes:
+        """Of what was taken so far."""
+        end = self._rest + b"\x80"
+        end += bytes(-(len(end) + 8) % _BLOCK_BYTES) + (8 * self._taken_bytes).to_bytes(8, "big")
+        state = self._state.copy()
+        self._blocks(state, end)
+        return state.astype(">u4").tobytes()
+
+    def hexdigest(self) -> str:
+        """The same in hex."""
+        return self.digest().hex()

@@ -1,0 +1,26 @@
+"""SHA-256 as hashlib has it: what `sha256_native` is compared with.
+
+Relies on hashlib. Promises: FIPS 180-4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Protocol
+
+from mpstore.ids import Buffer
+
+
+class Sha256(Protocol):
+    """A hash under way, as hashlib's."""
+
+    def update(self, data: Buffer, /) -> None: ...
+
+    def digest(self) -> bytes: ...
+
+    def hexdigest(self) -> str: ...
+
+
+def sha256() -> Sha256:
+    """A hash of nothing yet."""
+    return hashlib.sha256()

@@ -1,0 +1,73 @@
+"""SHA-256 of every kernel: hashlib's digests, however the bytes are cut."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernel_modes import sides
+
+from mpstore import kernels
+from mpstore.kernels import native
+
+SIZES = (0, 1, 3, 55, 56, 63, 64, 65, 119, 120, 128, 1023, 1024, 1025, 1600, 2048, 5000, 70_001)
+
+
+@pytest.fixture(autouse=True)
+def _back_to_auto() -> Iterator[None]:
+    yield
+    kernels.select("auto")
+
+
+def hashes() -> list[Any]:
+    """A hash of every kind there is here."""
+    made = [module.sha256() for module in sides("sha256")]
+    for mode in kernels.modes()[1:]:  # also where the processor's own instructions would be taken
+        kernels.select(mode)
+        if hasattr(native.library(), "sha256_blocks"):
+            made.append(kernels.pick("sha256").WideSha256())
+    return made
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_any_size(size: int) -> None:
+    data = np.random.default_rng(size).integers(0, 256, size, np.uint8)
+    expected = hashlib.sha256(data.tobytes())
+    for own in hashes():
+        own.update(data.data)
+        assert own.digest() == expected.digest()
+        assert own.hexdigest() == expected.hexdigest()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 3000), max_size=8), st.integers(0, 1 << 30))
+def test_pieces_of_any_sizes(sizes: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    expected, own = hashlib.sha256(), hashes()
+    for size in sizes:
+        piece = rng.integers(0, 256, size, np.uint8).tobytes()
+        expected.update(piece)
+        for one in own:
+            one.update(piece)
+            assert one.digest() == expected.digest()  # and it goes on after that
+
+
+def test_sums_that_overflow() -> None:
+    for own in hashes():
+        own.update(b"\xff" * 4096)
+        assert own.digest() == hashlib.sha256(b"\xff" * 4096).digest()
+
+
+def test_what_the_kernel_does_not_take() -> None:
+    library = native.variants().get("v4")
+    if library is None:
+        pytest.skip("no variant has it here")
+    state = np.zeros(8, np.uint32)
+    for words, data in ((state, bytes(63)), (np.zeros(7, np.uint32), bytes(64)), (state.view(np.uint8), b"")):
+        with pytest.raises(ValueError, match=r"whole blocks|an array of items"):
+            library.sha256_blocks(words, data)
