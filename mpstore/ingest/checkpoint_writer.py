@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
@@ -63,14 +63,34 @@ class _Stored:
 
 
 @dataclass(frozen=True)
-class _Flow:
-    """One file on its way in."""
+class _Incoming:
+    """A file that comes in, and what was promised of it; see `add_safetensors`."""
 
+    path: str
     reader: HashedReader
-    pipeline: OrderedPipeline
-    ahead: BaseAhead
+    size: int | None
+    sha256: bytes | None
     task: Task | None
     stored: Callable[[ObjectId], None] | None
+
+    def taken(self, count: int) -> None:
+        """Tell of so many bytes."""
+        if self.task is not None:
+            self.task.advance(count)
+
+    def is_stored(self, block: ObjectId) -> None:
+        """Tell of a block."""
+        if self.stored is not None:
+            self.stored(block)
+
+
+@dataclass(frozen=True)
+class _Flow:
+    """One safetensors file on its way in."""
+
+    file: _Incoming
+    pipeline: OrderedPipeline
+    ahead: BaseAhead
 
 
 @contextlib.contextmanager
@@ -150,11 +170,14 @@ class CheckpointWriter:
         than was promised. `task` hears of every byte taken, `stored` of every block of a tensor in order,
         once it will be found again.
         """
-        reader = HashedReader(stream, check_path(path))
-        header = read_header(reader.read, path, size)
+        with HashedReader(stream, check_path(path)) as reader:
+            return self._keep(self._safetensors(_Incoming(path, reader, size, sha256, task, stored)))
+
+    def _safetensors(self, file: _Incoming) -> _Stored:
+        path, reader = file.path, file.reader
+        header = read_header(reader.read, path, file.size)
         content = self._put_bytes(header.raw)
-        if task is not None:
-            task.advance(len(header.raw))
+        file.taken(len(header.raw))
         names = [tensor.name for tensor in header.tensors]
         keys = self._keys[path] if self._keys is not None else tensor_keys([(path, names)])[path]
         works = [
@@ -167,14 +190,12 @@ class CheckpointWriter:
         records: list[ObjectId] = []
         with OrderedPipeline(self._pool, self._depth) as pipeline, _what_came_is_kept(pipeline):
             for key, tensor, work in zip(keys, header.tensors, works, strict=True):
-                flow = _Flow(reader, pipeline, ahead, task, stored)
-                self._add_tensor(key, tensor, work, flow, records)
-        entry = FileEntry(
-            path, "safetensors", header.file_bytes, reader.finish(sha256), content, tuple(names)
-        )
+                self._add_tensor(key, tensor, work, _Flow(file, pipeline, ahead), records)
+        sha256 = reader.finish(file.sha256)
+        entry = FileEntry(path, "safetensors", header.file_bytes, sha256, content, tuple(names))
         step = self._repo.config.block_elements
         count = sum(blocks.count(tensor.elements, step) for tensor in header.tensors)
-        return self._keep(_Stored(entry, tuple(records), count))
+        return _Stored(entry, tuple(records), count)
 
     def add_opaque(
         self,
@@ -186,24 +207,26 @@ class CheckpointWriter:
         stored: Callable[[ObjectId], None] | None = None,
     ) -> FileEntry:
         """Store any other file from its stream. Errors as of `add_safetensors`."""
-        reader = HashedReader(stream, check_path(path))
+        with HashedReader(stream, check_path(path)) as reader:
+            return self._keep(self._opaque(_Incoming(path, reader, size, sha256, task, stored)))
+
+    def _opaque(self, file: _Incoming) -> _Stored:
+        path, reader = file.path, file.reader
         ids: list[ObjectId] = []
 
         def consume(prepared: Prepared) -> None:
             ids.append(self._writer.append(prepared))
-            if stored is not None:
-                stored(ids[-1])
+            file.is_stored(ids[-1])
 
         with OrderedPipeline(self._pool, self._depth) as pipeline, _what_came_is_kept(pipeline):
             while data := reader.read_block(blocks.OPAQUE_BLOCK_BYTES):
                 work = partial(self._writer.prepare, data, Hint(Format.BYTES))
                 pipeline.submit(work, consume)
-                if task is not None:
-                    task.advance(len(data))
-        if size is not None and reader.taken_bytes != size:
-            raise DamagedError(f"{path}: has {reader.taken_bytes} bytes, expected {size}")
-        entry = FileEntry(path, "opaque", reader.taken_bytes, reader.finish(sha256), b"".join(ids))
-        return self._keep(_Stored(entry, (), 0))
+                file.taken(len(data))
+        if file.size is not None and reader.taken_bytes != file.size:
+            raise DamagedError(f"{path}: has {reader.taken_bytes} bytes, expected {file.size}")
+        entry = FileEntry(path, "opaque", reader.taken_bytes, reader.finish(file.sha256), b"".join(ids))
+        return _Stored(entry, (), 0)
 
     def adopt(self, commit: ObjectId, path: str, names: Sequence[str]) -> FileEntry | None:
         """Take a file over from a commit that has it: nothing is read. `names`: its tensors', in file order.
@@ -243,7 +266,7 @@ class CheckpointWriter:
         pool = BufferPool(min(tensor.data_bytes, batch_blocks * block_bytes))
         ids: list[ObjectId] = []
 
-        def consume(buffer: Bytes, done: list[tuple[Prepared, Row | None]]) -> None:
+        def consume(buffer: Bytes, hashed: Future[None], done: list[tuple[Prepared, Row | None]]) -> None:
             for prepared, row in done:
                 if row is not None:
                     self._pairing.add(key, len(ids), row)
@@ -251,19 +274,20 @@ class CheckpointWriter:
                     claim = prepared.claim
                     self._new_blocks += claim is not None and not claim.written
                     ids.append(self._writer.append(prepared))
-                if flow.stored is not None:
-                    flow.stored(ids[-1])
+                flow.file.is_stored(ids[-1])
+            hashed.result()
             pool.give_back(buffer)
 
         for batch, start in enumerate(range(0, tensor.data_bytes, batch_blocks * block_bytes)):
             flow.ahead.advance(tensor.start + start)
             buffer = pool.take()
             data = buffer[: min(buffer.size, tensor.data_bytes - start)]
-            flow.reader.fill(data)
+            hashed = flow.file.reader.fill(data)
             raws = [data[at : at + block_bytes] for at in range(0, data.size, block_bytes)]
-            flow.pipeline.submit(partial(work.prepare, raws, batch * batch_blocks), partial(consume, buffer))
-            if flow.task is not None:
-                flow.task.advance(data.size)
+            flow.pipeline.submit(
+                partial(work.prepare, raws, batch * batch_blocks), partial(consume, buffer, hashed)
+            )
+            flow.file.taken(data.size)
 
         def conclude() -> None:
             record = TensorRecord(tensor.dtype.name, tensor.shape, block_elements, b"".join(ids))

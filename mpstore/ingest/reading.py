@@ -1,25 +1,28 @@
 """Bytes of a file or of any `read(n)` stream, into buffers that are used again; hashed on the way.
 
-Relies on errors. Promises: every byte is read once, in order, and enters the SHA-256; a stream that ends
-early or goes on too long is DamagedError; a file that changes while it is read is noticed.
+Relies on errors and kernels. Promises: every byte is read once, in order, and enters the SHA-256, which a
+thread of its own computes; a stream that ends early or goes on too long is DamagedError; a file that changes
+while it is read is noticed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from mpstore import page_cache
+from mpstore import kernels, page_cache
 from mpstore.checkpoint_dir import SourceFile
 from mpstore.errors import DamagedError, StorageError
 
 Bytes = npt.NDArray[np.uint8]
 _AHEAD_BYTES: Final = 32 << 20
+_UNHASHED: Final = 8  # pieces read whose hash may lag behind
 
 
 class Stream(Protocol):
@@ -29,14 +32,27 @@ class Stream(Protocol):
 
 
 class HashedReader:
-    """A stream with its SHA-256 and the count of bytes taken."""
+    """A stream with its SHA-256 and the count of bytes taken. For one thread; a context manager.
+
+    SHA-256 is a chain that no second thread can help with, and a third of what an ingest computes where the
+    processor has no instructions for it. So it has a thread that does nothing else: whoever reads goes on,
+    and those who encode wait for neither.
+    """
 
     def __init__(self, stream: Stream, where: str) -> None:
         self._read = stream.read
         self._readinto = getattr(stream, "readinto", None)
         self.where = where
-        self._sha256 = hashlib.sha256()
+        self._sha256 = kernels.pick("sha256").sha256()
+        self._hashing = ThreadPoolExecutor(1, thread_name_prefix="mp-sha256")
+        self._unhashed: deque[Future[None]] = deque()
         self.taken_bytes = 0
+
+    def __enter__(self) -> HashedReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hashing.shutdown(wait=True, cancel_futures=True)
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes."""
@@ -53,8 +69,9 @@ class HashedReader:
             lacking -= len(part)
         return b"".join(parts)
 
-    def fill(self, buffer: Bytes) -> None:
-        """Fill the whole buffer. DamagedError: the stream ended before."""
+    def fill(self, buffer: Bytes) -> Future[None]:
+        """Fill the whole buffer, which must not change before the result is there. DamagedError: the stream
+        ended before."""
         view = memoryview(buffer.data).cast("B")
         at = 0
         while at < len(view):
@@ -67,7 +84,7 @@ class HashedReader:
             if not got:
                 raise self._short(len(view) - at)
             at += got
-        self._count(view)
+        return self._count(view)
 
     def _short(self, lacking: int) -> DamagedError:
         at = self.taken_bytes
@@ -75,15 +92,21 @@ class HashedReader:
             f"{self.where}: ends after byte {at}, at least {lacking} bytes early", hint="fetch the file again"
         )
 
-    def _count(self, data: Any) -> None:
-        self._sha256.update(data)
+    def _count(self, data: Any) -> Future[None]:
+        """Have `data` hashed behind what came before it."""
         self.taken_bytes += len(data)
+        while len(self._unhashed) >= _UNHASHED:
+            self._unhashed.popleft().result()
+        self._unhashed.append(self._hashing.submit(self._sha256.update, data))
+        return self._unhashed[-1]
 
     def finish(self, expected_sha256: bytes | None) -> bytes:
         """The SHA-256, the stream being at its end. DamagedError: it goes on, or the sum is another."""
         if self._read(1):
             raise DamagedError(f"{self.where}: goes on after its end at byte {self.taken_bytes}")
-        digest = self._sha256.digest()
+        while self._unhashed:
+            self._unhashed.popleft().result()
+        digest: bytes = self._sha256.digest()
         if expected_sha256 is not None and digest != expected_sha256:
             raise DamagedError(
                 f"{self.where}: SHA-256 is {digest.hex()}, expected {expected_sha256.hex()}",
