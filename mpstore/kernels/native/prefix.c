@@ -48,8 +48,19 @@ typedef struct {
     u64 escaped[GROUPS];
 } Strip;
 
+/* A word of each group; compilers make these slow string instructions where they see memset or memcpy. */
+static inline void clear(u64 *words) {
+    for (int g = 0; g < GROUPS; g += 8) store_bytes((u8 *)(words + g), no_bytes());
+}
+
+static inline void copy(u64 *to, const u64 *from) {
+    for (int g = 0; g < GROUPS; g += 8) store_bytes((u8 *)(to + g), load_bytes((const u8 *)(from + g)));
+}
+
 static void begin_strip(Strip *s, i64 here) {
-    memset(s, 0, sizeof *s);
+    for (int n = 0; n < LEAVES; n++) s->count[n] = 0; /* `reach` of what nothing comes to is not looked at */
+    for (int bit = 0; bit < 4; bit++) clear(s->leaf[bit]);
+    clear(s->escaped);
     s->count[0] = here;
     for (int g = 0; g < GROUPS; g++) s->reach[0][g] = here > g * GROUP ? first_bits(here - g * GROUP) : 0;
 }
@@ -57,7 +68,7 @@ static void begin_strip(Strip *s, i64 here) {
 /* Elements on one side of a node, where another node follows. */
 static inline void go_on(Strip *s, int side, const u64 *masks, i64 count) {
     if (side < NODE) return;
-    memcpy(s->reach[side - NODE], masks, sizeof s->reach[0]);
+    copy(s->reach[side - NODE], masks);
     s->count[side - NODE] = count;
 }
 
@@ -168,39 +179,52 @@ i64 prefix_split(const PrefixShape *shape, const u8 *words, i64 count, u8 *room,
     return size;
 }
 
-/* The same, for a leaf too: its elements know it now. */
-static inline void come_to(Strip *s, int side, const u64 *masks, i64 count) {
-    go_on(s, side, masks, count);
-    if (side == WINDOW) memcpy(s->escaped, masks, sizeof s->escaped);
-    for (int bit = 0; side < WINDOW && bit < 4; bit++)
-        for (int g = 0; (side >> bit) & 1 && g < GROUPS; g++) s->leaf[bit][g] |= masks[g];
+/* Where a node's elements on one side are noted: with the node that follows, those of a leaf `aside`. */
+static inline u64 *noted_at(Strip *s, int side, u64 *aside) { return side < NODE ? aside : s->reach[side - NODE]; }
+
+/* Elements have come to this side of a node. Those of a leaf know it now. */
+static inline void come_to(Strip *s, int side, const u64 *aside, i64 count) {
+    if (side >= NODE) s->count[side - NODE] = count;
+    if (side == WINDOW) copy(s->escaped, aside);
+    if (side >= WINDOW || count == 0) return;
+    for (int bit = 0; bit < 4; bit++)
+        if ((side >> bit) & 1)
+            for (int g = 0; g < GROUPS; g++) s->leaf[bit][g] |= aside[g];
 }
 
 static void pull_strip(const PrefixTree *tree, const u8 *segment, i64 size, Source *sources, Strip *s) {
+    u64 aside[2][GROUPS];
     for (int n = 0; n < tree->nodes; n++) {
         const u64 *reach = s->reach[n];
-        u64 first[GROUPS], second[GROUPS];
+        u64 *first = noted_at(s, tree->sides[n][0], aside[0]), *second = noted_at(s, tree->sides[n][1], aside[1]);
         i64 count = s->count[n], seconds = 0;
         if (!count) continue;
         Run run;
         begin_run(&run, segment, size, &sources[n]);
         if (count <= AT_ONCE) {
             u64 bits = pull(&run, count);
-            i64 at = 0;
+            seconds = count_bits(bits & first_bits(count));
             for (int g = 0; g < GROUPS; g++) {
-                second[g] = deposit(bits >> at, reach[g]);
-                at += count_bits(reach[g]);
+                u64 here = reach[g], set = deposit(bits, here);
+                second[g] = set;
+                first[g] = here & ~set;
+                bits >>= count_bits(here);
             }
         } else {
-            for (int g = 0; g < GROUPS; g++) second[g] = deposit(pull(&run, count_bits(reach[g])), reach[g]);
+            Run now; /* one that nobody has the address of: it stays in registers */
+            now.from = run.from;
+            now.bit = run.bit;
+            for (int g = 0; g < GROUPS; g++) {
+                u64 here = reach[g], set = deposit(pull(&now, count_bits(here)), here);
+                second[g] = set;
+                first[g] = here & ~set;
+                seconds += count_bits(set);
+            }
+            run.bit = now.bit;
         }
         end_run(&run, &sources[n]);
-        for (int g = 0; g < GROUPS; g++) {
-            first[g] = reach[g] & ~second[g];
-            seconds += count_bits(second[g]);
-        }
-        come_to(s, tree->sides[n][0], first, count - seconds);
-        come_to(s, tree->sides[n][1], second, seconds);
+        come_to(s, tree->sides[n][0], aside[0], count - seconds);
+        come_to(s, tree->sides[n][1], aside[1], seconds);
     }
 }
 
@@ -216,7 +240,7 @@ static bool decode_symbols(const u8 *segment, i64 size, i64 count, u8 *out) {
     PrefixTree tree;
     Source sources[LEAVES + 1];
     Strip s;
-    u8 symbols[STRIP];
+    u8 last[STRIP];
     int lengths[LEAVES];
     if (size < PREFIX_HEADER_BYTES) return false;
     for (int leaf = 0; leaf < LEAVES; leaf++) lengths[leaf] = segment[1 + leaf];
@@ -226,15 +250,16 @@ static bool decode_symbols(const u8 *segment, i64 size, i64 count, u8 *out) {
     i64 escapes = 0;
     for (i64 at = 0; at < count; at += STRIP) {
         i64 here = least(STRIP, count - at);
+        u8 *to = here < STRIP ? last : out + at;
         begin_strip(&s, here);
         pull_strip(&tree, segment, size, sources, &s);
-        symbols_of(&s, segment[0], symbols);
+        symbols_of(&s, segment[0], to);
         for (int g = 0; g < GROUPS; g++)
             for (u64 left = s.escaped[g]; left; left &= left - 1, escapes++) {
                 if (escapes >= rest->bytes) return false;
-                symbols[g * GROUP + __builtin_ctzll(left)] = segment[rest->start + escapes];
+                to[g * GROUP + __builtin_ctzll(left)] = segment[rest->start + escapes];
             }
-        memcpy(out + at, symbols, (size_t)here);
+        if (here < STRIP) memcpy(out + at, last, (size_t)here);
     }
     bool sound = escapes == rest->bytes;
     for (int n = 0; n < tree.nodes; n++) sound = sound && ended(&sources[n]);

@@ -34,6 +34,14 @@ static void NAME(put_together)(const u8 *symbols, u8 *const *planes, const u8 *o
     for (i64 at = 0; at < count; at += STRIP) {
         i64 here = least(STRIP, count - at);
         WORD *to = out + at;
+        if (rest_bits == 8) { /* bfloat16: one loop does it */
+            const u8 *own = symbols + at, *plane = planes[0] + at;
+            for (i64 i = 0; i < here; i++) {
+                WORD turned = (WORD)((WORD)own[i] << 8 % BITS | plane[i]);
+                to[i] = (WORD)(turned >> 1 | (WORD)(turned << (BITS - 1)));
+            }
+            continue;
+        }
         for (i64 i = 0; i < here; i++) to[i] = (WORD)((WORD)symbols[at + i] << rest_bits);
         for (int p = 0; p < rest_bits / 8; p++) {
             const u8 *plane = planes[p] + at;
