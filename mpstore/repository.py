@@ -316,6 +316,10 @@ class Repo:
         """Encode a record and put it into the writer's session."""
         return writer.put_record(record.KIND, encode(record))
 
+    def put_many(self, writer: ObjectWriter, records: Sequence[TensorRecord]) -> list[ObjectId]:
+        """`put` of several, with one look for what the store has."""
+        return writer.put_records(TensorRecord.KIND, [encode(record) for record in records])
+
     def tip(self, branch: str) -> ObjectId | None:
         """The commit a branch is at; None: no such branch. UsageError: no name for a branch."""
         ref = self.refs.read(f"heads/{branch}")

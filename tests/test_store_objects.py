@@ -19,6 +19,7 @@ from mpstore.codecs import Format
 from mpstore.errors import DamagedError, NotFoundError, StorageError
 from mpstore.ids import block_id
 from mpstore.store import Hint, ObjectStore, Prepared, set_read_observer
+from mpstore.store.pack import pack_name
 from mpstore.store.packset import pack_ids
 from tests.store_material import bf16_block, fill, fine_tuned, open_store
 
@@ -91,6 +92,53 @@ def test_many_threads_prepare_while_one_appends_in_order(tmp_path: Path, togethe
         summary = writer.finish()
     assert (summary.new_blocks, summary.reused_blocks) == (40, 560)
     assert all(bytes(store.read(block_id(block.data))) == bytes(block) for block in blocks[:40])
+
+
+def test_appended_together_is_appended_and_says_what_was_new(tmp_path: Path) -> None:
+    store = open_store(tmp_path, 1 << 20)
+    blocks = [bf16_block(i) for i in (1, 2, 1, 3)]
+    with store.writer("one") as writer:
+        assert writer.append_many([writer.prepare(block, Hint(Format.BF16)) for block in blocks]) == 3
+        assert writer.append_many([writer.prepare(block) for block in (blocks[3], bf16_block(4))]) == 1
+        summary = writer.finish()
+    assert (summary.new_blocks, summary.reused_blocks) == (4, 2)
+    with store.writer("two") as writer:
+        assert writer.append_many([writer.prepare(block) for block in blocks]) == 0
+        assert writer.append_many([]) == 0
+
+
+def test_records_put_together_are_put_once_each(tmp_path: Path) -> None:
+    store = open_store(tmp_path, 1 << 20)
+    with store.writer("one") as writer:
+        known = writer.put_record("plan", b"known")
+        assert writer.put_records("plan", []) == []
+        ids = writer.put_records("plan", [b"a", b"known", b"b", b"a"])
+        assert writer.finish().new_records == 3
+    assert ids[1] == known
+    assert ids[0] == ids[3]
+    assert [bytes(store.read_record("plan", own_id)) for own_id in ids] == [b"a", b"known", b"b", b"a"]
+    with store.writer("two") as writer:
+        assert writer.put_records("plan", [b"b", b"c"])[0] == ids[2]
+        assert writer.finish().new_records == 1
+
+
+def test_a_base_whose_pack_was_seen_is_leant_on_while_the_pack_is_there(tmp_path: Path) -> None:
+    store = open_store(tmp_path, 1 << 20)
+    base = bf16_block(1, 1024)
+    with store.writer("base") as writer:
+        base_id = writer.put(base, Hint(Format.BF16))
+    (pack,) = pack_ids(str(tmp_path / "objects" / "packs"))
+    with store.writer("seen") as writer:
+        seen = writer.put(fine_tuned(base, 2), Hint(Format.BF16, base_id, base, pack_name(pack)))
+        session = next((tmp_path / "sessions").iterdir())
+        assert pack in session.read_bytes() or pack.hex().encode() in session.read_bytes()
+    with store.writer("gone") as writer:
+        gone = writer.put(fine_tuned(base, 3), Hint(Format.BF16, base_id, base, pack_name(bytes(32))))
+        absent = writer.put(
+            fine_tuned(base, 4), Hint(Format.BF16, block_id(b"?"), base, pack_name(bytes(32)))
+        )
+    places = store.locate(seen + gone + absent)
+    assert [row.tobytes() for row in places.base_ids] == [base_id, base_id, bytes(32)]
 
 
 def test_a_delta_never_leans_on_a_delta(tmp_path: Path) -> None:

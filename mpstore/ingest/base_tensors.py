@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -19,6 +20,7 @@ from mpstore.ids import ObjectId
 from mpstore.records.model import TensorRecord
 from mpstore.repository import Repo
 from mpstore.store import Locations, ObjectStore
+from mpstore.store.pack import pack_name
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 _AHEAD_BYTES: Final = 32 << 20
@@ -36,6 +38,20 @@ class BaseTensor:
 
     def block(self, index: int) -> ObjectId:
         return self.record.block(index)
+
+    def packs(self, rows: Sequence[int]) -> list[str | None]:
+        """The name of each one's pack (rows: neighbours), where it leans on nothing; None: none was seen."""
+        own = slice(rows[0], rows[-1] + 1)
+        numbers = self.places.pack[own].tolist()
+        names = {number: pack_name(self.store.packs.ids[number]) for number in set(numbers)}
+        return [
+            names[n] if alone else None for n, alone in zip(numbers, self.alone[own].tolist(), strict=True)
+        ]
+
+    @cached_property
+    def alone(self) -> npt.NDArray[np.bool_]:
+        """bool[blocks]: which were found, leaning on nothing."""
+        return self.places.found & ~self.places.based
 
     def read(self, rows: Sequence[int]) -> dict[int, Bytes]:
         """The decoded blocks at `rows`, neighbours read together. DamagedError: one is missing or damaged."""

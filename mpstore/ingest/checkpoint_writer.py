@@ -187,7 +187,7 @@ class CheckpointWriter:
         ahead = BaseAhead(
             (tensor.start, work.base) for tensor, work in zip(header.tensors, works, strict=True)
         )
-        records: list[ObjectId] = []
+        records: list[TensorRecord] = []
         with OrderedPipeline(self._pool, self._depth) as pipeline, _what_came_is_kept(pipeline):
             for key, tensor, work in zip(keys, header.tensors, works, strict=True):
                 self._add_tensor(key, tensor, work, _Flow(file, pipeline, ahead), records)
@@ -195,7 +195,7 @@ class CheckpointWriter:
         entry = FileEntry(path, "safetensors", header.file_bytes, sha256, content, tuple(names))
         step = self._repo.config.block_elements
         count = sum(blocks.count(tensor.elements, step) for tensor in header.tensors)
-        return _Stored(entry, tuple(records), count)
+        return _Stored(entry, tuple(self._repo.put_many(self._writer, records)), count)
 
     def add_opaque(
         self,
@@ -258,7 +258,7 @@ class CheckpointWriter:
     # Tensors
 
     def _add_tensor(
-        self, key: str, tensor: TensorInfo, work: TensorWork, flow: _Flow, records: list[ObjectId]
+        self, key: str, tensor: TensorInfo, work: TensorWork, flow: _Flow, records: list[TensorRecord]
     ) -> None:
         block_elements = self._repo.config.block_elements
         block_bytes = block_elements * tensor.dtype.bits // 8
@@ -267,14 +267,14 @@ class CheckpointWriter:
         ids: list[ObjectId] = []
 
         def consume(buffer: Bytes, hashed: Future[None], done: list[tuple[Prepared, Row | None]]) -> None:
-            for prepared, row in done:
-                if row is not None:
-                    self._pairing.add(key, len(ids), row)
-                with self._lock:  # two files may bring the same new block: one of them is the first
-                    claim = prepared.claim
-                    self._new_blocks += claim is not None and not claim.written
-                    ids.append(self._writer.append(prepared))
-                flow.file.is_stored(ids[-1])
+            if work.measure:
+                self._pairing.add(key, len(ids), [row for _, row in done if row is not None])
+            new = self._writer.append_many([prepared for prepared, _ in done])
+            with self._lock:  # another file's thread may count, too
+                self._new_blocks += new
+            for prepared, _ in done:
+                ids.append(prepared.id)
+                flow.file.is_stored(prepared.id)
             hashed.result()
             pool.give_back(buffer)
 
@@ -290,8 +290,7 @@ class CheckpointWriter:
             flow.file.taken(data.size)
 
         def conclude() -> None:
-            record = TensorRecord(tensor.dtype.name, tensor.shape, block_elements, b"".join(ids))
-            records.append(self._repo.put(self._writer, record))
+            records.append(TensorRecord(tensor.dtype.name, tensor.shape, block_elements, b"".join(ids)))
 
         flow.pipeline.then(conclude)
 

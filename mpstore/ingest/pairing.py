@@ -7,7 +7,7 @@ it in the manifest; what was not at hand when the checkpoint came in is read fro
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -54,9 +54,9 @@ class Pairing:
                 self._collector.expect(key, count, tensor.elements)
         return TensorWork(writer, tensor.dtype, base, measure, self._kind == "full")
 
-    def add(self, key: str, index: int, row: Row) -> None:
-        """The row of one block, as `work` gave it."""
-        self._collector.add(key, index, row)
+    def add(self, key: str, index: int, rows: Sequence[Row]) -> None:
+        """The rows of blocks `index` and on, as `work` gave them."""
+        self._collector.add(key, index, *rows)
 
     def put_statistics(
         self,

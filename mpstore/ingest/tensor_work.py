@@ -42,14 +42,16 @@ class TensorWork:
             hints = [Hint(self.dtype.form)] * len(raws)
             return [(prepared, None) for prepared in self.writer.prepare_many(raws, hints, ids)]
         rows = range(first, first + len(raws))
-        equal = [self._leans and own_id == base.block(row) for row, own_id in zip(rows, ids, strict=True)]
+        origins = [base.block(row) for row in rows]
+        equal = [self._leans and own_id == origin for origin, own_id in zip(origins, ids, strict=True)]
         base_raws = base.read([row for row, same in zip(rows, equal, strict=True) if not same])
-        hints = [
-            Hint(self.dtype.form, base.block(row), base_raws[row])
-            if self._leans and not same
-            else Hint(self.dtype.form)
-            for row, same in zip(rows, equal, strict=True)
-        ]
+        hints = [Hint(self.dtype.form)] * len(raws)
+        if self._leans:
+            packs = base.packs(rows)
+            hints = [
+                Hint(self.dtype.form) if same else Hint(self.dtype.form, origin, base_raws[row], pack)
+                for row, origin, pack, same in zip(rows, origins, packs, equal, strict=True)
+            ]
         made = self.writer.prepare_many(raws, hints, ids)
         if not self.measure:
             return [(prepared, None) for prepared in made]

@@ -34,12 +34,14 @@ class _Tensor:
 
     def add(self, index: int, row: Row) -> None:
         seen = row.seen
-        self.rows[index] = Row(row.equal, seen._replace(bins=_NO_BINS, counts=_NO_COUNTS))  # they are large
+        if seen.bins.size:  # of blocks observed together the first has those of all
+            if len(self.rows) > 1:
+                if self.fine is None:
+                    self.fine = np.zeros(_FINE_BINS, np.int64)
+                self.fine[seen.bins] += seen.counts
+            row = Row(row.equal, seen._replace(bins=_NO_BINS, counts=_NO_COUNTS))  # they are large
+        self.rows[index] = row
         self.lacking -= 1
-        if len(self.rows) > 1 and seen.bins.size:
-            if self.fine is None:
-                self.fine = np.zeros(_FINE_BINS, np.int64)
-            self.fine[seen.bins] += seen.counts
         if self.lacking == 0 and self.fine is not None:
             bins = np.flatnonzero(self.fine)
             self.histogram = merged(bins, self.fine[bins], bins_for(self.elements))
@@ -59,10 +61,12 @@ class Collector:
         with self._lock:
             self._tensors[key] = _Tensor(blocks, elements)
 
-    def add(self, key: str, index: int, row: Row) -> None:
-        """The row of block `index`. Once each."""
+    def add(self, key: str, index: int, *rows: Row) -> None:
+        """The rows of blocks `index` and on. Once each."""
         with self._lock:
-            self._tensors[key].add(index, row)
+            tensor = self._tensors[key]
+            for place, row in enumerate(rows, index):
+                tensor.add(place, row)
 
     def complete(self, key: str) -> bool:
         """Whether every row of the tensor has come."""

@@ -107,7 +107,8 @@ class Preparer:
         fresh = {k: claim for k, (claim, mine) in enumerate(claims) if mine and claim is not None}
         if fresh:
             own = [(raws[k], hints[k], ids[k]) for k in fresh]
-            self._encode(list(fresh.values()), *map(list, zip(*own, strict=True)))
+            chosen, own_hints, own_ids = map(list, zip(*own, strict=True))
+            self.encode(list(fresh.values()), chosen, int(hints[0].form), own_hints, own_ids)
         return [
             Prepared(own_id, raw.size, claim)
             for own_id, raw, (claim, _) in zip(ids, raws, claims, strict=True)
@@ -158,16 +159,18 @@ class Preparer:
         for claim in claims:
             claim.done.set()
 
-    def _encode(
+    def encode(
         self,
         claims: Sequence[Claim],
         raws: Sequence[Bytes],
+        form: int,
         hints: Sequence[Hint],
         ids: Sequence[ObjectId],
     ) -> None:
+        """Encode what was claimed, all of one form as frames have it, and check that it decodes."""
         try:
             bases = self._bases(ids, hints)
-            made = frames.encode_many(ids, raws, int(hints[0].form), bases, self._options.level)
+            made = frames.encode_many(ids, raws, form, bases, self._options.level)
             if self._options.verify:
                 check(made, raws, [None if base is None else base[1] for base in bases])
             for claim, (header, segments) in zip(claims, made, strict=True):

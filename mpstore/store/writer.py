@@ -127,19 +127,28 @@ class ObjectWriter:
 
     def append(self, prepared: Prepared) -> ObjectId:
         """Write a prepared block behind the ones before it. One thread, in tensor order."""
-        claim = prepared.claim
-        if claim is not None:
-            claim.done.wait()
-            if claim.error is not None:
-                raise claim.error
-        with self._write_lock:
-            self._raw_bytes += prepared.raw_bytes
-            if claim is None or claim.written:
-                self._reused_blocks += 1
-                return prepared.id
-            self._write(BLOCKS, claim)
-            self._new_blocks += 1
+        self.append_many([prepared])
         return prepared.id
+
+    def append_many(self, blocks: Sequence[Prepared]) -> int:
+        """`append` of several, in this order; how many nobody had written before."""
+        new = 0
+        for prepared in blocks:
+            claim = prepared.claim
+            if claim is not None:
+                if not claim.done.is_set():
+                    claim.done.wait()
+                if claim.error is not None:
+                    raise claim.error
+            with self._write_lock:
+                self._raw_bytes += prepared.raw_bytes
+                if claim is None or claim.written:
+                    self._reused_blocks += 1
+                else:
+                    self._write(BLOCKS, claim)
+                    self._new_blocks += 1
+                    new += 1
+        return new
 
     def put(self, raw: Any, hint: Hint | None = None) -> ObjectId:
         """Prepare and append."""
@@ -147,24 +156,22 @@ class ObjectWriter:
 
     def put_record(self, kind: str, data: Any) -> ObjectId:
         """Store a record; it is published after the blocks appended before it."""
-        own_id = record_id(kind, data)
+        return self.put_records(kind, [data])[0]
+
+    def put_records(self, kind: str, datas: Sequence[Any]) -> list[ObjectId]:
+        """`put_record` of several of a kind."""
+        ids = [record_id(kind, data) for data in datas]
         with self._write_lock:
-            claim, mine = self._preparer.claim([own_id])[0]
-            if not mine or claim is None:
-                return own_id
-            try:
-                header, segments = frames.encode(
-                    own_id, data, frames.record_form(kind), None, self._options.level
-                )
-                check([(header, segments)], [as_bytes(data)], [None])
-            except BaseException:
-                del self._preparer.claims[own_id]
-                raise
-            claim.header, claim.segments = header, segments
-            claim.done.set()
-            self._write(RECORDS, claim)
-            self._new_records += 1
-        return own_id
+            claims = self._preparer.claim(ids) if ids else []
+            fresh = {k: claim for k, (claim, mine) in enumerate(claims) if mine and claim is not None}
+            if fresh:
+                form, raws = frames.record_form(kind), [as_bytes(datas[k]) for k in fresh]
+                hints = [Hint()] * len(fresh)
+                self._preparer.encode(list(fresh.values()), raws, form, hints, [ids[k] for k in fresh])
+            for claim in fresh.values():
+                self._write(RECORDS, claim)
+                self._new_records += 1
+        return ids
 
     def copy(self, header: FrameHeader, segments: Sequence[Any]) -> None:
         """Store a frame once more, as it is, though the store has it: gc empties packs so. Once a session."""
