@@ -52,18 +52,28 @@ def combine(sources: Sources, terms: Terms, start: int, out: Words) -> Counts:
 
 def search(sources: Sources, searches: Sequence[Search]) -> list[U32 | None]:
     """As the reference."""
-    numbers = [(one.item, one.low, one.high, one.shift, one.counts is not None) for one in searches]
-    room = iter(_room(sum(one.counts is None for one in searches), sources.base.nbytes // 2))
-    rows = [next(room) if one.counts is None else one.counts for one in searches]
-    found = np.empty(len(searches), np.int64)
+    numbers, rows, found = _prepared(searches, sources.base.nbytes // 2)
     native.library().words_search(
-        sources.base, sources.items, sources.plain, sources.half, np.array(numbers, np.int64), rows, found
+        sources.base, sources.items, sources.plain, sources.half, numbers, rows, found
     )
     sizes = found.tolist()
     return [
         row[:size].copy() if one.counts is None else None
         for one, row, size in zip(searches, rows, sizes, strict=True)
     ]
+
+
+def _prepared(searches: Sequence[Search], elements: int) -> tuple[Any, list[U32], Any]:
+    """Searches as the compiled side takes them, kept for the next block, and where it says what it found."""
+    known = getattr(_kept, "searches", None)
+    if known is None or known[0] is not searches or known[1] < elements:
+        numbers = [(one.item, one.low, one.high, one.shift, one.counts is not None) for one in searches]
+        room = iter(_room(sum(one.counts is None for one in searches), elements))
+        rows = [next(room) if one.counts is None else one.counts for one in searches]
+        prepared = np.array(numbers, np.int64), rows, np.empty(len(searches), np.int64)
+        known = _kept.searches = searches, elements, prepared
+    found: tuple[Any, list[U32], Any] = known[2]
+    return found
 
 
 def _room(rows: int, elements: int) -> list[U32]:

@@ -204,6 +204,8 @@ class FactFinder:
             [RankSearch(rank, work.elements, expert.histogram) for rank in ranks]
             for ranks, expert in zip(work.ranks, work.experts, strict=True)
         ]
+        self._pass = 0
+        self._of_thread = threading.local()
         self._gram: GramSum | None = None
         self._matrix: F64 | None = None
         if work.gram:
@@ -243,20 +245,30 @@ class FactFinder:
     def observe_words(self, base: Bytes, experts: Sequence[Bytes | None]) -> None:
         """`observe` of one block as it is stored. Any thread."""
         sources, present = words.sources(self._work, base, experts)
-        passes = [
-            (search, search.words_search(item))
-            for item, place in enumerate(present)
-            for search in self._searches[place]
-            if search is not None
-        ]
-        if passes:
-            chosen = kernels.pick("merge_words")
-            found = chosen.search(sources, [one for _, one in passes])
-            for (search, _), patterns in zip(passes, found, strict=True):
+        owners, searches = self._words_searches(present)
+        if searches:
+            found = kernels.pick("merge_words").search(sources, searches)
+            for search, patterns in zip(owners, found, strict=True):
                 search.collect(patterns)
+
+    def _words_searches(self, present: tuple[int, ...]) -> tuple[list[RankSearch], tuple[Search, ...]]:
+        """This pass over the words of these experts: the same objects for all blocks that a thread sees."""
+        known = getattr(self._of_thread, "searches", None)
+        if known is None or known[0] != (self._pass, present):
+            owners = [
+                (search, search.words_search(item))
+                for item, place in enumerate(present)
+                for search in self._searches[place]
+                if search is not None
+            ]
+            both = [search for search, _ in owners], tuple([one for _, one in owners])
+            known = self._of_thread.searches = (self._pass, present), both
+        found: tuple[list[RankSearch], tuple[Search, ...]] = known[1]
+        return found
 
     def conclude(self) -> Facts | None:
         """After a pass over all blocks: the facts, or None where another pass is needed. One thread."""
+        self._pass += 1
         for i, searches in enumerate(self._searches):
             for r, search in enumerate(searches):
                 if search is not None:
