@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from mpstore import export, files, ingest, processes
 from mpstore.errors import DamagedError, NotFoundError, StorageError, UsageError
+from mpstore.export import content
 from mpstore.export.status import FileStatus
 from mpstore.records.config import Config
 from mpstore.records.encoding import encode
@@ -81,6 +82,49 @@ def test_checkout_is_byte_exact_with_any_number_of_threads(repo: Repo, source: P
         assert done.as_json()["files"] == len(on_disk(source))
         assert done.raw_bytes == done.written_bytes == sum(map(len, on_disk(source).values()))
         assert [path.name for path in (tmp_path / "deep").iterdir() if path.name.startswith(".")] == []
+
+
+def test_blocks_that_were_decoded_together_are_written_together(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).standard_normal(5 << 18).astype(np.float32)
+    source = families.write_checkpoint(tmp_path / "source", {"model.weight": values}, shards=1)
+    repo = Repo.init(tmp_path / "repo", Config(block_elements=1 << 14, threads=2))
+    ingest.add(repo, source, "main")
+    sizes: list[int] = []
+
+    def observe(operation: files.Operation) -> None:
+        if operation.kind == "write" and operation.data is not None:
+            sizes.append(operation.data.nbytes)
+
+    files.set_observer(observe)
+    try:
+        export.checkout(repo, tip(repo), tmp_path / "out")
+    finally:
+        files.set_observer(None)
+    assert on_disk(tmp_path / "out") == on_disk(source)
+    assert max(sizes) >= 1 << 20  # of blocks of 64 KiB; the header is decoded with the first 4 MiB
+
+
+def test_only_what_lies_behind_each_other_is_joined() -> None:
+    one, other = np.arange(100, dtype=np.uint8), np.arange(100, dtype=np.uint8)
+    alone = np.arange(4, dtype=np.uint8)
+    pieces = [
+        one[10:20],
+        one[20:30],
+        one[30:31],
+        other[:5],
+        other[6:8],
+        other[8:9],
+        one[:10],
+        alone,
+        alone[:2],
+    ]
+    joined = content.joined(pieces)
+    assert [piece.tolist() for piece in joined] == [
+        one[10:31].tolist(), other[:5].tolist(), other[6:9].tolist(), one[:10].tolist(), [0, 1, 2, 3], [0, 1],
+    ]  # fmt: skip
+    assert content.joined([]) == []
+    rows = np.full((3, 4), 7, np.uint8)  # what has the memory is no row of bytes
+    assert len(content.joined(list(rows))) == 3
 
 
 def test_an_empty_directory_is_filled_and_a_full_one_is_refused(

@@ -20,7 +20,7 @@ from mpstore.checkpoint_dir import check_path
 from mpstore.errors import DamagedError, StorageError, UsageError
 from mpstore.events import Progress, Task, silent
 from mpstore.export import update as updating
-from mpstore.export.content import GROUPS_PER_THREAD, Bytes, FileContent, file_content
+from mpstore.export.content import GROUPS_PER_THREAD, Bytes, FileContent, file_content, joined
 from mpstore.export.selection import select
 from mpstore.ids import ObjectId, short
 from mpstore.pipeline import OrderedPipeline, thread_count
@@ -159,10 +159,12 @@ class _Job:
                     sha256.update(content.prefix)
 
             def decode(rows: range) -> list[Bytes]:
-                raws = content.run.read(rows)
-                for row, raw in zip(rows, raws, strict=True):
-                    staged.write_at(head + int(content.run.offsets[row]), raw)
-                return raws
+                pieces = joined(content.run.read(rows))
+                at = head + int(content.run.offsets[rows[0]])
+                for piece in pieces:
+                    staged.write_at(at, piece)
+                    at += piece.size
+                return pieces
 
             def consume(raws: list[Bytes]) -> None:
                 if sha256 is not None:

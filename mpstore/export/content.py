@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -89,6 +89,32 @@ class BlockRun:
         there = np.flatnonzero(located.found & ~located.based)
         frames = list(self._store.fetch(located, there, "base"))
         return dict(zip((frame.id for frame in frames), self._store.decode_many(frames), strict=True))
+
+
+def joined(raws: Sequence[Bytes]) -> list[Bytes]:
+    """Arrays that lie behind each other in the memory of one as longer ones: blocks decoded together do, and
+    what is written or hashed by the piece waits for the interpreter at every piece."""
+    found: list[Bytes] = []
+    for raw in raws:
+        # The base of a view of a view, too, is the array that owns the memory.
+        if found and found[-1].base is raw.base and _is_plain(raw.base):
+            whole: Any = raw.base
+            start = _address(found[-1]) - _address(whole)
+            if _address(raw) == _address(found[-1]) + found[-1].size:
+                found[-1] = whole[start : start + found[-1].size + raw.size]
+                continue
+        found.append(raw)
+    return found
+
+
+def _is_plain(array: Any) -> bool:
+    """Whether it is bytes without gaps."""
+    return isinstance(array, np.ndarray) and array.dtype == np.uint8 and array.strides == (1,)
+
+
+def _address(array: Bytes) -> int:
+    at: int = array.__array_interface__["data"][0]
+    return at
 
 
 @dataclass(frozen=True)
