@@ -37,19 +37,19 @@ class TensorWork:
         """Consecutive blocks, the first of them being block `first`: ready to be appended, each with its row
         where one is wanted."""
         ids = [block_id(raw.data) for raw in raws]
-        base = self.base
+        base, form = self.base, self.dtype.form
+        hints = [Hint(form)] * len(raws)
         if base is None or not (self._leans or self.measure):
-            hints = [Hint(self.dtype.form)] * len(raws)
             return [(prepared, None) for prepared in self.writer.prepare_many(raws, hints, ids)]
         rows = range(first, first + len(raws))
         origins = [base.block(row) for row in rows]
-        equal = [self._leans and own_id == origin for origin, own_id in zip(origins, ids, strict=True)]
+        leans = self._leans
+        equal = [leans and own_id == origin for origin, own_id in zip(origins, ids, strict=True)]
         base_raws = base.read([row for row, same in zip(rows, equal, strict=True) if not same])
-        hints = [Hint(self.dtype.form)] * len(raws)
-        if self._leans:
+        if leans:
             packs = base.packs(rows)
             hints = [
-                Hint(self.dtype.form) if same else Hint(self.dtype.form, origin, base_raws[row], pack)
+                Hint(form) if same else Hint(form, origin, base_raws[row], pack)
                 for row, origin, pack, same in zip(rows, origins, packs, equal, strict=True)
             ]
         made = self.writer.prepare_many(raws, hints, ids)
