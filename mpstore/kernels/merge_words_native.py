@@ -23,7 +23,7 @@ U32: TypeAlias = npt.NDArray[np.uint32]
 _kept = threading.local()
 
 
-def _arguments(terms: Terms) -> tuple[Any, ...]:
+def kept_arguments(terms: Terms) -> tuple[Any, ...]:
     """`arguments`, kept for the next block."""
     known = getattr(_kept, "arguments", None)
     if known is None or known[0] is not terms:
@@ -42,7 +42,7 @@ def combine(sources: Sources, terms: Terms, start: int, out: Words) -> Counts:
         sources.items,
         sources.plain,
         sources.half,
-        *_arguments(terms),
+        *kept_arguments(terms),
         start & OFFSETS,
         out,
         nonfinite,

@@ -4,7 +4,7 @@ Relies on codecs and files. Promises: what is read hashes to its id; what is pub
 anything can name it; nothing is modified after it is published.
 """
 
-from mpstore.store.decoding import decode_leaning
+from mpstore.store.decoding import decode_leaning, leaning_kind
 from mpstore.store.frame import Frame, Piece
 from mpstore.store.locations import Locations
 from mpstore.store.lookup import Found
@@ -27,6 +27,7 @@ __all__ = [
     "SessionInfo",
     "WriteSummary",
     "decode_leaning",
+    "leaning_kind",
     "read_sessions",
     "set_read_observer",
 ]

@@ -16,7 +16,8 @@ from mpstore import codecs, kernels
 from mpstore.codecs import rice_delta
 from mpstore.codecs.codes import RICE_DELTA
 from mpstore.errors import DamagedError
-from mpstore.ids import ObjectId, block_id, short
+from mpstore.ids import ObjectId, short
+from mpstore.kernels.leaning_numpy import Kind
 from mpstore.store.frame import Frame, Piece, codec_form, object_id
 
 
@@ -54,6 +55,11 @@ def decode_frames(frames: Sequence[Frame], base_raws: Sequence[Any]) -> list[npt
     ]
 
 
+def leaning_kind(form: int) -> Kind:
+    """What frames of a form must be for the kernels that decode several at once."""
+    return Kind(RICE_DELTA, form, rice_delta.shape_of(codec_form(form)))
+
+
 def decode_leaning(
     pieces: Sequence[Piece],
     base: tuple[ObjectId, npt.NDArray[np.uint8]],
@@ -66,15 +72,11 @@ def decode_leaning(
     None for a piece that is not of that kind, or not whole: then the ways above decode it, or say what is
     wrong. `verified`: these very pieces have been decoded and found to be right before.
     """
-    raw = base[1]
-    shape = rice_delta.shape_of(codec_form(form))
-    if not pieces or not raw.size or raw.size % shape.dtype.itemsize:
+    kind, size = leaning_kind(form), base[1].size
+    if not pieces or not size or size % kind.shape.dtype.itemsize:
         return [None] * len(pieces)
-    out = np.empty((len(pieces), raw.size), np.uint8)
+    out = np.empty((len(pieces), size), np.uint8)
     ids = b"".join([piece.id for piece in pieces])
     frames = [piece.data for piece in pieces]
-    filled = kernels.pick("leaning").decode(frames, ids, base, (RICE_DELTA, form), shape, out)
-    return [
-        row if whole and (verified or block_id(row.data) == piece.id) else None
-        for piece, row, whole in zip(pieces, out, filled, strict=True)
-    ]
+    filled = kernels.pick("leaning").decode(frames, ids, base, kind, not verified, out)
+    return [row if whole else None for row, whole in zip(out, filled, strict=True)]

@@ -20,7 +20,7 @@
 
 #include "native.h"
 
-#define MOST_ARGUMENTS 24
+#define MOST_ARGUMENTS 40
 
 /* One contiguous array of `items` elements. */
 typedef struct {
@@ -80,6 +80,7 @@ extern PyMethodDef planes_methods[];
 extern PyMethodDef rice_methods[];
 extern PyMethodDef prefix_methods[];
 extern PyMethodDef leaning_methods[];
+extern PyMethodDef blake3_methods[];
 extern PyMethodDef sha256_methods[];
 
 #endif

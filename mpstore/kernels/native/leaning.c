@@ -27,8 +27,7 @@ static u32 checksum(const u8 *from, i64 size) {
     return ~sum;
 }
 
-bool decode_leaning(const Leaning *leaning, const RiceShape *shape, const u8 *frame, i64 size, const u8 *id,
-                    const u8 *base, i64 words, u8 *out) {
+static bool decoded(const Leaning *leaning, const u8 *frame, i64 size, const u8 *id, u8 *out) {
     const u8 *kind = frame + CODEC_AT;
     if (size < HEADER_BYTES || memcmp(frame, "mpF1", MAGIC_BYTES) != 0) return false;
     if (kind[0] != leaning->codec || kind[1] != leaning->form || kind[2] != 1 || kind[3] != 1) return false;
@@ -36,7 +35,32 @@ bool decode_leaning(const Leaning *leaning, const RiceShape *shape, const u8 *fr
     if (memcmp(frame + CHECKED_FROM, id, ID_BYTES) != 0) return false;
     if (memcmp(frame + BASE_AT, leaning->base_id, ID_BYTES) != 0) return false;
     i64 payload = size - HEADER_BYTES;
-    if (word_at(kind + 4) != words * shape->word_bytes || word_at(kind + 8) != payload) return false;
+    if (word_at(kind + 4) != leaning->words * leaning->shape.word_bytes || word_at(kind + 8) != payload) return false;
     if (word_at(frame + LENGTH_AT) != payload) return false;
-    return rice_decode(shape, frame + HEADER_BYTES, payload, base, words, out);
+    return rice_decode(&leaning->shape, frame + HEADER_BYTES, payload, leaning->base, leaning->words, out);
+}
+
+static bool hashes_to(const u8 *content, i64 size, const u8 *id, u8 *room) {
+    u8 own[ID_BYTES];
+    blake3_hash(content, size, room, own);
+    return memcmp(own, id, ID_BYTES) == 0;
+}
+
+bool decode_leaning(const Leaning *leaning, const u8 *frame, i64 size, const u8 *id, u8 *out) {
+    i64 bytes = leaning->words * leaning->shape.word_bytes;
+    return decoded(leaning, frame, size, id, out) &&
+           (leaning->room == NULL || hashes_to(out, bytes, id, leaning->room));
+}
+
+bool merge_leaning(const Leaning *leaning, bool verify, const LeaningMerge *merge, u8 *out, i64 *nonfinite, u8 *out_id) {
+    i64 bytes = leaning->words * leaning->shape.word_bytes;
+    for (i64 e = 0; e < merge->sources.count; e++) {
+        const u8 *id = merge->ids + ID_BYTES * e;
+        u8 *row = merge->rows + bytes * e;
+        if (!decoded(leaning, merge->frames[e], merge->sizes[e], id, row)) return false;
+        if (verify && !hashes_to(row, bytes, id, leaning->room)) return false;
+    }
+    words_combine(&merge->sources, merge->terms, merge->start, (u16 *)out, nonfinite);
+    blake3_hash(out, bytes, leaning->room, out_id);
+    return true;
 }

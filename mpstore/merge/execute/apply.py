@@ -15,25 +15,14 @@ import numpy.typing as npt
 
 from mpstore.ids import ObjectId, block_id
 from mpstore.merge.execute import convert, words
+from mpstore.merge.execute.bases import BaseRaw, decode_bases, leaned
 from mpstore.merge.execute.reading import BlockPieces
-from mpstore.merge.execute.work import NO_BASE, TensorWork
+from mpstore.merge.execute.work import TensorWork
 from mpstore.merge.operators.protocol import Block, Facts
-from mpstore.store import Frame, Hint, ObjectStore, ObjectWriter, Piece, Prepared, decode_leaning
+from mpstore.store import Hint, ObjectStore, ObjectWriter, Piece, Prepared, decode_leaning
 
 F32: TypeAlias = npt.NDArray[np.float32]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
-
-
-class BaseRaw(NamedTuple):
-    """The base's block decoded, and what outputs are encoded against: the block itself, or the one that its
-    own frame leans on (deltas are one deep). `pack`: the name of the pack where the former was read."""
-
-    form: int
-    id: ObjectId
-    raw: Bytes
-    leans_on: ObjectId
-    leans_on_raw: Bytes
-    pack: str | None
 
 
 class Raws(NamedTuple):
@@ -74,29 +63,6 @@ class Arena:
         cls._local.__dict__.pop("arrays", None)
 
 
-def _decode_base(store: ObjectStore, pieces: BlockPieces[Piece]) -> BaseRaw:
-    """The base's decoded block."""
-    base = store.frame(pieces.base)
-    leaned = _leaned(store, pieces, base, {})
-    raw = store.decode(base, leaned)
-    own = base.header.form, base.id, raw
-    if leaned is None:
-        return BaseRaw(*own, base.id, raw, base.pack)
-    return BaseRaw(*own, base.base, leaned, None)
-
-
-def decode_bases(store: ObjectStore, pieces: Sequence[BlockPieces[Piece]]) -> list[BaseRaw]:
-    """The base's block of each, at once where their frames lean on nothing."""
-    frames = [store.frame(one.base) for one in pieces]
-    if any(frame.needs_base for frame in frames):
-        return [_decode_base(store, one) for one in pieces]
-    raws = store.decode_many(frames)
-    return [
-        BaseRaw(frame.header.form, frame.id, raw, frame.id, raw, frame.pack)
-        for frame, raw in zip(frames, raws, strict=True)
-    ]
-
-
 def decode_experts(
     store: ObjectStore, pieces: BlockPieces[Piece], base: BaseRaw, verified: bool = False
 ) -> tuple[Bytes | None, ...]:
@@ -126,19 +92,8 @@ def _decode_odd(
     known: dict[ObjectId, Bytes] = {base.id: base.raw, base.leans_on: base.leans_on_raw}
     frames = [store.frame(piece) for piece in wanted]
     for frame in frames:
-        _leaned(store, pieces, frame, known)
+        leaned(store, pieces, frame, known)
     return store.decode_many(frames, known)
-
-
-def _leaned(
-    store: ObjectStore, pieces: BlockPieces[Piece], frame: Frame, known: dict[ObjectId, Bytes]
-) -> Bytes | None:
-    if frame.base == NO_BASE:
-        return None
-    raw = known.get(frame.base)
-    if raw is None and frame.base in pieces.foreign:
-        raw = known[frame.base] = store.decode(store.frame(pieces.foreign[frame.base]))
-    return raw
 
 
 def decode(
@@ -186,6 +141,30 @@ class Made(NamedTuple):
     nonfinite: Nonfinite
 
 
+def merge_pieces(
+    store: ObjectStore,
+    writer: ObjectWriter,
+    work: TensorWork,
+    blocks: Sequence[int],
+    pieces: Sequence[BlockPieces[Piece]],
+    facts: Facts,
+    verified: bool = False,
+) -> list[Made]:
+    """The operator on some blocks as they were read: at once where that can be, else step by step."""
+    columns = words.columns(work, facts)
+    bases = decode_bases(store, pieces)
+    quick = {} if columns is None else words.merge_pieces(work, blocks, pieces, bases, columns, verified)
+    merged = []
+    for k, (block, one, base) in enumerate(zip(blocks, pieces, bases, strict=True)):
+        if k in quick:
+            raw, counts, own_id = quick[k]
+            merged.append(Merged(raw, own_id, hint(work, base), Nonfinite(counts[0], tuple(counts[1:]))))
+        else:
+            raws = Raws(base, decode_experts(store, one, base, verified))
+            merged.append(_merged(work, block, raws, facts, columns))
+    return _made(writer, merged)
+
+
 def merge_blocks(
     writer: ObjectWriter,
     work: TensorWork,
@@ -193,22 +172,37 @@ def merge_blocks(
     given: Iterable[Raws],
     facts: Facts,
 ) -> list[Made]:
-    """The operator on some blocks, whose outputs are hashed and encoded together."""
+    """The operator on some decoded blocks, whose outputs are encoded together."""
     columns = words.columns(work, facts)
-    raws: list[Bytes] = []
-    hints: list[Hint] = []
-    nonfinite: list[Nonfinite] = []
-    for block, decoded in zip(blocks, given, strict=True):
-        if columns is None:
-            raw, odd = _merge(work, block, decoded, facts)
-        else:
-            raw, counts = words.merge(work, block, decoded.base.raw, decoded.experts, columns)
-            odd = Nonfinite(counts[0], tuple(counts[1:]))
-        raws.append(raw)
-        hints.append(hint(work, decoded.base))
-        nonfinite.append(odd)
-    prepared = writer.prepare_many(raws, hints, [block_id(raw.data) for raw in raws])
-    return [Made(one, odd) for one, odd in zip(prepared, nonfinite, strict=True)]
+    return _made(
+        writer,
+        [_merged(work, block, raws, facts, columns) for block, raws in zip(blocks, given, strict=True)],
+    )
+
+
+class Merged(NamedTuple):
+    """A merged block, and what helps to encode it."""
+
+    raw: Bytes
+    id: ObjectId
+    hint: Hint
+    nonfinite: Nonfinite
+
+
+def _merged(work: TensorWork, block: int, raws: Raws, facts: Facts, columns: words.Columns | None) -> Merged:
+    if columns is None:
+        raw, odd = _merge(work, block, raws, facts)
+    else:
+        raw, counts = words.merge(work, block, raws.base.raw, raws.experts, columns)
+        odd = Nonfinite(counts[0], tuple(counts[1:]))
+    return Merged(raw, block_id(raw.data), hint(work, raws.base), odd)
+
+
+def _made(writer: ObjectWriter, merged: Sequence[Merged]) -> list[Made]:
+    prepared = writer.prepare_many(
+        [one.raw for one in merged], [one.hint for one in merged], [one.id for one in merged]
+    )
+    return [Made(ready, one.nonfinite) for ready, one in zip(prepared, merged, strict=True)]
 
 
 def _merge(work: TensorWork, block: int, raws: Raws, facts: Facts) -> tuple[Bytes, Nonfinite]:

@@ -158,8 +158,9 @@ class Executor:
         self._machine.submit(run, 0, lambda: self._merge(run, group, facts, pieces))
 
     def _merge(self, run: TensorRun, group: Group, facts: Facts, pieces: Pieces) -> None:
-        raws = apply.decode(self._machine.store, pieces)
-        run.finish(group, facts, apply.merge_blocks(self._machine.writer, run.work, group, raws, facts))
+        machine = self._machine
+        made = apply.merge_pieces(machine.store, machine.writer, run.work, group, pieces, facts)
+        run.finish(group, facts, made)
 
     def _in_two_steps(self, run: TensorRun, facts: Facts | None) -> None:
         """Look at every block and keep it, then merge: where facts come first, or runs cross blocks."""

@@ -102,10 +102,14 @@ class TwoSteps:
         """Blocks that were looked at before."""
         if self._decoded is not None:
             return iter([self._decoded[block] for block in group])
+        return apply.decode(self._machine.store, *self._held(group))
+
+    def _held(self, group: Group) -> tuple[Pieces, bool]:
+        """What was kept as it was read, and whether it has been verified and was in memory ever since."""
         assert self._hold is not None
         kept = [self._hold.get(block) for block in group]
         verified = self._finder is not None and all(in_memory for _, in_memory in kept)
-        return apply.decode(self._machine.store, [pieces for pieces, _ in kept], verified)
+        return [pieces for pieces, _ in kept], verified
 
     def _conclude(self) -> None:
         """All blocks were seen: the facts, or another pass. Runs in the thread that saw the last."""
@@ -131,15 +135,16 @@ class TwoSteps:
             self._machine.memo.put(self._run.facts_key(), pack_facts(facts))
 
     def _merge(self, group: Group) -> None:
-        run, facts = self._run, self._facts
+        run, facts, machine = self._run, self._facts, self._machine
         assert facts is not None
-        raws = self._raws_of(group)
-        for block in group:
-            if self._decoded is not None:
-                self._decoded.pop(block)
-            elif self._hold is not None:
-                self._hold.drop(block)
-        made = apply.merge_blocks(self._machine.writer, run.work, group, raws, facts)
+        if self._decoded is not None:
+            raws = [self._decoded.pop(block) for block in group]
+            made = apply.merge_blocks(machine.writer, run.work, group, raws, facts)
+        else:
+            pieces, verified = self._held(group)
+            made = apply.merge_pieces(machine.store, machine.writer, run.work, group, pieces, facts, verified)
+            for block in group:
+                self._hold.drop(block)  # type: ignore[union-attr]
         self._merging.done()
         run.finish(group, facts, made)
 

@@ -13,11 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from mpstore import kernels
+from mpstore.ids import ObjectId
+from mpstore.kernels.leaning_numpy import Blocks, Merged
 from mpstore.kernels.merge_numpy import Terms
 from mpstore.kernels.merge_words_numpy import Sources
+from mpstore.merge.execute.bases import BaseRaw
+from mpstore.merge.execute.reading import BlockPieces
 from mpstore.merge.execute.work import TensorWork
 from mpstore.merge.operators.protocol import Facts
 from mpstore.merge.operators.task_vectors import chosen
+from mpstore.store import Piece, leaning_kind
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
@@ -82,7 +87,65 @@ def merge(
     out = np.empty(base.nbytes // 2, np.uint16)
     kernel = kernels.pick("merge_words")
     odd = kernel.combine(given, terms.of(present), work.span(block)[0], out).tolist()
-    counts = [odd[0], *([0] * len(experts))]
+    return out.view(np.uint8), _counts(odd, present, len(experts))
+
+
+def merge_pieces(
+    work: TensorWork,
+    blocks: Sequence[int],
+    pieces: Sequence[BlockPieces[Piece]],
+    bases: Sequence[BaseRaw],
+    terms: Columns,
+    verified: bool,
+) -> dict[int, tuple[Bytes, list[int], ObjectId]]:
+    """The blocks, by their place among `blocks`, whose experts' frames can be decoded and merged at once:
+    merged words, counts as of `merge`, and id. The others have something odd that is to be looked into."""
+    alike: dict[tuple[tuple[int, ...], int], list[int]] = {}
+    for k, (one, base) in enumerate(zip(pieces, bases, strict=True)):
+        present = tuple([place for place, piece in enumerate(one.experts) if piece is not None])
+        if present and base.id == base.leans_on and base.raw.size:
+            alike.setdefault((present, base.raw.size), []).append(k)
+    found: dict[int, tuple[Bytes, list[int], ObjectId]] = {}
+    for (present, _), places in alike.items():
+        merged = _merge_alike(work, present, places, blocks, pieces, bases, terms, verified)
+        for k, made in zip(places, merged, strict=True):
+            if made is not None:
+                found[k] = made.raw, _counts(made.nonfinite, present, len(work.experts)), made.id
+    return found
+
+
+def _merge_alike(
+    work: TensorWork,
+    present: tuple[int, ...],
+    places: Sequence[int],
+    blocks: Sequence[int],
+    pieces: Sequence[BlockPieces[Piece]],
+    bases: Sequence[BaseRaw],
+    terms: Columns,
+    verified: bool,
+) -> list[Merged | None]:
+    """Of the same experts and of one size."""
+    taken = [piece for k in places for piece in pieces[k].experts if piece is not None]
+    given = Blocks(
+        [piece.data for piece in taken],
+        b"".join([piece.id for piece in taken]),
+        [bases[k].raw for k in places],
+        b"".join([bases[k].id for k in places]),
+        work.plain(present),
+        [work.span(blocks[k])[0] for k in places],
+    )
+    kind, half = leaning_kind(bases[places[0]].form), work.base.dtype.name == "F16"
+    merged: list[Merged | None] = kernels.pick("leaning").merge(
+        given, kind, terms.of(present), half, not verified
+    )
+    return merged
+
+
+def _counts(odd: Sequence[int], present: Sequence[int], experts: int) -> list[int]:
+    """Counts of the base and of the experts that are there, as those of all."""
+    if len(present) == experts:
+        return list(odd)
+    counts = [odd[0], *([0] * experts)]
     for place, count in zip(present, odd[1:], strict=True):
         counts[1 + place] = count
-    return out.view(np.uint8), counts
+    return counts
