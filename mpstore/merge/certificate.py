@@ -74,7 +74,7 @@ class Certificate:
         return norm
 
     @cached_property
-    def _terms(self) -> tuple[Floats, Floats, Floats]:
+    def terms(self) -> tuple[Floats, Floats, Floats]:
         """Per block: arithmetic and the full merge's rounding (4 g + min(r, A)); r; and what of the base's
         side of it counts: D where b is a value of the output's dtype, inf where not."""
         tensor = self.grid.tensor_of_block
@@ -91,7 +91,7 @@ class Certificate:
         self, columns: npt.NDArray[np.int64] | slice = slice(None)
     ) -> Callable[[Floats, Flags], Floats]:
         """Bound of each block (of `columns` only) from its S and whether anything of it is read."""
-        fixed, rounding, total = (term[columns] for term in self._terms)
+        fixed, rounding, total = (term[columns] for term in self.terms)
 
         def errors(omitted: Floats, touched: Flags) -> Floats:
             own = np.minimum(rounding, np.maximum(total - omitted, 0.0))

@@ -8,67 +8,54 @@ from __future__ import annotations
 
 import numpy as np
 
+from mpstore import kernels
+from mpstore.kernels.omission_numpy import Reading
 from mpstore.merge.ordering import Ordering
-from mpstore.merge.plan_inputs import Flags, Floats, Integers
+from mpstore.merge.plan_inputs import Flags, Floats
 from mpstore.merge.problem import Problem
-from mpstore.merge.products import PIECE_ENTRIES
+from mpstore.merge.products import PIECE_ENTRIES, Products
 
 
 def expected_squares(problem: Problem, ordering: Ordering) -> Floats:
     """Expected squared error after the first p units, p = 0 .. U: (U + 1,) float64; NaN without sketches."""
     if not any(one is not None for one in problem.sketches):
         return np.full(ordering.units + 1, np.nan)
-    units, rises = [np.zeros(0, np.int64)], [np.zeros(0)]
-    for blocks, rows, unit in ordering.steps():
-        present = unit >= 0
-        units.append(unit[present])
-        rises.append(_rises(problem, blocks, rows, present)[present])
-    gains = np.bincount(np.concatenate(units), np.concatenate(rises), ordering.units)
+    gains = np.zeros(ordering.units)
+    reading = ordering.reading(problem.error)
+    if problem.expected_products is None:
+        kernels.pick("omission").expected_rises(reading, problem.cosines, problem.tensor, gains)
+    else:
+        _add_rises(problem, problem.expected_products, reading, gains)
     squares: Floats = np.maximum(np.concatenate([np.cumsum(gains[::-1])[::-1], [0.0]]), 0.0)
     return squares
 
 
-def _rises(problem: Problem, piece: slice, rows: Integers, present: Flags) -> Floats:
-    """(K, m): by how much |what is omitted|^2 of a block rises when this candidate is omitted too, which is
-    done from the last that is read to the first."""
-    sizes = np.take_along_axis(problem.error[:, piece], rows, axis=0) * present
-    if problem.expected_products is not None:
-        products = problem.expected_products.of(piece)
-    else:
-        products = None
-        tensors = problem.tensor[piece].astype(np.int64) * problem.experts
-        cosines = problem.cosines.reshape(-1, problem.experts)
-    rises = np.zeros(rows.shape)
-    every = np.arange(rows.shape[1])
-    places = every * problem.experts + rows  # in `omitted` as one long row, which is quicker to index
-    omitted = np.zeros((rows.shape[1], problem.experts))
-    flat = omitted.reshape(-1)
-    for step in range(len(rows) - 1, -1, -1):
-        row, size = rows[step], sizes[step]
-        if products is not None:
-            beside = np.einsum("nj,nj->n", products[every, row], omitted)
-            flat[places[step]] += present[step]
-        else:
-            beside = size * np.einsum("nj,nj->n", cosines.take(tensors + row, axis=0), omitted)
-            flat[places[step]] += size
-        rises[step] = size * size + 2.0 * beside
-    return rises
+def _add_rises(problem: Problem, products: Products, reading: Reading, gains: Floats) -> None:
+    """What `omission.expected_rises` does, where inner products are known."""
+    for piece, rows, units, sizes in reading.pieces():
+        present = units >= 0
+        matrices = products.of(piece)
+        every = np.arange(rows.shape[1])
+        omitted = np.zeros((rows.shape[1], problem.experts))
+        rises = np.zeros(rows.shape)
+        for step in range(len(rows) - 1, -1, -1):
+            row, size = rows[step], sizes[step] * present[step]
+            beside = np.einsum("nj,nj->n", matrices[every, row], omitted)
+            omitted[every, row] += present[step]
+            rises[step] = size * size + 2.0 * beside
+        np.add.at(gains, units[present], rises[present])
 
 
 def bound_if_compared(problem: Problem, selected: Flags) -> float:
     """About the bound that the certificate would have, if all inner products were known."""
     squares = 0.0
-    cosines = problem.cosines.reshape(-1, problem.experts)
+    sizes = problem.error * (problem.candidate & ~selected)
+    touched: Flags = np.any(selected, axis=0)
+    total = kernels.pick("omission").angled_squares(sizes, problem.cosines, problem.tensor)
+    left = np.sqrt(np.maximum(total, 0.0))
     step = max(PIECE_ENTRIES // max(problem.experts, 1), 1)
     for start in range(0, problem.grid.blocks, step):
         piece = slice(start, start + step)
-        omitted = problem.candidate[:, piece] & ~selected[:, piece]
-        sizes = problem.error[:, piece] * omitted
-        tensors = problem.tensor[piece].astype(np.int64) * problem.experts
-        total = np.zeros(sizes.shape[1])
-        for row, size in enumerate(sizes):
-            total += size * np.einsum("nj,jn->n", cosines.take(tensors + row, axis=0), sizes)
         error = problem.certificate.error_of(piece)
-        touched: Flags = np.any(selected[:, piece], axis=0)
-        squares += float(np.square(error(np.sqrt(np.maximum(total, 0.0)), touched)).sum())
+        squares += float(np.square(error(left[piece], touched[piece])).sum())
     return float(np.sqrt(squares))

@@ -7,13 +7,14 @@ monotone: a larger budget never leaves more of what the policy counts as error (
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from mpstore import kernels
+from mpstore.kernels.omission_numpy import Reading
 from mpstore.merge.plan_inputs import Flags, Floats, Integers
 from mpstore.merge.problem import Problem
 from mpstore.merge.products import PIECE_ENTRIES
@@ -36,39 +37,35 @@ class Ordering:
     @cached_property
     def _steps(self) -> npt.NDArray[np.int64]:
         """(N, K): units and rows of a block's candidates in the order of reading, in one number each."""
-        numbers = self.unit.T << self._row_bits
-        numbers |= np.arange(len(self.unit))
-        return np.sort(numbers, axis=1)
+        numbers = self.unit << self._row_bits
+        numbers |= np.arange(len(self.unit))[:, None]
+        steps = np.ascontiguousarray(numbers.T)
+        steps.sort(axis=1)
+        return steps
 
     @property
     def _row_bits(self) -> int:
         return len(self.unit).bit_length()
 
-    def steps(self) -> Iterator[tuple[slice, Integers, Integers]]:
-        """Piece by piece of the block axis: which blocks (m of them), and the rows and units (K, m) of their
-        candidates in the order of reading; unit -1, which is none, comes first."""
-        step = max(PIECE_ENTRIES // max(len(self.unit), 1), 1)
-        for start in range(0, self.unit.shape[1], step):
-            piece = self._steps[start : start + step].T.copy()
-            blocks = slice(start, start + piece.shape[1])
-            yield blocks, piece & ((1 << self._row_bits) - 1), piece >> self._row_bits
+    def reading(self, error: Floats) -> Reading:
+        """The candidates of each block in the order of reading; `error` (K, N)."""
+        piece = max(PIECE_ENTRIES // max(len(self.unit), 1), 1)
+        return Reading(self._steps, self._row_bits, np.ascontiguousarray(error), piece)
 
 
 def price(problem: Problem, unit: npt.NDArray[np.int64], fills: bool) -> Ordering:
     """Costs of an order. unit: (K, N) int64, 0-based without gaps, -1 where no candidate."""
-    chosen = unit >= 0
     units = int(unit.max(initial=-1)) + 1
-    # Costs are exact in float64 up to 2^53 bytes, which no sum here reaches.
-    cost = np.bincount(unit[chosen], problem.frame_bytes[chosen], units)
+    cost = kernels.pick("omission").unit_costs(unit, problem.frame_bytes, units)
     if problem.has_foreign:
-        row, block = np.nonzero(chosen & (problem.foreign >= 0))
+        row, block = np.nonzero((unit >= 0) & (problem.foreign >= 0))
         where, number = unit[row, block], problem.foreign[row, block]
         by = np.lexsort((where, number, block))
         first = np.ones(len(by), bool)
         first[1:] = (np.diff(block[by]) != 0) | (np.diff(number[by]) != 0)
         payer = by[first]
-        cost += np.bincount(where[payer], problem.foreign_bytes[row[payer], block[payer]], units)
-    return Ordering(unit, np.rint(cost).astype(np.int64), fills)
+        np.add.at(cost, where[payer], problem.foreign_bytes[row[payer], block[payer]])
+    return Ordering(unit, cost, fills)
 
 
 def cut(ordering: Ordering, budget: int) -> Flags:
@@ -121,16 +118,12 @@ def trajectory(problem: Problem, ordering: Ordering) -> Floats:
     inf while anything of unknown size is omitted. One pass: each block's candidates are sorted by unit, its
     error is evaluated after each, and the drops are added up from the end, where the bound is 0.
     """
-    units, drops = [np.zeros(0, np.int64)], [np.zeros(0)]
-    for blocks, row, unit in ordering.steps():
-        error = problem.certificate.error_of(blocks)
-        present = unit >= 0
-        left = _left(problem, blocks, row)
-        touched = np.concatenate([np.zeros((1, row.shape[1]), bool), present])
-        squares = np.square(error(left, touched))
-        units.append(unit[present])
-        drops.append((squares[:-1] - squares[1:])[present])
-    gains = np.bincount(np.concatenate(units), np.concatenate(drops), ordering.units)
+    gains = np.zeros(ordering.units)
+    if problem.certificate.products is None:
+        terms = map(np.ascontiguousarray, problem.certificate.terms)
+        kernels.pick("omission").certified_drops(ordering.reading(problem.error), *terms, gains)
+    else:
+        _add_drops(problem, ordering, gains)
     squares = np.concatenate([np.cumsum(gains[::-1])[::-1], [0.0]])
     unmeasured = problem.candidate & ~problem.known
     unmeasured |= problem.candidate & (problem.error > 0) & np.isnan(problem.grid.base_sq)
@@ -140,16 +133,23 @@ def trajectory(problem: Problem, ordering: Ordering) -> Floats:
     return rising
 
 
+def _add_drops(problem: Problem, ordering: Ordering, gains: Floats) -> None:
+    """What `omission.certified_drops` does, where inner products are known."""
+    for blocks, row, unit, _ in ordering.reading(problem.error).pieces():
+        present = unit >= 0
+        left = _left(problem, blocks, row)
+        touched = np.concatenate([np.zeros((1, row.shape[1]), bool), present])
+        squares = np.square(problem.certificate.error_of(blocks)(left, touched))
+        np.add.at(gains, unit[present], (squares[:-1] - squares[1:])[present])
+
+
 def _left(problem: Problem, piece: slice, rows: Integers) -> Floats:
     """(K + 1, m): |what is omitted| of some blocks when all before it is read; rows: (K, m), in order."""
-    sizes = np.take_along_axis(problem.error[:, piece], rows, axis=0)
-    none = np.zeros((1, rows.shape[1]))
-    if problem.certificate.products is None:
-        return np.concatenate([np.cumsum(sizes[::-1], axis=0)[::-1], none])
+    assert problem.certificate.products is not None
     gram = problem.certificate.products.of(piece)
     blocks = np.arange(rows.shape[1])
     omitted = np.zeros((rows.shape[1], len(rows)))
-    squares = [none[0]]
+    squares = [np.zeros(rows.shape[1])]
     for row in rows[::-1]:
         beside = np.einsum("nj,nj->n", gram[blocks, row], omitted)
         squares.append(squares[-1] + gram[blocks, row, row] + 2.0 * beside)

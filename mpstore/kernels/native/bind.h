@@ -82,5 +82,7 @@ extern PyMethodDef prefix_methods[];
 extern PyMethodDef leaning_methods[];
 extern PyMethodDef blake3_methods[];
 extern PyMethodDef sha256_methods[];
+extern PyMethodDef greedy_methods[];
+extern PyMethodDef omission_methods[];
 
 #endif

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from mpstore import kernels
 from mpstore.merge.plan_inputs import Flags, Floats, Integers
 from mpstore.merge.policies.columns import Columns
 from mpstore.merge.problem import Problem
@@ -42,7 +43,7 @@ def sum_of(problem: Problem, columns: Columns, angles: Angles) -> Omitted:
     if angles.known is not None:
         return _Known(angles.known.of(columns.blocks))
     if angles.similarity is not None:
-        return _Estimated(columns, angles.similarity, problem.tensor[columns.blocks].astype(np.int64))
+        return Estimated(columns, angles.similarity, problem.tensor[columns.blocks].astype(np.int64))
     return _Parallel(columns)
 
 
@@ -95,56 +96,54 @@ class _Known(_Angled):
         self._drop -= taken.T
 
 
-class _Estimated(_Angled):
-    """`_drop` is over the expert's own |x|: 2 sum of S_ij |x_j| - |x_i|."""
+class Estimated(_Angled):
+    """`drop` is over the expert's own |x|: 2 sum of S_ij |x_j| - |x_i|."""
 
     def __init__(self, columns: Columns, similarity: Floats, tensor: Integers) -> None:
-        self._error = columns.error
-        # Of the few tensors that are in the piece, so that the core's nearest cache holds them all.
-        tensors, place = np.unique(tensor, return_inverse=True)
-        experts = len(columns.error)
-        self._rows = place * experts
-        self._cosines = similarity[tensors].transpose(2, 0, 1).reshape(experts, -1)
-        self._space = np.empty_like(columns.error)
-        towards = np.zeros_like(columns.error)
-        for j, other in enumerate(columns.error):
-            towards += self._products(j, other)
+        self._error, self.similarity, self.tensor = columns.error, similarity, tensor
+        sums = np.empty(columns.error.shape)
+        kernels.pick("greedy").towards(np.ascontiguousarray(columns.error), similarity, tensor, sums)
+        towards = np.empty_like(columns.error)  # numpy rounds a sum by how an array lies in memory
+        towards[:] = sums
         super().__init__(2.0 * towards - columns.error, (towards * columns.error).sum(axis=0))
+
+    @property
+    def drop(self) -> Floats:
+        return self._drop
+
+    @property
+    def square(self) -> Floats:
+        return self._square
 
     def worth(self) -> Floats:
         return self._drop * self._error
 
     def read(self, pick: Integers, active: Flags) -> None:
-        at = pick * len(self._every) + self._every
-        size = self._error.take(at) * active
-        self._leave(self._drop.take(at) * size)
-        self._drop -= self._products(pick, 2.0 * size)
-
-    def _products(self, pick: Integers | int, size: Floats) -> Floats:
-        """(K, M): cosines with the picked expert, times a size for each block; good until the next call."""
-        products = self._cosines.take(self._rows + pick, axis=1, out=self._space, mode="clip")
-        products *= size
-        return products
+        size = self._error[pick, self._every] * active
+        self._leave(self._drop[pick, self._every] * size)
+        self._drop -= self.similarity[self.tensor, pick].T * (2.0 * size)
 
 
 class Toll:
-    """Running prices (K, C): a delta base that several experts share is paid by the first that is read."""
+    """Running prices (K, C): a delta base that several experts share is paid by the first that is read.
+    `cost` (K, C) has such bases in it; where any is `shared`, `number` (K, C) says which they are (-1: none)
+    and `bytes` (K, C) what they cost."""
 
     def __init__(self, problem: Problem, columns: Columns) -> None:
-        self._shared = columns.single and problem.has_foreign
-        self._cost = columns.cost
-        if self._shared:
-            self._number = columns.take(problem.foreign)
-            self._bytes = columns.take(problem.foreign_bytes)
-            self._cost = columns.cost + self._bytes
-        self.price = np.maximum(self._cost, 1.0)
+        self.shared = columns.single and problem.has_foreign
+        self.cost = columns.cost
+        if self.shared:
+            self.number = columns.take(problem.foreign)
+            self.bytes = columns.take(problem.foreign_bytes)
+            self.cost = columns.cost + self.bytes
+        self.price = np.maximum(self.cost, 1.0)
 
     def pay(self, pick: Integers, active: Flags) -> None:
         """The picked expert (C,) of each active column is read: what it paid for costs the others nothing."""
-        if not self._shared:
+        if not self.shared:
             return
-        paid = self._number[pick, np.arange(len(pick))]
-        same = (self._number == paid) & (paid >= 0) & active
-        self._cost = self._cost - np.where(same, self._bytes, 0)
-        self._bytes = np.where(same, 0, self._bytes)
-        self.price = np.maximum(self._cost, 1.0)
+        paid = self.number[pick, np.arange(len(pick))]
+        same = (self.number == paid) & (paid >= 0) & active
+        self.cost = self.cost - np.where(same, self.bytes, 0)
+        self.bytes = np.where(same, 0, self.bytes)
+        self.price = np.maximum(self.cost, 1.0)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mpstore import kernels
 from mpstore.merge.plan_inputs import Floats, Integers
 from mpstore.merge.policies.columns import Columns
 from mpstore.merge.problem import Problem
@@ -19,7 +20,7 @@ from mpstore.merge.problem import Problem
 @dataclass(frozen=True)
 class Paths:
     """Steps of every column: order (R, C) the expert read at step r (-1: none), segment (R, C) the unit
-    within the column, density (R, C) of each segment and `segments` (C,) how many there are."""
+    within the column, how many `segments` (C,) each has and their `density`, column by column."""
 
     order: npt.NDArray[np.int32]
     segment: npt.NDArray[np.int32]
@@ -30,10 +31,9 @@ class Paths:
 def number_units(problem: Problem, walked: list[tuple[Columns, Paths]]) -> npt.NDArray[np.int64]:
     """Sort the segments of all columns by falling density and number them: unit (K, N)."""
     # Column by column, so that a stable sort keeps a path's order where densities are equal.
-    exists = [np.arange(len(p.density)) < p.segments[:, None] for _, p in walked]
-    densities = [p.density.T[e] for (_, p), e in zip(walked, exists, strict=True)]
-    rank = np.empty(sum(map(len, densities)), np.int64)
-    rank[_falling(np.concatenate([*densities, np.zeros(0)]))] = np.arange(len(rank))
+    densities = np.concatenate([np.zeros(0), *(paths.density for _, paths in walked)])
+    rank = np.empty(len(densities), np.int64)
+    rank[_falling(densities)] = np.arange(len(rank))
     unit = np.full(problem.candidate.shape, -1, np.int64)
     begin = 0
     for columns, paths in walked:
@@ -71,12 +71,13 @@ def _write(
     starts: Integers,
 ) -> None:
     """Each step's unit number to the blocks it reads; a column's units are `rank` from its `starts` on."""
+    if columns.single:
+        kernel = kernels.pick("greedy")
+        kernel.enter_units(paths.order, paths.segment, starts, rank, columns.blocks, unit)
+        return
     step, at = np.nonzero(paths.order >= 0)
     experts = paths.order[step, at]
     numbers = rank.take(starts.take(at) + paths.segment[step, at])
-    if columns.single:
-        unit[experts, columns.blocks.take(at)] = numbers
-        return
     for column, expert, value in zip(at, experts, numbers, strict=True):
         blocks = columns.blocks[columns.starts[column] : columns.starts[column + 1]]
         there = blocks[problem.candidate[expert, blocks]]
