@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mpstore import kernels
 from mpstore.merge.plan_inputs import Floats, Grid, Integers, Sketches
 
 _PRIOR_BLOCKS = 4.0
@@ -30,8 +31,9 @@ def cosines(grid: Grid, error: Floats, sign: Floats, sketches: Sequence[Sketches
     top = np.zeros((tensors, experts, experts))  # sums over blocks of the estimated inner products
     bottom = np.zeros((tensors, experts, experts))  # what they would be if all were parallel
     blocks = np.zeros((tensors, experts, experts))
+    moved = np.square(error).sum(axis=0)
     for t in range(tensors):
-        rows = _heaviest(error, int(grid.offsets[t]), int(grid.offsets[t + 1]))
+        rows = _heaviest(moved, int(grid.offsets[t]), int(grid.offsets[t + 1]))
         top[t], bottom[t], blocks[t] = _pooled(error[:, rows], sketches, rows)
     overall = bottom.sum(axis=0)
     mean = np.divide(top.sum(axis=0), overall, out=np.zeros((experts, experts)), where=overall > 0)
@@ -43,34 +45,28 @@ def cosines(grid: Grid, error: Floats, sign: Floats, sketches: Sequence[Sketches
     return found
 
 
-def _heaviest(error: Floats, start: int, stop: int) -> Integers:
+def _heaviest(moved: Floats, start: int, stop: int) -> Integers:
     """A tensor's blocks, or those in which most has moved."""
     if stop - start <= _MOST_BLOCKS:
         return np.arange(start, stop)
-    moved = np.square(error[:, start:stop]).sum(axis=0)
-    return np.sort(np.argsort(-moved, kind="stable")[:_MOST_BLOCKS]) + start
+    return np.sort(np.argsort(-moved[start:stop], kind="stable")[:_MOST_BLOCKS]) + start
 
 
 def _pooled(
     error: Floats, sketches: Sequence[Sketches | None], rows: Integers
 ) -> tuple[Floats, Floats, Floats]:
     """Sums over some blocks (K, K): inner products, products of lengths, and how many blocks have both."""
-    width = max((one.vectors.shape[1] for one in sketches if one is not None), default=1)
-    small = np.zeros((len(error), len(rows), width), np.int8)
-    for row, one in enumerate(sketches):
-        if one is not None:
-            one.vectors.take(rows, axis=0, out=small[row], mode="clip")
-    vectors = small.astype(np.float32)
-    squares = np.einsum("kmw,kmw->km", vectors, vectors)  # of whole numbers below 2^21: exact in float32
-    length = np.sqrt(squares.astype(np.float64))
+    kernel = kernels.pick("sketches")
+    vectors = [None if one is None else one.vectors for one in sketches]
+    width = max((one.shape[1] for one in vectors if one is not None), default=1)
+    length = np.sqrt(kernel.squares(vectors, rows, width))
     sizes = np.where(length > 0, error, 0.0)
     bits = (_EXACT_BITS - max(len(rows) * width - 1, 1).bit_length()) // 2
     scaled, unit = _whole(np.divide(sizes, length, out=np.zeros_like(sizes), where=length > 0), bits - 7)
-    vectors *= scaled.astype(np.float32)[:, :, None]  # whole numbers below 2^24, still exact
-    flat = vectors.reshape(len(error), len(rows) * width).astype(np.float64)  # -1 fails on no experts
     whole, size_unit = _whole(sizes, bits)
     there = (sizes > 0).astype(np.float64)
-    return (flat @ flat.T) * (unit * unit.T), (whole @ whole.T) * (size_unit * size_unit.T), there @ there.T
+    inner = kernel.products(vectors, rows, width, scaled)
+    return inner * (unit * unit.T), (whole @ whole.T) * (size_unit * size_unit.T), there @ there.T
 
 
 def _whole(values: Floats, bits: int) -> tuple[Floats, Floats]:

@@ -83,32 +83,40 @@ def cut(ordering: Ordering, budget: int) -> Flags:
         return taken
     left = budget - int(ordering.cost[:fit].sum())
     rest = np.arange(fit, ordering.units)
-    row, block = np.nonzero(ordering.unit >= fit)
-    unit = ordering.unit[row, block]
-    barred_from = np.full(ordering.unit.shape[1], ordering.units)  # per block: the first unit passed over
+    row, block = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    unit, barred_from = row, np.zeros(0, np.int64)  # per block: the first unit passed over
     while len(rest):
         affordable = ordering.cost[rest] <= left
-        passed = np.zeros(ordering.units, bool)
-        passed[rest[~affordable]] = True
-        hit = passed[unit]
-        np.minimum.at(barred_from, block[hit], unit[hit])
-        barred = np.zeros(ordering.units, bool)
-        barred[unit[unit >= barred_from[block]]] = True
+        passed = _flags(ordering.units, rest[~affordable])
+        alive = _flags(ordering.units, rest[affordable])
+        if not len(barred_from):  # hardly any of what is left can be afforded, so it is not taken apart first
+            barred_from = np.where(passed.take(ordering.unit), ordering.unit, ordering.units).min(axis=0)
+            row, block = np.nonzero(alive.take(ordering.unit))
+            unit = ordering.unit[row, block]
+        else:
+            hit = passed[unit]
+            np.minimum.at(barred_from, block[hit], unit[hit])
+        barred = _flags(ordering.units, unit[unit >= barred_from[block]])
         rest = rest[affordable & ~barred[rest]]
         fit = int(np.searchsorted(np.cumsum(ordering.cost[rest]), left, side="right"))
         taken[rest[:fit]] = True
         left -= int(ordering.cost[rest[:fit]].sum())
         rest = rest[fit:]
-        alive = np.zeros(ordering.units, bool)
-        alive[rest] = True
-        row, block, unit = _keep(alive[unit], row, block, unit)
+        row, block, unit = _keep(_flags(ordering.units, rest)[unit], row, block, unit)
     return taken
+
+
+def _flags(units: int, chosen: Integers) -> Flags:
+    """(units + 1,): which are chosen; the last is of unit -1, which is none."""
+    flags = np.zeros(units + 1, np.bool_)
+    flags[chosen] = True
+    return flags
 
 
 def selection(ordering: Ordering, taken: Flags) -> Flags:
     """(K, N): the candidates of the taken units."""
     padded = np.append(taken, False)  # unit -1 looks at the last
-    flags: Flags = padded[ordering.unit]
+    flags: Flags = padded.take(ordering.unit)
     return flags
 
 

@@ -6,21 +6,22 @@ read when it is asked for, since a plan looks up a million blocks and wants two 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from mpstore import kernels
 from mpstore.ids import ID_BYTES
 from mpstore.store import packindex
-from mpstore.store.idrows import rising
 from mpstore.store.packindex import Ids, IndexTable
 
 Flags = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
+_MANY: Final = 16  # of so many rows one is asked for: then all of a table's are looked at first
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,25 @@ class Numbered:
     table: IndexTable
     numbers: npt.NDArray[np.int32]
 
-    def rows(self, rows: Numbers, ids: Ids, keys: npt.NDArray[np.uint64]) -> Numbers:
-        """int64[n]: `rows`, the first with each id's prefix (-1: none), as the rows of the ids themselves; -1
-        where there is none, or a damaged one that is of no pack."""
-        found = self.table.settle(rows, ids, keys)
+    @cached_property
+    def _whole(self) -> bool:
+        """Whether every row is of a pack."""
+        return not self.table.rows or int(self.table.pack.max()) < len(self.numbers)
+
+    def search(self, groups: Sequence[Ids]) -> Iterator[Numbers]:
+        """int64[n] of each group: the rows of its ids; -1 where there is none, or a damaged one that is of no
+        pack."""
+        for found in kernels.pick("idrows").find_rows(self.table.prefix, self.table.suffix, groups):
+            yield found if self._whole else self._of_a_pack(found)
+
+    def search_few(self, groups: Sequence[Ids]) -> Iterator[Numbers]:
+        """The same, in a time that does not grow with the table."""
+        for ids in groups:
+            yield self._of_a_pack(self.table.search(ids))
+
+    def _of_a_pack(self, found: Numbers) -> Numbers:
         hits = np.flatnonzero(found >= 0)
-        lost = hits[self.table.pack[found[hits]] >= len(self.numbers)]
-        found[lost] = -1
+        found[hits[self.table.pack[found[hits]] >= len(self.numbers)]] = -1
         return found
 
 
@@ -96,24 +109,22 @@ class Found:
 
 def find(tables: Sequence[Numbered], groups: Sequence[Ids]) -> list[Found]:
     """Where the ids of each group (uint8[n, 32]) lie. Groups are searched together."""
-    keys = [packindex.prefixes(ids) for ids in groups]
-    joined = keys[0] if len(keys) == 1 else np.concatenate([np.zeros(0, np.uint64), *keys])
-    order = rising(joined)
-    stops = np.cumsum([len(one) for one in keys])
+    wanted = sum(len(ids) for ids in groups)
     out = [
         Found(ids, tables, np.full(len(ids), -1, np.int16), np.full(len(ids), -1, np.int64)) for ids in groups
     ]
     for number, numbered in enumerate(tables):
-        rows = numbered.table.first_rows(joined, order)
-        if not (rows >= 0).any():
-            continue
-        for one, own, stop in zip(out, keys, stops.tolist(), strict=True):
-            _enter(one, number, numbered.rows(rows[stop - len(own) : stop], one.ids, own))
+        many = wanted * _MANY >= numbered.table.rows
+        for one, rows in zip(out, (numbered.search if many else numbered.search_few)(groups), strict=True):
+            _enter(one, number, rows)
     return out
 
 
 def _enter(out: Found, number: int, rows: Numbers) -> None:
     """Enter what a table has, where nothing is entered or only a frame that leans on a base."""
+    if len(rows) and int(rows.min()) >= 0 and int(out.table.max()) < 0:  # all of it is here alone
+        out.table[:], out.row[:] = number, rows
+        return
     hits = np.flatnonzero(rows >= 0)
     entered = hits[out.table[hits] >= 0]
     if entered.size:

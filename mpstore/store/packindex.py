@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
+from mpstore import kernels
 from mpstore.errors import DamagedError, StorageError
 from mpstore.ids import ID_BYTES, ObjectId
 from mpstore.store.frame import NO_BASE
@@ -105,10 +106,8 @@ class IndexTable:
 
     def leans_elsewhere(self, rows: npt.NDArray[np.int64], own: Ids) -> npt.NDArray[np.bool_]:
         """bool[k]: which rows lean on a base other than their `own` (uint8[k, 32])."""
-        base_rows = self.base_row[rows]
-        out = base_rows < len(self.bases)
-        if out.any():
-            out &= differ(self.bases, own, base_rows)
+        ids = np.ascontiguousarray(own)
+        out: npt.NDArray[np.bool_] = kernels.pick("idrows").leaning(self.base_row, self.bases, rows, ids)
         return out
 
     def search(self, ids: Ids, keys: npt.NDArray[np.uint64] | None = None) -> npt.NDArray[np.int64]:

@@ -84,5 +84,7 @@ extern PyMethodDef blake3_methods[];
 extern PyMethodDef sha256_methods[];
 extern PyMethodDef greedy_methods[];
 extern PyMethodDef omission_methods[];
+extern PyMethodDef sketches_methods[];
+extern PyMethodDef idrows_methods[];
 
 #endif
