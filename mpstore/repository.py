@@ -44,12 +44,13 @@ if TYPE_CHECKING:
 
 DIRECTORY: Final = ".mp"
 _CACHE_BYTES: Final = 64 << 20
+_LARGEST_CACHED_BYTES: Final = 1 << 20  # statistics of a large model are asked for once, and are many
 _FEW: Final = 5  # so many objects are quicker looked up one by one
 R = TypeVar("R", TensorRecord, Manifest, Commit, Plan, Coverage, Columns)
 
 
 class _RecordCache:
-    """Decoded records, the least recently used leaving first. Any thread may ask."""
+    """Decoded records, the least recently used leaving first, but for very large ones. Any thread may ask."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
@@ -65,6 +66,8 @@ class _RecordCache:
             return self._records[record_id][0]
 
     def put(self, record_id: ObjectId, record: Any, encoded_bytes: int) -> None:
+        if encoded_bytes > _LARGEST_CACHED_BYTES:
+            return
         with self._lock:
             if record_id in self._records:
                 return

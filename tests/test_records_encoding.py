@@ -404,3 +404,17 @@ def test_large_records_have_one_spelling_too() -> None:
     for cut in (data[:-1], data + b"\x00"):
         with pytest.raises(DamagedError):
             decode(model.Columns, cut)
+
+
+def test_a_record_that_begins_as_another_is_checked_all_the_same() -> None:
+    known = model.TensorRecord("BF16", (5,), 4, b"a" * 32 + b"b" * 32)
+    data = encode(known)
+    assert decode(model.TensorRecord, data) == known
+    other = replace(known, block_ids=b"c" * 64)
+    assert decode(model.TensorRecord, encode(other)) == other
+    assert decode(model.TensorRecord, memoryview(bytearray(encode(other)))) == other
+    shape = data.index(b"\x91\x05")
+    shifted = data[:shape] + b"\x91\x09" + data[shape + 2 :]
+    for odd in (shifted, data[:-1], data + b"b", data[:-33] + data[-32:]):
+        with pytest.raises(DamagedError):
+            decode(model.TensorRecord, odd)

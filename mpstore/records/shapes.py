@@ -18,6 +18,8 @@ MAX_DEPTH = 16
 MAX_TEXT_CHARACTERS = 2**26
 MAX_NAME_BYTES = 4096
 _NAN = struct.pack(">d", math.nan)  # one NaN: payloads would make ids differ
+_seen: set[str] = set()  # names that are names: a model's tensors come again with every checkpoint
+_MOST_SEEN = 1 << 15
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FORBIDDEN_COMPONENTS = frozenset({"", ".", "..", ".mp", ".git"})
 
@@ -46,10 +48,14 @@ def expect(condition: bool, why: str) -> None:
 
 def check_name(name: object) -> str:
     """A tensor key or map key: non-empty text of at most 4 096 bytes without control characters."""
+    if type(name) is str and name in _seen:
+        return name
     if not isinstance(name, str) or not name or _CONTROL.search(name):
         raise Odd(f"{name!r:.80} is not a name: non-empty text without control characters is expected")
     if len(name) > MAX_NAME_BYTES // 4 and len(name.encode()) > MAX_NAME_BYTES:
         raise Odd(f"the name {name!r:.40}… is longer than {MAX_NAME_BYTES} bytes")
+    if len(_seen) < _MOST_SEEN:
+        _seen.add(name)
     return name
 
 
