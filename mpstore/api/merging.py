@@ -24,10 +24,10 @@ from mpstore.events import Progress
 from mpstore.ids import ObjectId, record_id, short
 from mpstore.merge import budget as budgets
 from mpstore.merge import curve as curves
-from mpstore.merge import engine, models, replay, results
+from mpstore.merge import engine, models, results
 from mpstore.merge import recipe as recipes
 from mpstore.merge.engine import Prepared, Replayed, Request
-from mpstore.merge.execute.executor import Limits
+from mpstore.merge.execute.limits import Limits
 from mpstore.merge.expectation import bound_if_compared
 from mpstore.merge.plan_check import check_inputs, check_plan_current
 from mpstore.merge.plan_network import ToFetch, to_fetch
@@ -165,6 +165,8 @@ def merge(
 
 def replayed(repo: Repo, revision: str, limits: Limits, progress: Progress) -> Replayed:
     """Execute a merge's plan again and compare."""
+    from mpstore.merge import replay
+
     return replay.replay(repo, revisions.resolve(repo, revision), limits=limits, progress=progress)
 
 
@@ -268,7 +270,7 @@ def _curve(prepared: Prepared) -> tuple[CurvePoint, ...]:
     own = made.cost_bytes if made.budget_bytes is None else made.budget_bytes
     budgets = curves.round_budgets(everything, made.full_raw_bytes)
     if not made.exact:
-        budgets = np.union1d(budgets[np.abs(budgets - own) > 1], [own])
+        budgets = curves.rising([*budgets[np.abs(budgets - own) > 1], own])
     found = curves.curve(planned, budgets=budgets)
     points = [
         CurvePoint(

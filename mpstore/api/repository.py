@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mpstore.gc import GcReport
     from mpstore.ingest import AddResult
     from mpstore.merge.engine import Replayed
-    from mpstore.merge.execute.executor import Limits
+    from mpstore.merge.execute.limits import Limits
     from mpstore.merge.results import MergeResult
     from mpstore.records.model import CommitKind
     from mpstore.usage import Usage

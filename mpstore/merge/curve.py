@@ -6,6 +6,7 @@ the budget buys in order. A plan at that budget also fills the gap that is left,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +39,7 @@ def curve(planned: Planned, points: int = 101, budgets: Integers | None = None) 
     if budgets is None:
         budgets = np.rint(np.linspace(0, plan.full_raw_bytes, points)).astype(np.int64)
         if spent[-1] <= plan.full_raw_bytes:
-            budgets = np.union1d(budgets, spent[-1:])
+            budgets = rising([*budgets, spent[-1]])
     at = np.searchsorted(spent, budgets, side="right") - 1
     bound = np.sqrt(planned.squares[at])
     norm = planned.problem.certificate.norm
@@ -65,4 +66,9 @@ def round_budgets(full_cost: int, full_raw: int, most: int = 20) -> Integers:
     steps = (digit * 10.0**power for power in range(-6, 3) for digit in (1.0, 2.0, 2.5, 5.0))
     step = next(one for one in steps if share < one * most)
     budgets = np.floor(np.arange(most + 1) * step * full_raw + 1e-3).astype(np.int64)
-    return np.union1d(budgets[budgets < full_cost], [full_cost]).astype(np.int64)
+    return rising([*budgets[budgets < full_cost], full_cost])
+
+
+def rising(budgets: Iterable[int]) -> Integers:
+    """Each once, in rising order: numpy's own sets import its masked arrays first, which takes longer."""
+    return np.array(sorted({int(one) for one in budgets}), np.int64)

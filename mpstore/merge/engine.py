@@ -11,16 +11,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mpstore.errors import NotFoundError
 from mpstore.events import Progress, silent
 from mpstore.ids import ObjectId, to_hex
 from mpstore.merge import budget as budgets
-from mpstore.merge import gather, modelcard, planner
-from mpstore.merge.execute import execution
-from mpstore.merge.execute.execution import Executed
-from mpstore.merge.execute.executor import Limits
+from mpstore.merge import gather, planner
 from mpstore.merge.gather import Source
 from mpstore.merge.gather_base import weight_bytes
 from mpstore.merge.models import Models
@@ -35,6 +32,10 @@ from mpstore.records.encoding import encode
 from mpstore.records.model import Coverage, Parent, Plan
 from mpstore.repository import Repo
 from mpstore.store import ObjectWriter
+
+if TYPE_CHECKING:
+    from mpstore.merge.execute.execution import Executed
+    from mpstore.merge.execute.limits import Limits
 
 Hook = Callable[[Mapping[str, Any]], None]
 
@@ -162,6 +163,8 @@ def merge(
     `before` hears of the plan once it is stored (and may raise), `after` of the result. ConflictError: the
     branch moved meanwhile; what was made is found again by the next try.
     """
+    from mpstore.merge.execute import execution  # a plan does without
+
     started = time.monotonic()
     tip = repo.tip(branch)
     check_inputs(repo, plan)
@@ -199,6 +202,8 @@ def merge(
 
 def _how(repo: Repo, writer: ObjectWriter, plan: Plan, plan_id: ObjectId) -> dict[str, Any]:
     """What the commit says of how it was made; stores the coverage record."""
+    from mpstore.merge.execute import execution
+
     base_records = repo.tensors(repo.manifest(plan.base_manifest))
     coverage = execution.coverage(plan, plan_id, base_records)
     return {
@@ -216,6 +221,8 @@ def _parents(plan: Plan) -> list[Parent]:
 
 def card(repo: Repo, plan: Plan) -> str:
     """The model card; a function of the plan alone, so that a replay gives the same file."""
+    from mpstore.merge import modelcard
+
     return modelcard.render(repo, plan)
 
 

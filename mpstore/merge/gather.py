@@ -22,7 +22,6 @@ from mpstore.merge.execute.contexts import content_key
 from mpstore.merge.gather_base import BaseModel, base_model
 from mpstore.merge.gather_expert import Expert, Named, read_experts
 from mpstore.merge.gather_pairs import overlaps
-from mpstore.merge.gather_stack import gather_stack
 from mpstore.merge.operators.protocol import Operator, TensorContext
 from mpstore.merge.plan_inputs import ExpertColumns, Grid, PlanInputs
 from mpstore.merge.recipe import Recipe
@@ -54,6 +53,8 @@ def gather(
     not fit the checkpoints, NotFoundError and DamagedError where content is not there.
     """
     if recipe.stacked:
+        from mpstore.merge.gather_stack import gather_stack
+
         models = [(one.name, one.commit, one.whole) for one in (base, *experts)]
         return gather_stack(repo, recipe, models, seed)
     commit = repo.commit(base.commit)

@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
 
@@ -125,6 +124,8 @@ class Models:
             raise NotFoundError(f"no branch, tag, commit or directory {name!r}", hint=hint) from None
 
     def _take(self, path: Path, base: ObjectId | None) -> ObjectId:
+        from hashlib import blake2b  # OpenSSL comes with it
+
         from mpstore import ingest
 
         where = blake2b(os.fsencode(path.resolve()), digest_size=8).hexdigest()

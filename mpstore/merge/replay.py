@@ -14,7 +14,7 @@ from mpstore.ids import ObjectId, short
 from mpstore.merge import engine
 from mpstore.merge.engine import Replayed
 from mpstore.merge.execute import execution
-from mpstore.merge.execute.executor import Limits
+from mpstore.merge.execute.limits import Limits
 from mpstore.merge.plan_check import check_inputs
 from mpstore.repository import Repo
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpstore.ids import ObjectId, to_hex
-from mpstore.merge.execute.execution import Executed
 from mpstore.records.model import Plan
 from mpstore.store import WriteSummary
+
+if TYPE_CHECKING:
+    from mpstore.merge.execute.execution import Executed
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,14 @@ def test_filling_imports_nothing_of_merges_and_merging_nothing_of_filling(
     assert not (HEAVY | {"threadpoolctl", "mpstore.ingest", "mpstore.remotes.hub"}) & merged
 
 
+def test_planning_imports_nothing_of_executing(mp: Command) -> None:
+    words = ["--base", "base", "--expert", "math", "--op", "linear", "--budget", "40%"]
+    planned = modules_of("plan", *words, directory=mp.directory)
+    assert "mpstore.merge.planner" in planned
+    executing = {f"mpstore.merge.execute.{one}" for one in ("executor", "execution", "machine", "work")}
+    assert not (HEAVY | executing | {"numpy.ma", "mpstore.merge.modelcard"}) & planned
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_names_that_come_later_are_names_like_others(tmp_path: Path, package: str) -> None:
     names = importlib.import_module(package).__all__

@@ -15,7 +15,8 @@ import numpy as np
 from mpstore.events import Progress, silent
 from mpstore.ids import ID_BYTES, ObjectId
 from mpstore.merge.execute import output, stack_output
-from mpstore.merge.execute.executor import Counters, Executor, Limits
+from mpstore.merge.execute.executor import Counters, Executor
+from mpstore.merge.execute.limits import Limits
 from mpstore.merge.execute.memo import Memo
 from mpstore.merge.execute.work import TensorWork, selected_blocks
 from mpstore.merge.execute.works import Works

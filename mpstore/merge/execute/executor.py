@@ -23,7 +23,8 @@ import numpy as np
 
 from mpstore.events import Progress, Task, silent
 from mpstore.merge.execute import apply
-from mpstore.merge.execute.machine import Counters, Group, Limits, Machine, Pieces, groups, output_bytes
+from mpstore.merge.execute.limits import Limits
+from mpstore.merge.execute.machine import Counters, Group, Machine, Pieces, groups, output_bytes
 from mpstore.merge.execute.memo import Memo
 from mpstore.merge.execute.run import Result, Results, TensorRun, unpack_facts
 from mpstore.merge.execute.two_steps import TwoSteps
@@ -263,4 +264,4 @@ class Executor:
         self._flush()
 
 
-__all__ = ["Counters", "Executor", "Limits"]
+__all__ = ["Counters", "Executor"]

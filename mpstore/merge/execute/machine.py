@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 from mpstore import heap
 from mpstore.merge.execute.crew import Crew
+from mpstore.merge.execute.limits import Limits
 from mpstore.merge.execute.memo import Memo
 from mpstore.merge.execute.reading import BlockPieces, SpanRead
 from mpstore.merge.execute.run import Latch, TensorRun
@@ -24,18 +25,6 @@ Group: TypeAlias = list[int]
 Pieces: TypeAlias = list[BlockPieces[Piece]]
 GROUP_BYTES: Final = 2 << 20  # of the base's blocks in a group
 MOST_GROUPED: Final = 32
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much of the machine a merge may use: `threads` that compute, `readers` that read, `memory_bytes`
-    for everything in flight (encoded and decoded blocks; the interpreter and its libraries come on top).
-    `flush_seconds`: how much work a killed merge loses at most."""
-
-    threads: int = 2
-    readers: int = 4
-    memory_bytes: int = 384 << 20
-    flush_seconds: float = 8.0
 
 
 @dataclass
