@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpstore.kernels import native
-from mpstore.kernels.idrows_numpy import Ids, Integers
+from mpstore.kernels.idrows_numpy import Flags, Ids, Integers, Numbers
 
 _MOST_BITS: Final = 24
 
@@ -24,12 +24,12 @@ def find_rows(prefix: npt.NDArray[np.uint64], suffix: Ids, groups: Sequence[Ids]
     native.library().fill_starts(prefix, bits, starts)
     for ids in groups:
         rows = np.empty(len(ids), np.int64)
-        native.library().find_rows(prefix, suffix, starts, bits, ids, rows)
+        native.library().find_rows(prefix, suffix, starts, bits, np.ascontiguousarray(ids), rows)
         yield rows
 
 
-def leaning(base_row: npt.NDArray[np.uint32], bases: Ids, rows: Integers, own: Ids) -> npt.NDArray[np.bool_]:
-    """`idrows_numpy.leaning`."""
+def lean_elsewhere(base_row: Numbers, bases: Ids, rows: Integers, own: Ids) -> Flags:
+    """`idrows_numpy.lean_elsewhere`."""
     out = np.empty(len(rows), np.bool_)
-    native.library().leaning(base_row, bases, rows, own, out)
+    native.library().lean_elsewhere(base_row, bases, rows, own, out)
     return out

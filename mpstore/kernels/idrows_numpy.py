@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 Ids: TypeAlias = npt.NDArray[np.uint8]
 Integers: TypeAlias = npt.NDArray[np.int64]
+Numbers: TypeAlias = npt.NDArray[np.uint32]
+Flags: TypeAlias = npt.NDArray[np.bool_]
 
 
 def find_rows(prefix: npt.NDArray[np.uint64], suffix: Ids, groups: Sequence[Ids]) -> Iterator[Integers]:
@@ -35,7 +37,7 @@ def find_rows(prefix: npt.NDArray[np.uint64], suffix: Ids, groups: Sequence[Ids]
         yield rows
 
 
-def leaning(base_row: npt.NDArray[np.uint32], bases: Ids, rows: Integers, own: Ids) -> npt.NDArray[np.bool_]:
+def lean_elsewhere(base_row: Numbers, bases: Ids, rows: Integers, own: Ids) -> Flags:
     """(n,): whether the base of a row, `base_row` of `bases` (those past the end are none), is another than
     `own` (n, 32)."""
     numbers = base_row[rows]

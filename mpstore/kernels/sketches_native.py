@@ -13,7 +13,7 @@ import numpy.typing as npt
 from mpstore.kernels import native
 from mpstore.kernels.sketches_numpy import Floats, Integers, Vectors
 
-_ROWS: Final = 4
+_ROWS: Final = 8
 _NONE: Final = np.zeros(0, np.int8)
 
 

@@ -83,7 +83,8 @@ class Certificate:
         rounding = self.grid.roundoff[tensor] * (norm + arithmetic)
         rounding += self.grid.underflow[tensor] * np.sqrt(self.grid.elements)
         keeps = self.grid.keeps_base[tensor]
-        together = np.where(keeps, self.omitted_norm(self.candidate), np.inf)
+        whole = self.total if self.products is None else self.omitted_norm(self.candidate)
+        together = np.where(keeps, whole, np.inf)
         fixed = 4.0 * arithmetic + np.minimum(rounding, together) + np.where(keeps, 0.0, rounding)
         return fixed, rounding, np.where(keeps, self.total, 0.0)
 

@@ -42,7 +42,8 @@ class Draft:
 
 
 def draft_of(name: str, kind: CommitKind, base: BaseModel) -> Draft:
-    """An expert of which nothing is known yet: it changes no block."""
+    """An expert of which nothing is known yet: it changes no block. Columns that are mostly replaced as they
+    are have one row for all, and cannot be written to; see `gather_stored`."""
     n = base.grid.blocks
     return Draft(
         name=name,
@@ -50,13 +51,13 @@ def draft_of(name: str, kind: CommitKind, base: BaseModel) -> Draft:
         base=base,
         known=None,
         candidate=np.zeros(n, np.bool_),
-        ids=np.zeros((n, ID_BYTES), np.uint8),
+        ids=np.broadcast_to(np.zeros((1, ID_BYTES), np.uint8), (n, ID_BYTES)),
         frame_bytes=np.zeros(n, np.int64),
-        delta_sq=np.full(n, np.nan),
-        base_sq=np.full(n, np.nan),
+        delta_sq=np.broadcast_to(np.full(1, np.nan), n),
+        base_sq=np.broadcast_to(np.full(1, np.nan), n),
         finite=np.zeros(n, np.bool_),
         whole=np.zeros(len(base.grid.keys), np.bool_),
-        sketch=np.zeros((n, SKETCH_WIDTH), np.int8),
-        sketch_scale=np.zeros(n, np.float32),
+        sketch=np.broadcast_to(np.zeros((1, SKETCH_WIDTH), np.int8), (n, SKETCH_WIDTH)),
+        sketch_scale=np.broadcast_to(np.zeros(1, np.float32), n),
         priced=np.zeros(n, np.bool_),
     )

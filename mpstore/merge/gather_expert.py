@@ -6,7 +6,8 @@ no block; what does not fit the base raises IncompatibleError naming expert, ten
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,15 +16,13 @@ from mpstore.errors import IncompatibleError, NotFoundError
 from mpstore.ids import ObjectId
 from mpstore.merge.elsewhere import WHY as NO_BASE
 from mpstore.merge.elsewhere import is_elsewhere
-from mpstore.merge.gather_adapter import WHY as ADAPTER
-from mpstore.merge.gather_adapter import adapter_targets, target_bytes
 from mpstore.merge.gather_base import BaseModel, Ids, is_merged, misfit, rows_of, weight_bytes
 from mpstore.merge.gather_costs import Costs, costs
 from mpstore.merge.gather_draft import Draft, draft_of
 from mpstore.merge.gather_stored import UNMEASURED, fill_stored
 from mpstore.merge.plan_inputs import ExpertColumns, Flags, Floats, Integers, Sketches
 from mpstore.merge.stored_header import lacking_tensors
-from mpstore.records.model import CommitKind, Manifest, TensorRecord
+from mpstore.records.model import Manifest, TensorRecord
 from mpstore.repository import Repo
 from mpstore.statistics import DeltaStatistics
 
@@ -57,7 +56,12 @@ class Named:
 
 def read_experts(repo: Repo, base: BaseModel, named: Sequence[Named]) -> list[Expert]:
     """Columns of the experts."""
-    drafts = [_draft(repo, base, one) for one in named]
+    with ThreadPoolExecutor(1) as reader:
+        known = [reader.submit(_statistics, repo, base, one) for one in named]
+        try:
+            drafts = [_draft(repo, base, one, own.result) for one, own in zip(named, known, strict=True)]
+        finally:
+            reader.shutdown(cancel_futures=True)
     stored = [np.flatnonzero(draft.candidate & ~draft.priced) for draft in drafts]
     found = costs(
         repo, base.ids, [(rows_of(draft.ids, rows), rows) for draft, rows in zip(drafts, stored, strict=True)]
@@ -68,7 +72,7 @@ def read_experts(repo: Repo, base: BaseModel, named: Sequence[Named]) -> list[Ex
     ]
 
 
-def _draft(repo: Repo, base: BaseModel, named: Named) -> Draft:
+def _draft(repo: Repo, base: BaseModel, named: Named, known: Callable[[], DeltaStatistics | None]) -> Draft:
     """What the expert changes, and what is known of it."""
     commit = repo.commit(named.commit)
     manifest = repo.manifest(commit.manifest)
@@ -76,7 +80,7 @@ def _draft(repo: Repo, base: BaseModel, named: Named) -> Draft:
     if commit.kind == "lora":
         _fill_adapter(draft, repo, manifest, named.network_bytes)
     elif commit.manifest != base.manifest:
-        draft.known = _statistics(repo, base, commit.manifest, commit.kind)
+        draft.known = known()
         records = dict(repo.tensors(manifest))
         _check_fit(draft, records, _remote_records(repo, base, manifest, named.network_bytes))
         fill_stored(draft, records)
@@ -88,9 +92,11 @@ def _draft(repo: Repo, base: BaseModel, named: Named) -> Draft:
 def _expert(repo: Repo, draft: Draft, named: Named, stored: Integers, paid: Costs) -> Expert:
     """The columns of a draft, with what its blocks `stored` cost."""
     draft.frame_bytes[stored] = paid.frame_bytes
-    foreign_bytes = np.zeros(draft.base.grid.blocks, np.int64)
     foreign_rows = stored[paid.foreign_rows]
-    foreign_bytes[foreign_rows] = paid.foreign_bytes
+    foreign_bytes = np.broadcast_to(np.int64(0), draft.base.grid.blocks)
+    if len(foreign_rows):
+        foreign_bytes = np.zeros(draft.base.grid.blocks, np.int64)
+        foreign_bytes[foreign_rows] = paid.foreign_bytes
     manifest = repo.commit(named.commit).manifest
     columns = _columns(draft, named.commit, manifest, foreign_bytes)
     raw_bytes = 0 if manifest == draft.base.manifest else weight_bytes(repo.manifest(manifest))
@@ -104,9 +110,12 @@ def _expert(repo: Repo, draft: Draft, named: Named, stored: Integers, paid: Cost
     )
 
 
-def _statistics(repo: Repo, base: BaseModel, manifest: ObjectId, kind: CommitKind) -> DeltaStatistics | None:
-    known = repo.statistics(base.manifest, manifest)
-    return known if known is not None and known.expert_kind == kind else None
+def _statistics(repo: Repo, base: BaseModel, named: Named) -> DeltaStatistics | None:
+    commit = repo.commit(named.commit)
+    if commit.kind == "lora" or commit.manifest == base.manifest:
+        return None
+    known = repo.statistics(base.manifest, commit.manifest)
+    return known if known is not None and known.expert_kind == commit.kind else None
 
 
 def _check_fit(draft: Draft, records: Mapping[str, TensorRecord], remote: Mapping[str, TensorRecord]) -> None:
@@ -152,6 +161,8 @@ def _remote_records(
 
 def _fill_adapter(draft: Draft, repo: Repo, manifest: Manifest, network_bytes: Mapping[str, int]) -> None:
     """The tensors that a LoRA adapter changes: all or nothing, the whole cost on their first block."""
+    from mpstore.merge.gather_adapter import WHY, adapter_targets, target_bytes
+
     found, records = adapter_targets(repo, manifest, draft.base.records, draft.name)
     for t, key in enumerate(draft.base.grid.keys):
         rows = draft.base.span(t)
@@ -160,7 +171,7 @@ def _fill_adapter(draft: Draft, repo: Repo, manifest: Manifest, network_bytes: M
             draft.frame_bytes[rows.start] = target_bytes(repo, found[key], records, network_bytes)
             if not all(source in records for source in found[key].sources):
                 draft.fallbacks[key] = REMOTE
-    draft.fallbacks["*"] = ADAPTER
+    draft.fallbacks["*"] = WHY
 
 
 def _fill_remote(draft: Draft, manifest: Manifest, network_bytes: Mapping[str, int]) -> None:
@@ -219,7 +230,7 @@ def _columns(draft: Draft, commit: ObjectId, manifest: ObjectId, foreign_bytes: 
         raw_bytes=0,
         candidate=draft.candidate,
         frame_bytes=draft.frame_bytes,
-        foreign=np.full(len(foreign_bytes), -1, np.int64),
+        foreign=np.broadcast_to(np.int64(-1), len(foreign_bytes)),
         foreign_bytes=foreign_bytes,
         delta_sq=np.where(draft.candidate, draft.delta_sq, np.nan),
         coefficient=np.ones(tensors),

@@ -53,7 +53,7 @@ def _moved(
         still = np.concatenate([np.zeros((0, 32), np.uint8), *map(_zero_ids, records)])
     else:
         still = draft.base.ids[rows]
-    moved: Flags = differ(ids, still, np.arange(len(ids)))
+    moved: Flags = differ(ids, still)
     other = [one.dtype != draft.base.dtypes[t] for t, one in zip(tensors, records, strict=True)]
     if draft.kind != "delta" and any(other):
         moved |= np.repeat(np.array(other, np.bool_), [one.blocks for one in records])
@@ -94,6 +94,7 @@ def _filled(
     model are megabytes, and nobody changes them."""
     if len(values) == len(column):
         return values
+    column = column if column.flags.writeable else column.copy()
     column[rows] = values
     return column
 

@@ -74,7 +74,9 @@ def _experts(
 
 def _expert_costs(problem: Problem, selected: Flags) -> Integers:
     """Bytes per row (K,): its frames, and the foreign delta bases that no earlier row has paid for."""
-    costs = np.where(selected, problem.frame_bytes, 0).sum(axis=1)
+    # Expert by expert: a matrix of all would not stay in the cache.
+    rows = zip(selected, problem.frame_bytes, strict=True)
+    costs = np.array([np.where(chosen, bytes_, 0).sum() for chosen, bytes_ in rows], np.int64)
     if problem.has_foreign:
         row, block = np.nonzero(selected & (problem.foreign >= 0))
         number = problem.foreign[row, block]

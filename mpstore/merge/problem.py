@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from mpstore.merge import angles
 from mpstore.merge.certificate import Certificate
-from mpstore.merge.plan_inputs import Flags, Floats, Grid, Integers, PlanInputs, Sketches
+from mpstore.merge.plan_inputs import ExpertColumns, Flags, Floats, Grid, Integers, PlanInputs, Sketches
 from mpstore.merge.products import Products, Terms
 
 
@@ -91,14 +91,15 @@ def build(inputs: PlanInputs) -> Problem:
     candidate = _stack([e.candidate for e in experts], shape, np.bool_)
     delta_sq = _stack([e.delta_sq for e in experts], shape, np.float64)
     coefficient = _stack([e.coefficient for e in experts], (len(rows), len(grid.keys)), np.float64)
-    frame_bytes = np.where(candidate, _stack([e.frame_bytes for e in experts], shape, np.int64), 0)
-    foreign = np.where(candidate, _stack([e.foreign for e in experts], shape, np.int64), -1)
-    foreign_bytes = np.where(foreign >= 0, _stack([e.foreign_bytes for e in experts], shape, np.int64), 0)
-    known = candidate & (np.isfinite(delta_sq) | (coefficient[:, tensor] == 0.0))
-    size = np.where(np.isfinite(delta_sq), delta_sq, _estimated(grid, tensor, candidate, delta_sq))
-    error = np.where(candidate, coefficient[:, tensor] * np.sqrt(size), 0.0)
+    # Matrices of all blocks are megabytes: they are changed where they lie.
+    frame_bytes = _stack([e.frame_bytes for e in experts], shape, np.int64)
+    frame_bytes *= candidate
+    foreign, foreign_bytes = _foreign(experts, candidate)
+    measured = np.isfinite(delta_sq)
+    known = candidate & (measured | (coefficient == 0.0).take(tensor, axis=1))
+    error = _errors(grid, tensor, candidate, measured, delta_sq, coefficient)
     signs = _stack([e.sign for e in experts], (len(rows), len(grid.keys)), np.float64)
-    terms = _terms(inputs, rows, (coefficient * signs)[:, tensor], error)
+    terms = _terms(inputs, rows, coefficient * signs, tensor, error)
     parallel = None if terms is None else terms.products(None, tensor)
     base_scale = inputs.base_scale[tensor]
     return Problem(
@@ -120,11 +121,46 @@ def build(inputs: PlanInputs) -> Problem:
     )
 
 
-def _terms(inputs: PlanInputs, rows: tuple[int, ...], signed: Floats, error: Floats) -> Terms | None:
-    """What inner products are made of, in row order; None where nobody has compared any two experts."""
+def _foreign(experts: Sequence[ExpertColumns], candidate: Flags) -> tuple[Integers, Integers]:
+    """Numbers and bytes (K, N) of the foreign delta bases; one number for all where there is none, as in most
+    repositories."""
+    if not any((one.foreign >= 0).any() for one in experts):
+        return np.broadcast_to(np.int64(-1), candidate.shape), np.broadcast_to(np.int64(0), candidate.shape)
+    foreign = np.where(candidate, np.stack([one.foreign for one in experts]), -1)
+    return foreign, np.where(foreign >= 0, np.stack([one.foreign_bytes for one in experts]), 0)
+
+
+def _errors(
+    grid: Grid,
+    tensor: npt.NDArray[np.int32],
+    candidate: Flags,
+    measured: Flags,
+    delta_sq: Floats,
+    coefficient: Floats,
+) -> Floats:
+    """|lambda| |delta| (K, N), estimated where |delta| was not measured."""
+    if bool((candidate & ~measured).any()):
+        error = np.where(measured, delta_sq, _estimated(grid, tensor, candidate, delta_sq))
+    else:
+        error = np.where(measured, delta_sq, 0.0)
+    np.sqrt(error, out=error)
+    error *= coefficient.take(tensor, axis=1)
+    np.copyto(error, 0.0, where=~candidate)
+    return error
+
+
+def _terms(
+    inputs: PlanInputs,
+    rows: tuple[int, ...],
+    signed: Floats,
+    tensor: npt.NDArray[np.int32],
+    error: Floats,
+) -> Terms | None:
+    """What inner products are made of, in row order; None where nobody has compared any two experts.
+    `signed` (K, T): lambda."""
     place = {expert: row for row, expert in enumerate(rows)}
     overlaps = {(place[i], place[j]): known for (i, j), known in inputs.overlaps.items()}
-    return Terms(error, signed, overlaps) if overlaps else None
+    return Terms(error, signed.take(tensor, axis=1), overlaps) if overlaps else None
 
 
 def _rank(inputs: PlanInputs, index: int) -> tuple[bytes, str, int]:

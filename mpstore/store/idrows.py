@@ -16,18 +16,18 @@ _MANY: Final = 1 << 11
 
 
 def differ(
-    table: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8], rows: npt.NDArray[Any]
+    table: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8], rows: npt.NDArray[Any] | None = None
 ) -> npt.NDArray[np.bool_]:
-    """bool[k]: which of some rows of a table of ids, or of the ends of ids, differ from those of another.
+    """bool[k]: which of some rows (all) of a table of ids, or of ends of ids, differ from those of another.
 
     In machine words, and piece by piece so that pieces stay in the cache; rows past the end are the last.
     """
     words, others = table.view(np.uint64), other.view(np.uint64)
-    out = np.empty(len(rows), np.bool_)
-    for start in range(0, len(rows), PIECE_ROWS):
+    out = np.empty(len(others), np.bool_)
+    for start in range(0, len(others), PIECE_ROWS):
         piece = slice(start, start + PIECE_ROWS)
-        apart = words.take(rows[piece], axis=0, mode="clip")
-        apart ^= others[piece]
+        apart = words[piece] if rows is None else words.take(rows[piece], axis=0, mode="clip")
+        apart = np.bitwise_xor(apart, others[piece], out=None if rows is None else apart)
         first, *rest = apart.T
         for word in rest:
             first = first | word

@@ -107,7 +107,9 @@ class IndexTable:
     def leans_elsewhere(self, rows: npt.NDArray[np.int64], own: Ids) -> npt.NDArray[np.bool_]:
         """bool[k]: which rows lean on a base other than their `own` (uint8[k, 32])."""
         ids = np.ascontiguousarray(own)
-        out: npt.NDArray[np.bool_] = kernels.pick("idrows").leaning(self.base_row, self.bases, rows, ids)
+        out: npt.NDArray[np.bool_] = kernels.pick("idrows").lean_elsewhere(
+            self.base_row, self.bases, rows, ids
+        )
         return out
 
     def search(self, ids: Ids, keys: npt.NDArray[np.uint64] | None = None) -> npt.NDArray[np.int64]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from plan_material import make, random_family
 
 from mpstore.merge import angles, ordering
@@ -13,7 +11,7 @@ from mpstore.merge.curve import curve
 from mpstore.merge.operators.table import find
 from mpstore.merge.plan_inputs import Limits, PlanInputs
 from mpstore.merge.planner import plan_with_order
-from mpstore.merge.policies import columns, table, units
+from mpstore.merge.policies import columns, table
 from mpstore.merge.problem import build
 
 
@@ -44,23 +42,6 @@ def test_the_pieces_in_which_columns_are_walked_do_not_show(
         np.testing.assert_array_equal(unit, found[0][0])
         np.testing.assert_allclose(bound, found[0][1], rtol=1e-12)
         np.testing.assert_allclose(expected, found[0][2], rtol=1e-12, atol=1e-15)
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    st.lists(st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from([0.0, -0.0, 1.0]))),
-    st.sampled_from([1.0, 1 + 2.0**-52, 1 + 2.0**-40]),
-)
-def test_falling_is_a_stable_argsort(values: list[float], close: float) -> None:
-    array = np.array([*values, *(value / 4 * close for value in values)], np.float64)
-    np.testing.assert_array_equal(units._falling(array), np.argsort(-array, kind="stable"))
-
-
-def test_falling_tells_values_apart_whose_leading_digits_are_the_same() -> None:
-    rng = np.random.default_rng(0)
-    last_digits = rng.integers(0, 3000, 20_000) * 2.0**-52
-    array = (1.0 + last_digits) * rng.choice([1.0, 2.0, -1.0], 20_000)
-    np.testing.assert_array_equal(units._falling(array), np.argsort(-array, kind="stable"))
 
 
 def test_cosines_are_the_same_in_whatever_order_products_are_summed(monkeypatch: pytest.MonkeyPatch) -> None:

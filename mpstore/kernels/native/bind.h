@@ -86,5 +86,6 @@ extern PyMethodDef greedy_methods[];
 extern PyMethodDef omission_methods[];
 extern PyMethodDef sketches_methods[];
 extern PyMethodDef idrows_methods[];
+extern PyMethodDef ranks_methods[];
 
 #endif

@@ -11,13 +11,18 @@ typedef double Lanes[L];
 
 void towards(const double *error, const double *similarity, const i64 *tensor, i64 experts, i64 count, double *out) {
     for (i64 first = 0; first < count; first += L) {
-        i64 wide = least(L, count - first);
-        i64 square = experts * experts;
+        i64 wide = least(L, count - first), square = experts * experts;
+        bool alone = true; /* of one tensor, as nearly all are: its cosines are the same in every lane */
+        for (i64 l = 1; l < wide; l++) alone &= tensor[first + l] == tensor[first];
         for (i64 i = 0; i < experts; i++) {
             Lanes sum = {0};
             for (i64 j = 0; j < experts; j++) {
                 const double *sizes = error + j * count + first, *cosines = similarity + j * experts + i;
-                for (i64 l = 0; l < wide; l++) sum[l] += cosines[tensor[first + l] * square] * sizes[l];
+                if (alone && wide == L) {
+                    double cosine = cosines[tensor[first] * square];
+                    LANEWISE sum[l] += cosine * sizes[l];
+                } else
+                    for (i64 l = 0; l < wide; l++) sum[l] += cosines[tensor[first + l] * square] * sizes[l];
             }
             memcpy(out + i * count + first, sum, (size_t)wide * sizeof *sum);
         }

@@ -72,8 +72,8 @@ static PyObject *py_enter_units(PyObject *module, PyObject *args) {
     if (!require(matrix(path, steps, count) && a[1].items == path->items && a[4].items == count, "a column each") ||
         !require(experts > 0 && unit->items % experts == 0, "a row an expert"))
         return end(&call, NULL);
-    UNLOCKED(enter_units(path->data, a[1].data, steps, count, starts->data, a[3].data, a[3].items, a[4].data, unit->data,
-                         experts, unit->items / experts));
+    UNLOCKED(enter_units(path->data, a[1].data, steps, count, starts->data, a[3].data, a[3].items, a[4].data,
+                         unit->data, experts, unit->items / experts));
     return end(&call, Py_NewRef(Py_None));
 }
 

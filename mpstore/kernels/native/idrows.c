@@ -7,8 +7,11 @@
 #define AHEAD 16 /* ids: as many as fetches are under way */
 
 static u64 number_of(const u8 *id) {
-    u64 number = 0;
-    for (int i = 0; i < 8; i++) number = number << 8 | id[i];
+    u64 number;
+    memcpy(&number, id, sizeof number);
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    number = __builtin_bswap64(number);
+#endif
     return number;
 }
 
@@ -43,14 +46,15 @@ void find_rows(const Table *t, const u8 *ids, i64 count, i64 *found) {
         }
         const u8 *id = ids + k * ID;
         u64 wanted = number_of(id), own = bucket(t, wanted);
-        i64 row = lower_bound(t->prefix, t->starts[own], t->starts[own + 1], wanted);
+        i64 row = lower_bound(t->prefix, least(t->starts[own], t->rows), least(t->starts[own + 1], t->rows), wanted);
         for (; row < t->rows && t->prefix[row] == wanted; row++)
             if (memcmp(t->suffix + row * SUFFIX, id + 8, SUFFIX) == 0) break;
         found[k] = row < t->rows && t->prefix[row] == wanted ? row : -1;
     }
 }
 
-void leaning(const u32 *base_row, const u8 *bases, i64 base_count, const i64 *rows, const u8 *own, i64 count, u8 *out) {
+void lean_elsewhere(const u32 *base_row, const u8 *bases, i64 base_count, const i64 *rows, const u8 *own, i64 count,
+                    u8 *out) {
     for (i64 k = 0; k < count; k++) {
         if (k + 2 * AHEAD < count) __builtin_prefetch(&base_row[rows[k + 2 * AHEAD]]);
         if (k + AHEAD < count && (i64)base_row[rows[k + AHEAD]] < base_count)

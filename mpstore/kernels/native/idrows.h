@@ -17,6 +17,7 @@ void fill_starts(const Table *table);
 void find_rows(const Table *table, const u8 *ids, i64 count, i64 *found);
 
 /* Whether some rows lean on a base other than their own: rows of `base_row`, whose numbers are of `bases`. */
-void leaning(const u32 *base_row, const u8 *bases, i64 base_count, const i64 *rows, const u8 *own, i64 count, u8 *out);
+void lean_elsewhere(const u32 *base_row, const u8 *bases, i64 base_count, const i64 *rows, const u8 *own, i64 count,
+                    u8 *out);
 
 #endif

@@ -25,10 +25,7 @@ static PyObject *py_find_rows(PyObject *module, PyObject *args) {
     Array *ids = &call.arrays[3], *found = &call.arrays[4];
     i64 bits = call.integers[0];
     Table table = {prefix->data, suffix->data, prefix->items, bits, starts->data};
-    bool fits = bits >= 0 && bits <= MOST_BITS && starts->items == ((i64)1 << bits) + 1;
-    const u32 *first = starts->data;
-    for (i64 i = 0; fits && i < starts->items; i++) fits = first[i] <= prefix->items;
-    if (!require(fits, "a start a bucket") ||
+    if (!require(bits >= 0 && bits <= MOST_BITS && starts->items == ((i64)1 << bits) + 1, "a start a bucket") ||
         !require(suffix->items == (ID_BYTES - 8) * prefix->items && ids->items == ID_BYTES * found->items,
                  "ids of 32 bytes"))
         return end(&call, NULL);
@@ -36,7 +33,7 @@ static PyObject *py_find_rows(PyObject *module, PyObject *args) {
     return end(&call, Py_NewRef(Py_None));
 }
 
-static PyObject *py_leaning(PyObject *module, PyObject *args) {
+static PyObject *py_lean_elsewhere(PyObject *module, PyObject *args) {
     Call call;
     if (!begin(&call, args, "r4 r1 r8 r1 w1")) return NULL;
     Array *base_row = &call.arrays[0], *bases = &call.arrays[1], *rows = &call.arrays[2];
@@ -45,13 +42,14 @@ static PyObject *py_leaning(PyObject *module, PyObject *args) {
     bool fits = bases->items % ID_BYTES == 0 && own->items == ID_BYTES * rows->items && out->items == rows->items;
     for (i64 i = 0; fits && i < rows->items; i++) fits = wanted[i] >= 0 && wanted[i] < base_row->items;
     if (!require(fits, "rows that there are, and ids of 32 bytes")) return end(&call, NULL);
-    UNLOCKED(leaning(base_row->data, bases->data, bases->items / ID_BYTES, wanted, own->data, rows->items, out->data));
+    UNLOCKED(lean_elsewhere(base_row->data, bases->data, bases->items / ID_BYTES, wanted, own->data, rows->items,
+                            out->data));
     return end(&call, Py_NewRef(Py_None));
 }
 
 PyMethodDef idrows_methods[] = {
     {"fill_starts", py_fill_starts, METH_VARARGS, NULL},
     {"find_rows", py_find_rows, METH_VARARGS, NULL},
-    {"leaning", py_leaning, METH_VARARGS, NULL},
+    {"lean_elsewhere", py_lean_elsewhere, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

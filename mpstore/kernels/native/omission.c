@@ -48,20 +48,20 @@ void certified_drops(const Reading *r, const double *fixed, const double *roundi
 }
 
 /* In two sums, as numpy's einsum has it: of even places and of odd ones, of eight places the last two first. */
-static double product(const double *restrict a, const double *restrict b, i64 items) {
-    double even = 0.0, odd = 0.0;
+typedef double Pair __attribute__((vector_size(16), aligned(8), may_alias));
+
+static double product(const double *a, const double *b, i64 items) {
+    Pair sums = {0.0, 0.0};
     i64 at = 0;
-    for (; at + 8 <= items; at += 8)
-        for (i64 k = 6; k >= 0; k -= 2) {
-            even += a[at + k] * b[at + k];
-            odd += a[at + k + 1] * b[at + k + 1];
-        }
-    for (; at + 2 <= items; at += 2) {
-        even += a[at] * b[at];
-        odd += a[at + 1] * b[at + 1];
+    for (; at + 8 <= items; at += 8) {
+        const Pair *one = (const Pair *)(a + at), *other = (const Pair *)(b + at);
+        Pair last = one[3] * other[3], third = one[2] * other[2];
+        Pair second = one[1] * other[1], first = one[0] * other[0];
+        sums = sums + last + third + second + first;
     }
-    if (at < items) even += a[at] * b[at];
-    return even + odd;
+    for (; at + 2 <= items; at += 2) sums += *(const Pair *)(a + at) * *(const Pair *)(b + at);
+    if (at < items) sums[0] += a[at] * b[at];
+    return sums[0] + sums[1];
 }
 
 void expected_rises(const Reading *r, const double *cosines, const i32 *tensor, double *gains, i64 units,
@@ -92,13 +92,19 @@ void angled_squares(const double *sizes, const double *cosines, const i32 *tenso
     for (i64 first = 0; first < count; first += LANES) {
         i64 wide = least(LANES, count - first);
         double total[LANES] = {0};
+        bool alone = wide == LANES; /* of one tensor: its cosines are the same in every lane */
+        for (i64 l = 1; l < wide; l++) alone &= tensor[first + l] == tensor[first];
         for (i64 i = 0; i < experts; i++) {
             const double *own = sizes + i * count + first;
             double beside[LANES] = {0};
             for (i64 j = 0; j < experts; j++) {
                 const double *other = sizes + j * count + first;
-                for (i64 l = 0; l < wide; l++)
-                    beside[l] += cosines[(tensor[first + l] * experts + i) * experts + j] * other[l];
+                double cosine = cosines[(tensor[first] * experts + i) * experts + j];
+                if (alone)
+                    for (i64 l = 0; l < LANES; l++) beside[l] += cosine * other[l];
+                else
+                    for (i64 l = 0; l < wide; l++)
+                        beside[l] += cosines[(tensor[first + l] * experts + i) * experts + j] * other[l];
             }
             for (i64 l = 0; l < wide; l++) total[l] += own[l] * beside[l];
         }

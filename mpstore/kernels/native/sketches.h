@@ -4,7 +4,7 @@
 
 #include "native.h"
 
-#define SKETCH_ROWS 4 /* of all experts that are multiplied at a time */
+#define SKETCH_ROWS 8 /* of all experts that are multiplied at a time */
 
 /* Rows of `width` numbers; NULL of an expert that has none, as if they were 0. */
 typedef struct {

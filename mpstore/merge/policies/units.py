@@ -32,8 +32,7 @@ def number_units(problem: Problem, walked: list[tuple[Columns, Paths]]) -> npt.N
     """Sort the segments of all columns by falling density and number them: unit (K, N)."""
     # Column by column, so that a stable sort keeps a path's order where densities are equal.
     densities = np.concatenate([np.zeros(0), *(paths.density for _, paths in walked)])
-    rank = np.empty(len(densities), np.int64)
-    rank[_falling(densities)] = np.arange(len(rank))
+    rank = kernels.pick("ranks").ranks(densities)
     unit = np.full(problem.candidate.shape, -1, np.int64)
     begin = 0
     for columns, paths in walked:
@@ -41,25 +40,6 @@ def number_units(problem: Problem, walked: list[tuple[Columns, Paths]]) -> npt.N
         begin += int(paths.segments.sum())
         _write(unit, problem, columns, paths, rank, starts)
     return unit
-
-
-def _falling(values: Floats) -> Integers:
-    """A stable argsort by falling value, as a sort of plain numbers, which takes a fifth of the time: the
-    leading digits of a value above its index. Those whose leading digits are the same are sorted again."""
-    bits = max(len(values) - 1, 1).bit_length()
-    words = (0.0 - values).view(np.int64)  # never -0.0
-    words ^= (words >> 63) & 0x7FFFFFFFFFFFFFFF  # as integers they are ordered as the values are
-    words >>= bits
-    words <<= bits
-    words |= np.arange(len(values))
-    words.sort()
-    ties = np.zeros(len(words) + 1, bool)  # with the word before
-    ties[1:-1] = words[1:] >> bits == words[:-1] >> bits
-    words &= (1 << bits) - 1
-    tied = np.flatnonzero(ties[:-1] | ties[1:])
-    own, run = words[tied], np.cumsum(~ties[tied])
-    words[tied] = own[np.lexsort((own, -values[own], run))]
-    return words
 
 
 def _write(
