@@ -56,13 +56,14 @@ def expected_rises(reading: Reading, cosines: Floats, tensor: Numbers, gains: Fl
     """Add to each unit's gain by how much |what is omitted|^2 of a block is expected to rise when a candidate
     is omitted too, from the last that is read to the first."""
     for blocks, rows, units, sizes in reading.pieces():
-        own = cosines[tensor[blocks]]
-        every = np.arange(len(own))
-        omitted = np.zeros(own.shape[:2])
+        flat = cosines.reshape(-1, cosines.shape[-1])
+        places = tensor[blocks].astype(np.int64) * len(rows)
+        every = np.arange(rows.shape[1])
+        omitted = np.zeros((rows.shape[1], len(rows)))
         rises = np.zeros(sizes.shape)
         for step in range(len(rows) - 1, -1, -1):
             size = sizes[step] * (units[step] >= 0)
-            beside = size * _product(own[every, rows[step]], omitted)
+            beside = size * _product(flat.take(places + rows[step], axis=0), omitted)
             omitted[every, rows[step]] += size
             rises[step] = size * size + 2.0 * beside
         _add_up(gains, units, rises)

@@ -19,7 +19,8 @@ Vectors: TypeAlias = Sequence[npt.NDArray[np.int8] | None]
 
 def squares(vectors: Vectors, rows: Integers, width: int) -> Floats:
     """(K, m): the squared lengths of some rows of `vectors` (N, width)."""
-    return np.stack([np.square(one).sum(axis=1) for one in _taken(vectors, rows, width)])
+    lengths: Floats = np.square(_taken(vectors, rows, width), dtype=np.int32).sum(axis=2).astype(np.float64)
+    return lengths
 
 
 def products(vectors: Vectors, rows: Integers, width: int, scale: Floats) -> Floats:
@@ -30,9 +31,9 @@ def products(vectors: Vectors, rows: Integers, width: int, scale: Floats) -> Flo
     return whole
 
 
-def _taken(vectors: Vectors, rows: Integers, width: int) -> Floats:
-    taken = np.zeros((len(vectors), len(rows), width))
+def _taken(vectors: Vectors, rows: Integers, width: int) -> npt.NDArray[np.int8]:
+    taken = np.zeros((len(vectors), len(rows), width), np.int8)
     for row, one in enumerate(vectors):
         if one is not None:
-            taken[row] = one[rows]
+            one.take(rows, axis=0, out=taken[row], mode="clip")
     return taken

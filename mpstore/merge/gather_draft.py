@@ -14,17 +14,18 @@ from mpstore.ids import ID_BYTES
 from mpstore.merge.gather_base import BaseModel, Ids
 from mpstore.merge.plan_inputs import Flags, Floats, Integers
 from mpstore.records.model import CommitKind
-from mpstore.statistics import SKETCH_WIDTH, DeltaStatistics
+from mpstore.statistics import SKETCH_WIDTH
 
 
 @dataclass
 class Draft:
-    """Columns of the expert called `name`; `priced`: blocks whose cost is known already."""
+    """Columns of the expert called `name`; `measured`: there are statistics, `priced`: blocks whose cost is
+    known already."""
 
     name: str
     kind: CommitKind
     base: BaseModel
-    known: DeltaStatistics | None
+    measured: bool
     candidate: Flags
     ids: Ids
     frame_bytes: Integers
@@ -49,7 +50,7 @@ def draft_of(name: str, kind: CommitKind, base: BaseModel) -> Draft:
         name=name,
         kind=kind,
         base=base,
-        known=None,
+        measured=False,
         candidate=np.zeros(n, np.bool_),
         ids=np.broadcast_to(np.zeros((1, ID_BYTES), np.uint8), (n, ID_BYTES)),
         frame_bytes=np.zeros(n, np.int64),

@@ -6,6 +6,7 @@ no block; what does not fit the base raises IncompatibleError naming expert, ten
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -55,13 +56,14 @@ class Named:
 
 
 def read_experts(repo: Repo, base: BaseModel, named: Sequence[Named]) -> list[Expert]:
-    """Columns of the experts."""
-    with ThreadPoolExecutor(1) as reader:
-        known = [reader.submit(_statistics, repo, base, one) for one in named]
-        try:
-            drafts = [_draft(repo, base, one, own.result) for one, own in zip(named, known, strict=True)]
-        finally:
-            reader.shutdown(cancel_futures=True)
+    """Columns of the experts. Statistics are read in a thread of their own, beside the records."""
+    reader = ThreadPoolExecutor(1, "statistics")
+    try:
+        known = deque(reader.submit(_statistics, repo, base, one) for one in named)
+        # Each pair of statistics is let go of once its expert's columns are filled.
+        drafts = [_draft(repo, base, one, known.popleft().result) for one in named]
+    finally:
+        reader.shutdown(cancel_futures=True)
     stored = [np.flatnonzero(draft.candidate & ~draft.priced) for draft in drafts]
     found = costs(
         repo, base.ids, [(rows_of(draft.ids, rows), rows) for draft, rows in zip(drafts, stored, strict=True)]
@@ -80,10 +82,9 @@ def _draft(repo: Repo, base: BaseModel, named: Named, known: Callable[[], DeltaS
     if commit.kind == "lora":
         _fill_adapter(draft, repo, manifest, named.network_bytes)
     elif commit.manifest != base.manifest:
-        draft.known = known()
         records = dict(repo.tensors(manifest))
         _check_fit(draft, records, _remote_records(repo, base, manifest, named.network_bytes))
-        fill_stored(draft, records)
+        fill_stored(draft, records, known())
         _fill_remote(draft, manifest, named.network_bytes)
         _note_names(draft, manifest)
     return draft
@@ -207,7 +208,7 @@ def _note_names(draft: Draft, manifest: Manifest) -> None:
         draft.notes.append(
             f"{draft.name} has {count} NaN or infinite deltas in {_some(list(draft.nonfinite))}"
         )
-    if draft.known is None and draft.candidate.any() and not draft.priced[draft.candidate].all():
+    if not draft.measured and draft.candidate.any() and not draft.priced[draft.candidate].all():
         draft.fallbacks["*"] = UNMEASURED if draft.base.here else NO_BASE
 
 
@@ -238,5 +239,5 @@ def _columns(draft: Draft, commit: ObjectId, manifest: ObjectId, foreign_bytes: 
         whole=draft.whole,
         ranked=np.zeros(tensors, np.bool_),
         fallbacks=draft.fallbacks,
-        sketches=None if draft.known is None else Sketches(draft.sketch, draft.sketch_scale),
+        sketches=Sketches(draft.sketch, draft.sketch_scale) if draft.measured else None,
     )

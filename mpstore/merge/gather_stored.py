@@ -26,18 +26,19 @@ _Item = TypeVar("_Item", bound=np.generic)
 UNMEASURED = "no statistics of this expert and base: `mp analyze` makes them"
 
 
-def fill_stored(draft: Draft, records: Mapping[str, TensorRecord]) -> None:
-    """Fill in the tensors that `records` and the base share."""
+def fill_stored(draft: Draft, records: Mapping[str, TensorRecord], known: DeltaStatistics | None) -> None:
+    """Fill in the tensors that `records` and the base share, with what is known of their blocks."""
+    draft.measured = known is not None
     tensors = [t for t, key in enumerate(draft.base.grid.keys) if key in records]
     chosen = [records[draft.base.grid.keys[t]] for t in tensors]
     rows = _joined([draft.base.span(t) for t in tensors])
     ids = block_ids(b"".join(one.block_ids for one in chosen))
     draft.ids = _filled(draft.ids, rows, ids)
     draft.candidate[rows] = _moved(draft, tensors, chosen, ids, rows)
-    measured = _measured(draft, tensors, draft.known) if draft.known is not None else []
+    measured = _measured(draft, tensors, known) if known is not None else []
     for t in sorted(set(tensors) - set(measured)):
         draft.whole[t] = bool(draft.candidate[draft.base.span(t)].any())
-        if draft.known is not None and draft.whole[t]:
+        if draft.measured and draft.whole[t]:
             draft.fallbacks[draft.base.grid.keys[t]] = UNMEASURED
 
 
