@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 
@@ -36,6 +37,8 @@ from mpstore.records.model import Manifest, Plan, TensorRecord
 from mpstore.repository import Repo
 from mpstore.statistics import DeltaStatistics
 from mpstore.store import Locations
+
+LOOKED_UP: Final = 32  # tensors whose blocks are found in one search
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,12 @@ class Works:
         if self.plan.outputs:
             yield from self._stack()
             return
-        for entry in self.base.manifest.files:
-            for key in entry.tensors:
-                work = self._work(key)
-                if work is not None:
-                    yield work
+        keys = [key for entry in self.base.manifest.files for key in entry.tensors]
+        models = [self.base, *self._experts]
+        for start in range(0, len(keys), LOOKED_UP):
+            own = keys[start : start + LOOKED_UP]
+            self._look_up([model.tensors[key] for key in own for model in models if key in model.tensors])
+            yield from filter(None, map(self._work, own))
 
     def placed(self, key: str) -> tuple[int, str, TensorRecord]:
         """Where a stack's output tensor comes from: model (0: the base), its key there, and its record."""
@@ -129,7 +133,6 @@ class Works:
         if dtype is None or not dtype.is_float or not record.blocks:
             return None
         context = tensor_context(self.plan, key, record.shape, self._keys)
-        self._look_up([record, *(model.tensors[key] for model in self._experts if key in model.tensors)])
         experts = tuple(self._expert(index, key, record) for index in range(len(self.plan.experts)))
         out_dtype = self.out_dtype or dtype
         touched = np.zeros(record.blocks, np.bool_)
