@@ -269,6 +269,7 @@ class FactFinder:
     def conclude(self) -> Facts | None:
         """After a pass over all blocks: the facts, or None where another pass is needed. One thread."""
         self._pass += 1
+        self._of_thread = threading.local()  # what it had found must not stay in memory with it
         for i, searches in enumerate(self._searches):
             for r, search in enumerate(searches):
                 if search is not None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from pathlib import Path
+
+import merge_material
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpstore.merge.execute.facts import GramSum, RankSearch
+from mpstore.merge.execute import apply
+from mpstore.merge.execute.facts import FactFinder, GramSum, RankSearch
+from mpstore.merge.execute.reading import SpanRead
+from mpstore.merge.execute.works import Works
 from mpstore.merge.operators import gram
 from mpstore.statistics import observe
 from mpstore.statistics.histogram import Histogram, merged
@@ -118,3 +126,23 @@ def test_nonfinite_values_stay_out_of_inner_products() -> None:
     total = GramSum(2, [0])
     total.observe(0, [odd, None])
     assert total.conclude().tolist() == [[5.0, 0.0], [0.0, 0.0]]
+
+
+def test_what_a_pass_found_does_not_stay_in_memory(tmp_path: Path) -> None:
+    """A merge has many tensors on their way: each may keep its thresholds, not what led to them."""
+    repo = merge_material.family(tmp_path)
+    work = next(work for work in Works(repo, merge_material.plan(repo)) if work.facts_first)
+    reading = SpanRead(repo.objects, work, work.seen)
+    for part in reading.parts():
+        part()
+    raws = list(apply.decode(repo.objects, [reading.block(block) for block in work.seen.tolist()]))
+    finder = FactFinder(work)
+    searches = [weakref.ref(search) for own in finder._searches for search in own if search is not None]
+    assert searches
+    facts = None
+    while facts is None:
+        for one in raws:
+            finder.observe_words(one.base.raw, one.experts)
+        facts = finder.conclude()
+    gc.collect()
+    assert [search() for search in searches] == [None] * len(searches)
