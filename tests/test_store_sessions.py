@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -130,6 +134,35 @@ def test_what_was_not_found_since_a_gc_had_put_it_aside_is_looked_for_again(tmp_
     assert {(frame.row, frame.id) for frame in store.fetch(places, rows)} == set(enumerate(content))
     with pytest.raises(DamagedError, match="in no pack"):  # what is nowhere is still said to be
         list(store.fetch(places))
+
+
+def test_a_pack_that_gcs_hand_to_and_fro_is_found_in_the_end(tmp_path: Path) -> None:
+    """Just then put aside when packs are listed, just then back when the trash is looked at."""
+    content = fill(open_store(tmp_path))
+    stores = [ObjectStore.open(str(tmp_path)) for _ in range(60)]
+    places = [store.locate(b"".join(content)) for store in stores]
+    trash = tmp_path / "objects" / "trash" / "gc"
+    trash.mkdir(parents=True)
+    names = [path.name for path in (tmp_path / "objects" / "packs").iterdir()]
+    done = threading.Event()
+
+    def to_and_fro() -> None:
+        packs = tmp_path / "objects" / "packs"
+        while not done.is_set():
+            for source, target in ((packs, trash), (trash, packs)):
+                for name in names:
+                    with contextlib.suppress(FileNotFoundError):  # a reader was faster
+                        os.rename(source / name, target / name)
+                time.sleep(random.choice([0, 0.0002, 0.002]))
+
+    mover = threading.Thread(target=to_and_fro)
+    mover.start()
+    try:
+        for store, own in zip(stores, places, strict=True):
+            assert {frame.id for frame in store.fetch(own)} == set(content)
+    finally:
+        done.set()
+        mover.join()
 
 
 def test_adopting_brings_a_pack_back_from_the_trash(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
@@ -32,6 +33,8 @@ from mpstore.store.writer import ObjectWriter
 PACK_BYTES: Final = 256 << 20
 _OPEN_PACKS: Final = 128
 Tried: TypeAlias = tuple[str, int, int]  # the pack's name, offset and bytes of a frame
+_LOOKS: Final = 6
+_LOOK_SECONDS: Final = 0.004  # longer with each look
 _MAX_DEPTH: Final = 4  # deltas are one deep; copies of one object may make it look deeper for a while
 
 
@@ -205,13 +208,9 @@ class ObjectStore:
         """The pack has gone: its objects are elsewhere, or in the trash of a gc yet to look again."""
         ids = locations.ids[rows]
         self.refresh()
-        now = self.packs.locate(ids)
-        if not now.found.all():
-            restore_objects(self.layout, ids[~now.found], self._warn)
+        found = self.packs.known(ids)
+        if not found.all() and restore_objects(self.layout, ids[~found], self._warn):
             self.refresh()
-            now = self.packs.locate(ids)
-        if not now.found.all():
-            raise _absent(ids[np.flatnonzero(~now.found)[0]].tobytes())
         for own_id, row in zip(ids, rows.tolist(), strict=True):
             yield self._found_piece(own_id.tobytes(), purpose, row)
 
@@ -242,6 +241,13 @@ class ObjectStore:
         return True
 
     def _find(self, object_id: ObjectId) -> Place:
+        place = self._seek(object_id)
+        if place is None:
+            raise _absent(object_id)
+        return place
+
+    def _seek(self, object_id: ObjectId) -> Place | None:
+        """One look wherever the object could be."""
         place = self.packs.place(object_id)
         if place is None and self.refresh():
             place = self.packs.place(object_id)
@@ -249,27 +255,29 @@ class ObjectStore:
             place = self.packs.place(object_id)
         if place is None and self.packs.prove_indexes():
             place = self.packs.place(object_id)
-        if place is None:
-            raise _absent(object_id)
         return place
 
     def _found_piece(self, object_id: ObjectId, purpose: str, row: int = -1) -> Piece:
-        """An object, wherever it lies: it opens, or there was another copy that does."""
-        place = self._find(object_id)
-        try:
+        """An object, wherever it lies: it opens, or there was another copy that does.
+
+        Several looks: gcs at once may hand a pack to and fro, so that it is aside just when packs are listed,
+        and back just when the trash is looked at.
+        """
+        for look in range(_LOOKS):
+            time.sleep(look * _LOOK_SECONDS)
+            place = self._seek(object_id)
+            if place is None:
+                continue
             try:
                 piece = self._piece_at(object_id, place, purpose, row)
+                open_piece(piece)
+                return piece
             except FileNotFoundError:  # gone since this store looked: moved to another pack, or put aside
                 self.refresh()
-                place = self._find(object_id)
-                piece = self._piece_at(object_id, place, purpose, row)
-            open_piece(piece)
-        except FileNotFoundError as error:
-            raise _absent(object_id) from error
-        except DamagedError as error:
-            tried = pack_name(self.packs.ids[place.pack]), place.offset, place.frame_bytes
-            piece = self._elsewhere(object_id, tried, purpose, error, row)
-        return piece
+            except DamagedError as error:
+                tried = pack_name(self.packs.ids[place.pack]), place.offset, place.frame_bytes
+                return self._elsewhere(object_id, tried, purpose, error, row)
+        raise _absent(object_id)
 
     def read(self, object_id: ObjectId, purpose: str = "other") -> memoryview:
         """The decoded bytes of an object, verified. DamagedError: it is missing, or damaged where it lies."""
