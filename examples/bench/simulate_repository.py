@@ -18,6 +18,7 @@ import simulate
 
 from mpstore import statistics
 from mpstore.ids import ID_BYTES
+from mpstore.kernels.idrows_numpy import prefixes
 from mpstore.records.model import FileEntry, Manifest, Parent, TensorRecord
 from mpstore.repository import Repo
 from mpstore.statistics import DeltaStatistics
@@ -38,11 +39,11 @@ def write_index(repo: Repo, rng: np.random.Generator, ids: np.ndarray, bases: np
     )
     offset = np.concatenate([[16], 16 + np.cumsum(frame, dtype=np.uint64)]).astype(np.uint64)
     pack_id = rng.bytes(ID_BYTES)
-    order = np.argsort(packindex.prefixes(ids), kind="stable")
+    order = np.argsort(prefixes(ids), kind="stable")
     table = packindex.IndexTable(
         packs=(packindex.PackInfo(pack_id, int(offset[-1]), BLOCKS),),
         bases=np.zeros((0, ID_BYTES), np.uint8) if bases is None else bases,
-        prefix=packindex.prefixes(ids)[order],
+        prefix=prefixes(ids)[order],
         offset=offset[:-1][order],
         suffix=ids[order, 8:],
         frame_bytes=frame[order],

@@ -19,6 +19,7 @@ from mpstore.errors import DamagedError, NotFoundError, StorageError
 from mpstore.events import Task
 from mpstore.fsck.subset import Subset
 from mpstore.ids import ObjectId
+from mpstore.kernels.idrows_numpy import prefixes
 from mpstore.pipeline import thread_count
 from mpstore.reachability import Lost, Marker, logged_names, whole_table
 from mpstore.repository import Repo
@@ -245,7 +246,7 @@ def _chosen(found: Scan, subset: Subset | None, generator: np.random.Generator) 
         return list(found.entries)
     ids = packindex.as_ids(b"".join(entry.header.id for entry in found.entries))
     sizes = np.array([entry.header.frame_bytes for entry in found.entries], np.uint32)
-    chosen = subset.choose(packindex.prefixes(ids), sizes, generator)
+    chosen = subset.choose(prefixes(ids), sizes, generator)
     return [entry for entry, take in zip(found.entries, chosen, strict=True) if take]
 
 

@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from mpstore import blocks, dtypes
 from mpstore.ids import block_id
+from mpstore.kernels.idrows_numpy import differ
 from mpstore.merge.gather_base import Ids, block_ids
 from mpstore.merge.gather_draft import Draft
 from mpstore.merge.plan_inputs import Flags, Integers
 from mpstore.records.model import TensorRecord
 from mpstore.statistics import DeltaStatistics
-from mpstore.store.idrows import differ
 
 _Item = TypeVar("_Item", bound=np.generic)
 UNMEASURED = "no statistics of this expert and base: `mp analyze` makes them"

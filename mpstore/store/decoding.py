@@ -23,8 +23,7 @@ from mpstore.store.frame import Frame, Piece, codec_form, object_id
 
 def decode_frame(frame: Frame, base_raw: Any) -> npt.NDArray[np.uint8]:
     """Decode and verify; `base_raw` only where the frame leans on one."""
-    where = f"pack {frame.pack}, offset {frame.offset}"
-    header = frame.header
+    where, header = frame.where, frame.header
     try:
         raw = codecs.decode(header.codec, codec_form(header.form), frame.segments, header.raw_bytes, base_raw)
     except DamagedError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from mpstore import codecs
 from mpstore.codecs.segments import as_bytes
@@ -27,6 +27,8 @@ _HAS_BASE: Final = 1
 RECORD_FORM: Final = 0x80  # form byte of a record: this bit and the kind's code; of a block: its Format
 KIND_CODES: Final = {"tensor": 1, "manifest": 2, "commit": 3, "plan": 4, "coverage": 5, "columns": 6}
 KIND_NAMES: Final = {code: kind for kind, code in KIND_CODES.items()}
+
+PlaceInPack: TypeAlias = tuple[str, int, int]  # the pack's name, offset and bytes of a frame
 
 
 class FrameHeader(NamedTuple):
@@ -83,9 +85,13 @@ class Frame(NamedTuple):
         return self.header.raw_bytes
 
     @property
-    def place(self) -> tuple[str, int, int]:
-        """The pack's name, offset and bytes."""
+    def place(self) -> PlaceInPack:
         return self.pack, self.offset, self.header.frame_bytes
+
+    @property
+    def where(self) -> str:
+        """The place, for people."""
+        return _where(self.pack, self.offset)
 
 
 class Piece(NamedTuple):
@@ -100,19 +106,22 @@ class Piece(NamedTuple):
     row: int = -1
 
     @property
-    def where(self) -> str:
-        """The place, for people."""
-        return f"pack {self.pack}, offset {self.offset}"
+    def place(self) -> PlaceInPack:
+        return self.pack, self.offset, self.data.nbytes
+
+
+def _where(pack: str, offset: int) -> str:
+    return f"pack {pack}, offset {offset}"
 
 
 def open_piece(piece: Piece) -> Frame:
     """The frame; DamagedError: it is none, not of the size that was read, or of another object."""
-    data = piece.data
-    header = parse_header(data, piece.where)
+    data, where = piece.data, _where(piece.pack, piece.offset)
+    header = parse_header(data, where)
     if header.frame_bytes != data.nbytes:
-        raise DamagedError(f"{piece.where}: the frame is not of the size indexed")
+        raise DamagedError(f"{where}: the frame is not of the size indexed")
     if header.id != piece.id:
-        raise DamagedError(f"{piece.where}: not the object {short(piece.id)}")
+        raise DamagedError(f"{where}: not the object {short(piece.id)}")
     segments = split_payload(header, data[header.header_bytes :])
     return Frame(header, segments, piece.pack, piece.offset, piece.purpose, piece.row)
 

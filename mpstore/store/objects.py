@@ -1,6 +1,6 @@
 """The object store: objects by id out of packs, decoded, verified, counted.
 
-Relies on packset, pack, frame and codecs. Promises: what `read` and `decode` return hashes to its id, or a
+Relies on packset, pack, frame and decoding. Promises: what `read` and `decode` return hashes to its id, or a
 DamagedError names the pack and the offset; a read costs exactly the frames asked for; any thread may read.
 """
 
@@ -11,7 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from mpstore.errors import DamagedError, NotFoundError
 from mpstore.events import Progress, silent
 from mpstore.ids import ID_BYTES, ObjectId, short
 from mpstore.store.decoding import decode_frame, decode_frames
-from mpstore.store.frame import NO_BASE, Frame, Piece, open_piece, record_kind
+from mpstore.store.frame import NO_BASE, Frame, Piece, PlaceInPack, open_piece, record_kind
 from mpstore.store.locations import Locations, Place
 from mpstore.store.pack import PackFile, ReadMeter, coalesced, pack_name
 from mpstore.store.packindex import as_ids
@@ -32,10 +32,16 @@ from mpstore.store.writer import ObjectWriter
 
 PACK_BYTES: Final = 256 << 20
 _OPEN_PACKS: Final = 128
-Tried: TypeAlias = tuple[str, int, int]  # the pack's name, offset and bytes of a frame
 _LOOKS: Final = 6
 _LOOK_SECONDS: Final = 0.004  # longer with each look
 _MAX_DEPTH: Final = 4  # deltas are one deep; copies of one object may make it look deeper for a while
+
+
+class _Opened(NamedTuple):
+    """What was read, and found to be the frame that it must be."""
+
+    piece: Piece
+    frame: Frame
 
 
 class ObjectStore:
@@ -131,8 +137,7 @@ class ObjectStore:
         try:
             return open_piece(piece)
         except DamagedError as error:
-            tried = piece.pack, piece.offset, piece.data.nbytes
-            return open_piece(self._elsewhere(piece.id, tried, piece.purpose, error, piece.row))
+            return self._elsewhere(piece.id, piece.place, piece.purpose, error, piece.row).frame
 
     def prefetch(self, locations: Locations, rows: npt.ArrayLike) -> None:
         """Have the kernel read these frames in the background: for reads that are sure to come, and that no
@@ -182,27 +187,29 @@ class ObjectStore:
         try:
             data = pack.read(offset, length, purpose, self.meter)
         except DamagedError as error:
-            return self._elsewhere(own_id, (pack.name, *place), purpose, error, row)
+            return self._elsewhere(own_id, (pack.name, *place), purpose, error, row).piece
         return Piece(own_id, data, pack.name, offset, purpose, row)
 
     def _elsewhere(
-        self, wanted: ObjectId, tried: Tried, purpose: str, error: DamagedError, row: int = -1
-    ) -> Piece:
+        self, wanted: ObjectId, tried: PlaceInPack, purpose: str, error: DamagedError, row: int = -1
+    ) -> _Opened:
         """The object from another place, when the index lied or there is a second copy; else the error."""
         self.packs.prove_indexes()
         for place in self.packs.copies(wanted):
-            if (pack_name(self.packs.ids[place.pack]), place.offset, place.frame_bytes) == tried:
+            if self._named(place) == tried:
                 continue
             with contextlib.suppress(DamagedError, FileNotFoundError):
-                piece = self._piece_at(wanted, place, purpose, row)
-                open_piece(piece)
-                return piece
+                return self._opened_at(wanted, place, purpose, row)
         raise error
 
-    def _piece_at(self, own_id: ObjectId, place: Place, purpose: str, row: int = -1) -> Piece:
+    def _named(self, place: Place) -> PlaceInPack:
+        return pack_name(self.packs.ids[place.pack]), place.offset, place.frame_bytes
+
+    def _opened_at(self, own_id: ObjectId, place: Place, purpose: str, row: int) -> _Opened:
         pack = self._pack(place.pack)
         data = pack.read(place.offset, place.frame_bytes, purpose, self.meter)
-        return Piece(own_id, data, pack.name, place.offset, purpose, row)
+        piece = Piece(own_id, data, pack.name, place.offset, purpose, row)
+        return _Opened(piece, open_piece(piece))
 
     def _moved(self, locations: Locations, rows: npt.NDArray[np.int64], purpose: str) -> Iterator[Piece]:
         """The pack has gone: its objects are elsewhere, or in the trash of a gc yet to look again."""
@@ -212,7 +219,7 @@ class ObjectStore:
         if not found.all() and restore_objects(self.layout, ids[~found], self._warn):
             self.refresh()
         for own_id, row in zip(ids, rows.tolist(), strict=True):
-            yield self._found_piece(own_id.tobytes(), purpose, row)
+            yield self._opened(own_id.tobytes(), purpose, row).piece
 
     def _pack(self, number: int) -> PackFile:
         """The open pack; FileNotFoundError where it has gone."""
@@ -257,7 +264,7 @@ class ObjectStore:
             place = self.packs.place(object_id)
         return place
 
-    def _found_piece(self, object_id: ObjectId, purpose: str, row: int = -1) -> Piece:
+    def _opened(self, object_id: ObjectId, purpose: str, row: int = -1) -> _Opened:
         """An object, wherever it lies: it opens, or there was another copy that does.
 
         Several looks: gcs at once may hand a pack to and fro, so that it is aside just when packs are listed,
@@ -269,14 +276,11 @@ class ObjectStore:
             if place is None:
                 continue
             try:
-                piece = self._piece_at(object_id, place, purpose, row)
-                open_piece(piece)
-                return piece
+                return self._opened_at(object_id, place, purpose, row)
             except FileNotFoundError:  # gone since this store looked: moved to another pack, or put aside
                 self.refresh()
             except DamagedError as error:
-                tried = pack_name(self.packs.ids[place.pack]), place.offset, place.frame_bytes
-                return self._elsewhere(object_id, tried, purpose, error, row)
+                return self._elsewhere(object_id, self._named(place), purpose, error, row)
         raise _absent(object_id)
 
     def read(self, object_id: ObjectId, purpose: str = "other") -> memoryview:
@@ -284,12 +288,11 @@ class ObjectStore:
         return self._read(object_id, purpose, 0).data
 
     def _read(self, object_id: ObjectId, purpose: str, depth: int) -> npt.NDArray[np.uint8]:
-        frame = open_piece(self._found_piece(object_id, purpose))
+        frame = self._opened(object_id, purpose).frame
         try:
             return self._decode(frame, None, depth)
         except DamagedError as error:
-            another = self._elsewhere(object_id, frame.place, purpose, error)
-            return self._decode(open_piece(another), None, depth)
+            return self._decode(self._elsewhere(object_id, frame.place, purpose, error).frame, None, depth)
 
     def decode(self, frame: Frame, base_raw: Any = None) -> npt.NDArray[np.uint8]:
         """The decoded bytes of a frame as uint8[raw_bytes], verified against its id.
@@ -322,11 +325,11 @@ class ObjectStore:
         if base_raw is not None:
             return frame, base_raw
         if depth >= _MAX_DEPTH:
-            raise DamagedError(f"pack {frame.pack}, offset {frame.offset}: deltas lean on each other")
+            raise DamagedError(f"{frame.where}: deltas lean on each other")
         try:
             return frame, self._read(frame.base, frame.purpose, depth + 1)
         except DamagedError as error:
-            again = open_piece(self._elsewhere(frame.id, frame.place, frame.purpose, error, frame.row))
+            again = self._elsewhere(frame.id, frame.place, frame.purpose, error, frame.row).frame
             if again.base == frame.base:
                 raise
             return self._with_base(again, None, depth + 1)

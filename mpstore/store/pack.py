@@ -27,9 +27,10 @@ from mpstore.store.frame import (
     MAX_HEADER_BYTES,
     Frame,
     FrameHeader,
+    Piece,
+    open_piece,
     pack_header,
     parse_header,
-    split_payload,
 )
 
 PACK_MAGIC: Final = b"mpPK"
@@ -130,14 +131,6 @@ class PackFile:
     def prefetch(self, offset: int, length: int) -> None:
         """Have the kernel read ahead, in the background, what is sure to be read soon."""
         page_cache.will_need(self._fd, offset, length)
-
-    def frame(self, data: memoryview, offset: int, purpose: str, row: int = -1) -> Frame:
-        """The frame whose bytes are `data`, read from `offset`."""
-        header = parse_header(data, f"pack {self.name}, offset {offset}")
-        if header.frame_bytes != data.nbytes:
-            raise DamagedError(f"pack {self.name}, offset {offset}: the frame is not of the size indexed")
-        payload = data[header.header_bytes :]
-        return Frame(header, split_payload(header, payload), self.name, offset, purpose, row)
 
 
 def _switch_off_read_ahead(fd: int) -> None:
@@ -304,5 +297,6 @@ def read_group(pack: PackFile, group: Sequence[Entry]) -> tuple[memoryview, list
     frames = []
     for entry in group:
         place = entry.offset - start
-        frames.append(pack.frame(data[place : place + entry.header.frame_bytes], entry.offset, "verify"))
+        own = data[place : place + entry.header.frame_bytes]
+        frames.append(open_piece(Piece(entry.header.id, own, pack.name, entry.offset, "verify")))
     return data, frames

@@ -21,8 +21,8 @@ from blake3 import blake3
 from mpstore import kernels
 from mpstore.errors import DamagedError, StorageError
 from mpstore.ids import ID_BYTES, ObjectId
+from mpstore.kernels.idrows_numpy import prefixes, rows_of
 from mpstore.store.frame import NO_BASE
-from mpstore.store.idrows import PIECE_ROWS, differ, rising
 from mpstore.store.pack import Entry
 
 MAGIC: Final = b"mpIX"
@@ -115,41 +115,7 @@ class IndexTable:
     def search(self, ids: Ids, keys: npt.NDArray[np.uint64] | None = None) -> npt.NDArray[np.int64]:
         """int64[k]: the first row of each of the ids (uint8[k, 32]), -1 where there is none; `keys` are their
         prefixes, where known."""
-        keys = prefixes(ids) if keys is None else keys
-        return self.settle(self.first_rows(keys, rising(keys)), ids, keys)
-
-    def first_rows(
-        self, keys: npt.NDArray[np.uint64], order: npt.NDArray[np.int64] | None
-    ) -> npt.NDArray[np.int64]:
-        """int64[k]: the first row with each prefix, -1 where there is none; `order`: see `rising`."""
-        found = np.full(len(keys), -1, np.int64)
-        if not self.rows:
-            return found
-        for start in range(0, len(keys), PIECE_ROWS):
-            piece = slice(start, start + PIECE_ROWS)
-            asked = keys[piece] if order is None else keys.take(order[piece])
-            rows = self.prefix.searchsorted(asked)
-            rows[self.prefix.take(rows, mode="clip") != asked] = -1
-            found[piece if order is None else order[piece]] = rows
-        return found
-
-    def settle(
-        self, rows: npt.NDArray[np.int64], ids: Ids, keys: npt.NDArray[np.uint64]
-    ) -> npt.NDArray[np.int64]:
-        """int64[k]: of `first_rows` the first that has the whole id, -1 where there is none."""
-        found = np.full(len(rows), -1, np.int64)
-        left = np.flatnonzero(rows >= 0)
-        rows = rows[left]
-        while left.size:  # once, and again only where different ids share eight bytes
-            every = len(left) == len(ids)
-            same = ~differ(self.suffix, ids[:, 8:] if every else ids[left, 8:], rows)
-            found[left[same]] = rows[same]
-            left, rows = left[~same], rows[~same] + 1
-            there = rows < self.rows
-            left, rows = left[there], rows[there]
-            there = self.prefix[rows] == keys[left]
-            left, rows = left[there], rows[there]
-        return found
+        return rows_of(self.prefix, self.suffix, ids, prefixes(ids) if keys is None else keys)
 
     def first(self, object_id: ObjectId) -> int:
         """The first row of one id, -1 where there is none: `search` without the cost of arrays."""
@@ -171,11 +137,6 @@ class IndexTable:
 def column_type(name: str) -> np.dtype[Any]:
     """The dtype of a column."""
     return np.dtype(next(dtype for own, dtype, _ in _COLUMNS if own == name))
-
-
-def prefixes(ids: Ids) -> npt.NDArray[np.uint64]:
-    """uint64[k]: the first eight bytes of ids (uint8[k, 32]) as big-endian numbers."""
-    return np.ascontiguousarray(ids[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
 
 
 def as_ids(concatenated: bytes) -> Ids:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from mpstore import files
 from mpstore.errors import DamagedError, StorageError
 from mpstore.ids import ID_BYTES, ObjectId
+from mpstore.kernels.idrows_numpy import prefixes
 from mpstore.store import lookup, packindex
 from mpstore.store.locations import Locations, Place, nowhere
 from mpstore.store.lookup import Found, Numbered
@@ -243,7 +244,7 @@ class PackSet:
     def locate(self, ids: Ids) -> Locations:
         """Where each of the ids (uint8[n, 32]) lies; of several copies one that leans on no base."""
         out = nowhere(ids)
-        keys = packindex.prefixes(ids)
+        keys = prefixes(ids)
         for numbered in self.tables():
             rows = numbered.table.search(ids, keys)
             _fill(out, numbered, rows)
@@ -256,16 +257,10 @@ class PackSet:
     def known(self, ids: Ids) -> npt.NDArray[np.bool_]:
         """bool[n]: whether each of the ids (uint8[n, 32]) lies in a pack: all that some ask of `locate`."""
         found = np.zeros(len(ids), np.bool_)
-        keys = packindex.prefixes(ids)
+        keys = prefixes(ids)
         for numbered in self.tables():
-            rows = numbered.table.first_rows(keys, None)
-            if (rows >= 0).any():
-                found |= numbered.table.settle(rows, ids, keys) >= 0
+            found |= numbered.table.search(ids, keys) >= 0
         return found
-
-    def number(self, file_name: str) -> int:
-        """The number of a pack by its file's name; -1: never seen."""
-        return self.number_of(bytes.fromhex(os.path.splitext(file_name)[0]))
 
     def number_of(self, pack_id: ObjectId) -> int:
         """The number of a pack; -1: never seen."""

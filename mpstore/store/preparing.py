@@ -100,21 +100,27 @@ class Preparer:
         return self.prepare_many([data], [hint], [own_id or block_id(data.data)])[0]
 
     def prepare_many(
-        self, raws: Sequence[Bytes], hints: Sequence[Hint], ids: Sequence[ObjectId]
+        self,
+        raws: Sequence[Bytes],
+        hints: Sequence[Hint],
+        ids: Sequence[ObjectId],
+        form: int | None = None,
     ) -> list[Prepared]:
-        """`prepare` of several blocks, given as uint8 arrays, all hints of one format."""
-        claims = self.claim(ids)
+        """`prepare` of several, given as uint8 arrays. `form`: of them all, as frames have it; None: the
+        hints', which are of one format."""
+        claims = self._claim(ids)
         fresh = {k: claim for k, (claim, mine) in enumerate(claims) if mine and claim is not None}
         if fresh:
             own = [(raws[k], hints[k], ids[k]) for k in fresh]
             chosen, own_hints, own_ids = map(list, zip(*own, strict=True))
-            self.encode(list(fresh.values()), chosen, int(hints[0].form), own_hints, own_ids)
+            own_form = int(hints[0].form) if form is None else form
+            self._encode(list(fresh.values()), chosen, own_form, own_hints, own_ids)
         return [
             Prepared(own_id, raw.size, claim)
             for own_id, raw, (claim, _) in zip(ids, raws, claims, strict=True)
         ]
 
-    def claim(self, ids: Sequence[ObjectId]) -> list[tuple[Claim | None, bool]]:
+    def _claim(self, ids: Sequence[ObjectId]) -> list[tuple[Claim | None, bool]]:
         """Of each (None, False): the store has it; else the claim on it, and whether the caller is to encode.
 
         Claimed first, looked for second: a block that another thread publishes is in the packs before its
@@ -159,7 +165,7 @@ class Preparer:
         for claim in claims:
             claim.done.set()
 
-    def encode(
+    def _encode(
         self,
         claims: Sequence[Claim],
         raws: Sequence[Bytes],
@@ -167,7 +173,6 @@ class Preparer:
         hints: Sequence[Hint],
         ids: Sequence[ObjectId],
     ) -> None:
-        """Encode what was claimed, all of one form as frames have it, and check that it decodes."""
         try:
             bases = self._bases(ids, hints)
             made = frames.encode_many(ids, raws, form, bases, self._options.level)

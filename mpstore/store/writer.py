@@ -160,17 +160,15 @@ class ObjectWriter:
 
     def put_records(self, kind: str, datas: Sequence[Any]) -> list[ObjectId]:
         """`put_record` of several of a kind."""
+        if not datas:
+            return []
         ids = [record_id(kind, data) for data in datas]
+        raws, hints = [as_bytes(data) for data in datas], [Hint()] * len(datas)
         with self._write_lock:
-            claims = self._preparer.claim(ids) if ids else []
-            fresh = {k: claim for k, (claim, mine) in enumerate(claims) if mine and claim is not None}
-            if fresh:
-                form, raws = frames.record_form(kind), [as_bytes(datas[k]) for k in fresh]
-                hints = [Hint()] * len(fresh)
-                self._preparer.encode(list(fresh.values()), raws, form, hints, [ids[k] for k in fresh])
-            for claim in fresh.values():
-                self._write(RECORDS, claim)
-                self._new_records += 1
+            for prepared in self._preparer.prepare_many(raws, hints, ids, frames.record_form(kind)):
+                if prepared.claim is not None and not prepared.claim.written:
+                    self._write(RECORDS, prepared.claim)
+                    self._new_records += 1
         return ids
 
     def copy(self, header: FrameHeader, segments: Sequence[Any]) -> None:
