@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mpstore.ids import ID_BYTES
 from mpstore.kernels import native
 from mpstore.kernels.leaning_numpy import Blocks, Kind, Merged
 from mpstore.kernels.merge_native import MOST_DELTAS
 from mpstore.kernels.merge_numpy import Terms
 from mpstore.kernels.merge_words_native import kept_arguments
 from mpstore.kernels.scratch import scratch
-
-ID_BYTES = 32
 
 
 def decode(

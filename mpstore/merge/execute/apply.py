@@ -38,6 +38,11 @@ class Nonfinite(NamedTuple):
     base: int
     experts: tuple[int, ...]
 
+    @classmethod
+    def of(cls, counts: Sequence[int]) -> Nonfinite:
+        """From the base's count and the experts'."""
+        return cls(counts[0], tuple(counts[1:]))
+
     @property
     def any(self) -> bool:
         return bool(self.base or any(self.experts))
@@ -157,8 +162,8 @@ def merge_pieces(
     merged = []
     for k, (block, one, base) in enumerate(zip(blocks, pieces, bases, strict=True)):
         if k in quick:
-            raw, counts, own_id = quick[k]
-            merged.append(Merged(raw, own_id, hint(work, base), Nonfinite(counts[0], tuple(counts[1:]))))
+            made = quick[k]
+            merged.append(Merged(made.raw, made.id, hint(work, base), Nonfinite.of(made.nonfinite)))
         else:
             raws = Raws(base, decode_experts(store, one, base, verified))
             merged.append(_merged(work, block, raws, facts, columns))
@@ -194,7 +199,7 @@ def _merged(work: TensorWork, block: int, raws: Raws, facts: Facts, columns: wor
         raw, odd = _merge(work, block, raws, facts)
     else:
         raw, counts = words.merge(work, block, raws.base.raw, raws.experts, columns)
-        odd = Nonfinite(counts[0], tuple(counts[1:]))
+        odd = Nonfinite.of(counts)
     return Merged(raw, block_id(raw.data), hint(work, raws.base), odd)
 
 

@@ -204,8 +204,7 @@ class FactFinder:
             [RankSearch(rank, work.elements, expert.histogram) for rank in ranks]
             for ranks, expert in zip(work.ranks, work.experts, strict=True)
         ]
-        self._pass = 0
-        self._of_thread = threading.local()
+        self._of_thread = threading.local()  # what this pass looks for, by which experts a block has
         self._gram: GramSum | None = None
         self._matrix: F64 | None = None
         if work.gram:
@@ -254,7 +253,7 @@ class FactFinder:
     def _words_searches(self, present: tuple[int, ...]) -> tuple[list[RankSearch], tuple[Search, ...]]:
         """This pass over the words of these experts: the same objects for all blocks that a thread sees."""
         known = getattr(self._of_thread, "searches", None)
-        if known is None or known[0] != (self._pass, present):
+        if known is None or known[0] != present:
             owners = [
                 (search, search.words_search(item))
                 for item, place in enumerate(present)
@@ -262,14 +261,13 @@ class FactFinder:
                 if search is not None
             ]
             both = [search for search, _ in owners], tuple([one for _, one in owners])
-            known = self._of_thread.searches = (self._pass, present), both
+            known = self._of_thread.searches = present, both
         found: tuple[list[RankSearch], tuple[Search, ...]] = known[1]
         return found
 
     def conclude(self) -> Facts | None:
         """After a pass over all blocks: the facts, or None where another pass is needed. One thread."""
-        self._pass += 1
-        self._of_thread = threading.local()  # what it had found must not stay in memory with it
+        self._of_thread = threading.local()  # what this pass has found must not stay in memory
         for i, searches in enumerate(self._searches):
             for r, search in enumerate(searches):
                 if search is not None:

@@ -141,10 +141,11 @@ class TwoSteps:
             raws = [self._decoded.pop(block) for block in group]
             made = apply.merge_blocks(machine.writer, run.work, group, raws, facts)
         else:
+            assert self._hold is not None
             pieces, verified = self._held(group)
             made = apply.merge_pieces(machine.store, machine.writer, run.work, group, pieces, facts, verified)
             for block in group:
-                self._hold.drop(block)  # type: ignore[union-attr]
+                self._hold.drop(block)
         self._merging.done()
         run.finish(group, facts, made)
 

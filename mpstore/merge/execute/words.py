@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from mpstore import kernels
-from mpstore.ids import ObjectId
 from mpstore.kernels.leaning_numpy import Blocks, Merged
 from mpstore.kernels.merge_numpy import Terms
 from mpstore.kernels.merge_words_numpy import Sources
@@ -74,7 +73,7 @@ def sources(
     work: TensorWork, base: Bytes, experts: Sequence[Bytes | None]
 ) -> tuple[Sources, tuple[int, ...]]:
     """One block's words, and which experts they are of (the others have nothing here)."""
-    present = tuple([place for place, raw in enumerate(experts) if raw is not None])
+    present = _present(experts)
     items = [raw for raw in experts if raw is not None]
     return Sources(base, items, work.plain(present), work.base.dtype.name == "F16"), present
 
@@ -90,6 +89,15 @@ def merge(
     return out.view(np.uint8), _counts(odd, present, len(experts))
 
 
+class _Read(NamedTuple):
+    """A block as it was read: its place among those asked for, its offset in the tensor, experts, base."""
+
+    place: int
+    start: int
+    experts: list[Piece]
+    base: BaseRaw
+
+
 def merge_pieces(
     work: TensorWork,
     blocks: Sequence[int],
@@ -97,48 +105,49 @@ def merge_pieces(
     bases: Sequence[BaseRaw],
     terms: Columns,
     verified: bool,
-) -> dict[int, tuple[Bytes, list[int], ObjectId]]:
+) -> dict[int, Merged]:
     """The blocks, by their place among `blocks`, whose experts' frames can be decoded and merged at once:
-    merged words, counts as of `merge`, and id. The others have something odd that is to be looked into."""
-    alike: dict[tuple[tuple[int, ...], int], list[int]] = {}
-    for k, (one, base) in enumerate(zip(pieces, bases, strict=True)):
-        present = tuple([place for place, piece in enumerate(one.experts) if piece is not None])
+    counts as of `merge`. The others have something odd that is to be looked into."""
+    alike: dict[tuple[tuple[int, ...], int], list[_Read]] = {}
+    for place, (block, one, base) in enumerate(zip(blocks, pieces, bases, strict=True)):
+        present = _present(one.experts)
         if present and base.id == base.leans_on and base.raw.size:
-            alike.setdefault((present, base.raw.size), []).append(k)
-    found: dict[int, tuple[Bytes, list[int], ObjectId]] = {}
-    for (present, _), places in alike.items():
-        merged = _merge_alike(work, present, places, blocks, pieces, bases, terms, verified)
-        for k, made in zip(places, merged, strict=True):
+            experts = [piece for piece in one.experts if piece is not None]
+            read = _Read(place, work.span(block)[0], experts, base)
+            alike.setdefault((present, base.raw.size), []).append(read)
+    found: dict[int, Merged] = {}
+    for (present, _), reads in alike.items():
+        merged = _merge_alike(work, present, reads, terms, verified)
+        for read, made in zip(reads, merged, strict=True):
             if made is not None:
-                found[k] = made.raw, _counts(made.nonfinite, present, len(work.experts)), made.id
+                counts = _counts(made.nonfinite, present, len(work.experts))
+                found[read.place] = made._replace(nonfinite=counts)
     return found
 
 
 def _merge_alike(
-    work: TensorWork,
-    present: tuple[int, ...],
-    places: Sequence[int],
-    blocks: Sequence[int],
-    pieces: Sequence[BlockPieces[Piece]],
-    bases: Sequence[BaseRaw],
-    terms: Columns,
-    verified: bool,
+    work: TensorWork, present: tuple[int, ...], reads: Sequence[_Read], terms: Columns, verified: bool
 ) -> list[Merged | None]:
     """Of the same experts and of one size."""
-    taken = [piece for k in places for piece in pieces[k].experts if piece is not None]
+    taken = [piece for read in reads for piece in read.experts]
     given = Blocks(
         [piece.data for piece in taken],
         b"".join([piece.id for piece in taken]),
-        [bases[k].raw for k in places],
-        b"".join([bases[k].id for k in places]),
+        [read.base.raw for read in reads],
+        b"".join([read.base.id for read in reads]),
         work.plain(present),
-        [work.span(blocks[k])[0] for k in places],
+        [read.start for read in reads],
     )
-    kind, half = leaning_kind(bases[places[0]].form), work.base.dtype.name == "F16"
+    kind, half = leaning_kind(reads[0].base.form), work.base.dtype.name == "F16"
     merged: list[Merged | None] = kernels.pick("leaning").merge(
         given, kind, terms.of(present), half, not verified
     )
     return merged
+
+
+def _present(experts: Sequence[Any]) -> tuple[int, ...]:
+    """Which experts have something here."""
+    return tuple([place for place, one in enumerate(experts) if one is not None])
 
 
 def _counts(odd: Sequence[int], present: Sequence[int], experts: int) -> list[int]:
