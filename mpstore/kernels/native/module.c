@@ -28,7 +28,27 @@ static PyMethodDef own_methods[] = {
 #define INIT(name) INIT_OF(name)
 
 static int fill(PyObject *module) {
-    PyMethodDef *families[] = {own_methods, execute_methods, merge_methods, merge_words_methods, statistics_methods, adapter_methods, rans_methods, rans_block_methods, planes_methods, rice_methods, prefix_methods, leaning_methods, blake3_methods, sha256_methods, greedy_methods, omission_methods, sketches_methods, idrows_methods, ranks_methods};
+    PyMethodDef *families[] = {
+        own_methods,
+        execute_methods,
+        merge_methods,
+        merge_words_methods,
+        statistics_methods,
+        adapter_methods,
+        rans_methods,
+        rans_block_methods,
+        planes_methods,
+        rice_methods,
+        prefix_methods,
+        leaning_methods,
+        blake3_methods,
+        sha256_methods,
+        greedy_methods,
+        omission_methods,
+        sketches_methods,
+        idrows_methods,
+        ranks_methods,
+    };
     for (size_t i = 0; i < sizeof families / sizeof *families; i++)
         if (PyModule_AddFunctions(module, families[i]) < 0) return -1;
     return 0;
