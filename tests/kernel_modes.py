@@ -7,6 +7,8 @@ from typing import Any
 
 from mpstore import kernels
 
+COMPILED = [mode for mode in kernels.modes() if mode != "numpy"]
+
 
 def sides(family: str) -> Iterator[Any]:
     """The family's module, once for each mode: the numpy reference first, then the compiled variants."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpstore.codecs import Format
+from mpstore.codecs import Format, Level
+from mpstore.ids import block_id
 from mpstore.store import Hint, ObjectStore
+from mpstore.store import frame as frames
 
 ELEMENTS = 64
 
@@ -21,6 +23,13 @@ def fine_tuned(block: bytes, seed: int) -> bytes:
     bits = np.frombuffer(block, np.uint16).copy()
     bits += np.random.default_rng(seed).integers(0, 2, bits.size).astype(np.uint16)
     return bits.tobytes()
+
+
+def frame_of(raw: np.ndarray, base: np.ndarray | None, form: Format = Format.BF16) -> bytes:
+    """A block as it lies in a pack, leaning on a base where there is one."""
+    leaning = None if base is None else (block_id(base.tobytes()), base)
+    header, segments = frames.encode(block_id(raw.tobytes()), raw, int(form), leaning, Level.DEFAULT)
+    return frames.pack_header(header) + b"".join(bytes(memoryview(one)) for one in segments)
 
 
 def open_store(directory: object, pack_bytes: int = 1024) -> ObjectStore:

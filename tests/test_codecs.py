@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_modes import COMPILED
 
 from mpstore import kernels
 from mpstore.codecs import (
@@ -41,14 +42,11 @@ SPECIAL = {
 
 
 WIDTHS = (Format.F8_E4M3, Format.BF16, Format.F32, Format.F64, Format.I16)
-COMPILED = [mode for mode in kernels.modes() if mode != "numpy"]
 
 
 @pytest.fixture(autouse=True)
 def numpy_loops():
     kernels.select("numpy")
-    yield
-    kernels.select("auto")
 
 
 def weights(form: Format, elements: int, seed: int) -> np.ndarray:

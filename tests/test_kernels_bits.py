@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_modes import COMPILED
 
 from mpstore import kernels
 from mpstore.kernels import prefix_numpy, rice_numpy
@@ -13,7 +14,6 @@ from mpstore.kernels.bits_numpy import put_lengths, take_lengths
 from mpstore.kernels.prefix_numpy import PrefixShape
 from mpstore.kernels.rice_numpy import RiceShape
 
-COMPILED = [mode for mode in kernels.modes() if mode != "numpy"]
 SIZES = (1, 63, 64, 65, 1023, 1024, 1025, 5000, 17000)
 RICE = {
     "bf16": RiceShape(np.dtype("<u2"), True, 0x7FFF, 7),
@@ -30,12 +30,6 @@ PREFIX = {
     "f32": PrefixShape(np.dtype("<u4"), 24),
     "f64": PrefixShape(np.dtype("<u8"), 56),
 }
-
-
-@pytest.fixture(autouse=True)
-def _back_to_auto():
-    yield
-    kernels.select("auto")
 
 
 def bases(dtype: np.dtype, size: int, seed: int) -> np.ndarray:

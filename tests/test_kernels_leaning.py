@@ -7,25 +7,19 @@ import pytest
 from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_modes import COMPILED
 
 from mpstore import kernels
-from mpstore.codecs import Format, Level
+from mpstore.codecs import Format
 from mpstore.ids import block_id
 from mpstore.kernels import merge_words_numpy, native
 from mpstore.kernels.leaning_numpy import Blocks
 from mpstore.kernels.merge_numpy import Terms
 from mpstore.kernels.merge_words_numpy import Sources
-from mpstore.store import frame as frames
 from mpstore.store import leaning_kind
+from tests.store_material import frame_of
 
-COMPILED = [mode for mode in kernels.modes() if mode != "numpy"]
 SIZE = 3000
-
-
-@pytest.fixture(autouse=True)
-def _back_to_auto():
-    yield
-    kernels.select("auto")
 
 
 def hashed(data: bytes) -> bytes:
@@ -63,12 +57,6 @@ def block(seed: int, half: bool) -> np.ndarray:
     values = np.random.default_rng(seed).standard_normal(SIZE)
     words = values.astype("<f2").view("<u2") if half else values.astype("<f4").view("<u4") >> 16
     return words.astype("<u2")
-
-
-def frame_of(raw: np.ndarray, base: np.ndarray, form: Format) -> bytes:
-    lean = block_id(base.tobytes()), base
-    header, segments = frames.encode(block_id(raw.tobytes()), raw, int(form), lean, Level.DEFAULT)
-    return frames.pack_header(header) + b"".join(bytes(memoryview(one)) for one in segments)
 
 
 def terms_of(experts: int, random: bool, elect: bool) -> Terms:

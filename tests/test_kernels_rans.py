@@ -6,19 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_modes import COMPILED
 
 from mpstore import kernels
 from mpstore.kernels import codec_batch_numpy, codec_rans_numpy, native
 from mpstore.kernels.rans_tables import LAST_CODE, TABLE_BYTES
 
-COMPILED = [mode for mode in kernels.modes() if mode != "numpy"]
 pytestmark = pytest.mark.skipif(not COMPILED, reason="the extension was not built")
-
-
-@pytest.fixture(autouse=True)
-def auto():
-    yield
-    kernels.select("auto")
 
 
 def compiled(mode):

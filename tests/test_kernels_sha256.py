@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,6 @@ from mpstore import kernels
 from mpstore.kernels import native
 
 SIZES = (0, 1, 3, 55, 56, 63, 64, 65, 119, 120, 128, 1023, 1024, 1025, 1600, 2048, 5000, 70_001)
-
-
-@pytest.fixture(autouse=True)
-def _back_to_auto() -> Iterator[None]:
-    yield
-    kernels.select("auto")
 
 
 def hashes() -> list[Any]:

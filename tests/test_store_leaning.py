@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from kernel_modes import COMPILED
 
 from mpstore import codecs, kernels
-from mpstore.codecs import Format, Level
+from mpstore.codecs import Format
 from mpstore.codecs.codes import RICE_DELTA
 from mpstore.ids import block_id
 from mpstore.store import Piece, decode_leaning
-from mpstore.store import frame as frames
 from mpstore.store.frame import open_piece
+from tests.store_material import frame_of
 
-COMPILED = [mode for mode in kernels.modes() if mode != "numpy"]
 HEADER_BYTES = 88
-
-
-@pytest.fixture(autouse=True)
-def _back_to_auto():
-    yield
-    kernels.select("auto")
 
 
 def block(seed: int, elements: int = 3000) -> np.ndarray:
@@ -29,12 +23,10 @@ def block(seed: int, elements: int = 3000) -> np.ndarray:
 
 
 def piece_of(raw: np.ndarray, base: np.ndarray, form: Format = Format.BF16) -> Piece:
-    """A frame as a pack has it."""
-    leaning = block_id(base.tobytes()), base
-    header, segments = frames.encode(block_id(raw.tobytes()), raw, int(form), leaning, Level.DEFAULT)
-    assert header.codec == RICE_DELTA
-    data = frames.pack_header(header) + b"".join(bytes(memoryview(one)) for one in segments)
-    return Piece(header.id, memoryview(data), "p.pack", 8)
+    """A frame as it was read from a pack."""
+    piece = Piece(block_id(raw.tobytes()), memoryview(frame_of(raw, base, form)), "p.pack", 8)
+    assert open_piece(piece).header.codec == RICE_DELTA
+    return piece
 
 
 def decoded(pieces: list[Piece], base: np.ndarray, form: Format = Format.BF16, **how: bool) -> list:
@@ -74,13 +66,11 @@ def test_what_is_not_of_the_kind_is_left_to_others(mode: str) -> None:
     ]:
         assert decoded([piece], leaning, form) == [None]
     assert decoded([whole], base[:0].copy()) == [None]
-    alone = frames.encode(block_id(raw.tobytes()), raw, int(Format.BF16), None, Level.DEFAULT)
-    data = frames.pack_header(alone[0]) + b"".join(bytes(memoryview(one)) for one in alone[1])
-    assert decoded([whole._replace(data=memoryview(data))], base) == [None]
+    assert decoded([whole._replace(data=memoryview(frame_of(raw, None)))], base) == [None]
 
 
 @pytest.mark.parametrize("mode", COMPILED)
-def test_invariant_4_a_damaged_frame_is_never_taken_for_its_block(mode: str) -> None:
+def test_invariant_04_a_damaged_frame_is_never_taken_for_its_block(mode: str) -> None:
     kernels.select(mode)
     base = block(0, 1500)
     raw = base + np.random.default_rng(1).integers(0, 3, base.size).astype("<u2")

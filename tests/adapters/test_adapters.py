@@ -32,12 +32,6 @@ BASE = {
 }
 
 
-@pytest.fixture(autouse=True)
-def best_kernels():
-    yield
-    kernels.select("auto")
-
-
 def config(**words) -> AdapterConfig:
     return read_config(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 6, **words}).encode(), "a")
 

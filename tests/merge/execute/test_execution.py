@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import ml_dtypes
@@ -37,12 +36,6 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Repo:
     return family(tmp_path_factory.mktemp("family"))
 
 
-@pytest.fixture
-def _any_kernels() -> Iterator[None]:
-    yield
-    kernels.select("auto")
-
-
 def own(operator: str) -> dict[str, float] | None:
     return {} if operator == "model_stock" else None
 
@@ -68,7 +61,6 @@ def test_invariant_08_threads_memory_and_order_do_not_show(
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
-@pytest.mark.usefixtures("_any_kernels")
 def test_invariant_08_compiled_and_reference_kernels_agree(repo: Repo, operator: str) -> None:
     found = []
     for mode in ("numpy", "auto"):  # the tests of the kernels compare every variant
