@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
 import threading
@@ -18,7 +19,7 @@ from mpstore import files
 from mpstore.codecs import Format
 from mpstore.errors import DamagedError, NotFoundError, StorageError
 from mpstore.ids import block_id
-from mpstore.store import Hint, ObjectStore, Prepared, set_read_observer
+from mpstore.store import Hint, ObjectStore, Prepared, packindex, set_read_observer
 from mpstore.store.pack import pack_name
 from mpstore.store.packset import pack_ids
 from tests.store_material import bf16_block, fill, fine_tuned, open_store
@@ -277,8 +278,6 @@ def test_a_flipped_bit_anywhere_in_an_index_harms_nothing(tmp_path: Path) -> Non
 def test_a_large_index_that_lies_is_found_out_when_something_is_missed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mpstore.store import packindex
-
     content = fill(open_store(tmp_path, 1 << 20), 3)
     monkeypatch.setattr(packindex.open_index, "__defaults__", (0,))  # none is proved on opening, as if large
     for path in packs_of(tmp_path, ".idx"):
@@ -291,6 +290,22 @@ def test_a_large_index_that_lies_is_found_out_when_something_is_missed(
             store = ObjectStore.open(str(tmp_path), progress=warnings)
             assert all(bytes(store.read(own_id)) == raw for own_id, raw in content.items())
         path.write_bytes(data)
+
+
+def test_invariant_04_an_index_that_gives_objects_each_others_places_is_not_believed(tmp_path: Path) -> None:
+    """Whole frames, checksums that fit: only the id in the frame tells."""
+    content = fill(open_store(tmp_path, 1 << 20), 3)
+    for path in packs_of(tmp_path, ".idx"):
+        table = packindex.open_index(str(path))
+        turned = {name: np.roll(getattr(table, name), 1) for name in ("offset", "frame_bytes", "raw_bytes")}
+        path.write_bytes(packindex.to_bytes(dataclasses.replace(table, **turned)))
+    store = ObjectStore.open(str(tmp_path))
+    blocks = [own_id for own_id, raw in content.items() if not raw.startswith(b"record")]
+    for own_id in blocks:
+        with pytest.raises(DamagedError, match="offset"):
+            store.read(own_id)
+        with pytest.raises(DamagedError, match="offset"):
+            list(store.fetch(store.locate(own_id)))
 
 
 @pytest.mark.parametrize("way", ["delete", "truncate", "empty", "swap"])
