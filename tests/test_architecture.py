@@ -6,6 +6,7 @@ The floors themselves are held by import-linter (`lint-imports`, in run_checks.p
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -153,6 +154,17 @@ def test_invariant_11_nothing_can_be_unpickled() -> None:
                 used.add(name)
         found |= {f"{relative(path)}: {name}" for name in used}
     assert not found
+
+
+def test_a_source_distribution_is_whole_and_a_wheel_has_no_sources_in_c() -> None:
+    top = ROOT.parent
+    settings = tomllib.loads((top / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert settings["include-package-data"] is False
+    assert settings["package-data"] == {"mpstore": ["py.typed", "hook_samples/*"]}
+    manifest = (top / "MANIFEST.in").read_text().splitlines()
+    linked = {"docs", "examples", "hooks", "mpstore/kernels/native", "tests"}
+    assert {f"graft {name}" for name in linked} <= set(manifest)
+    assert not [name for name in linked if not (top / name).is_dir()]
 
 
 def test_the_rules_find_what_they_forbid(tmp_path: Path) -> None:
