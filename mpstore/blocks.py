@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from typing import Final
 
 DEFAULT_BLOCK_ELEMENTS: Final = 131072
-ALIGN_ELEMENTS: Final = 64
-"""Block sizes are multiples of this: sums run over chunks of 64 elements, packed dtypes end on a byte."""
 OPAQUE_BLOCK_BYTES: Final = 262144
 """Headers and opaque files are cut into blocks of this many bytes."""
 

@@ -13,10 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-SCALE: Final = 4096
 LAST_CODE: Final = 51  # 1..51 span the octaves that frequencies can take
-FIRST_PREDICTION: Final = 36
-ESCAPE: Final = 12  # ones in a row that announce a code written out in 6 bits
 TABLE_BYTES: Final = 3 + 18 * 256 // 8  # the most that one context's table can take
 
 _WEIGHTS = [(4 + (code - 1) % 4) << ((code - 1) // 4) for code in range(1, LAST_CODE + 1)]

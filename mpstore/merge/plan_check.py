@@ -13,18 +13,17 @@ from mpstore.records.model import Plan
 from mpstore.repository import Repo
 
 
-def check_plan_current(repo: Repo, plan: Plan, *, names: bool = True) -> None:
+def check_plan_current(repo: Repo, plan: Plan) -> None:
     """Refuse a plan whose inputs are not what they were when it was made.
 
-    `names`: also refuse where a branch or tag that the plan was made from has moved on; without it (a replay)
-    the commits alone count. Raises ConflictError (a model has moved), NotFoundError (a commit is gone),
-    DamagedError (a block is lost), BudgetError (repacked, the selection now costs more to read).
+    Raises ConflictError (a branch or tag that it was made from has moved), NotFoundError (a commit is gone),
+    DamagedError (a block is lost), BudgetError (repacked, the selection now costs more to read). A replay
+    asks for `check_inputs` alone.
     """
     check_inputs(repo, plan)
-    if names:
-        _check_name(repo, plan.base_model, plan.base_commit)
-        for expert in plan.experts:
-            _check_name(repo, expert.model, expert.commit)
+    _check_name(repo, plan.base_model, plan.base_commit)
+    for expert in plan.experts:
+        _check_name(repo, expert.model, expert.commit)
     cost = selection_cost(repo, plan)
     if cost > plan.cost_bytes:
         raise BudgetError(

@@ -20,7 +20,7 @@ from mpstore.records.reflog import read_small
 from mpstore.suggestions import nearest
 
 FORMAT: Final = 1
-BLOCK_ALIGN_ELEMENTS: Final = 64
+BLOCK_ALIGN_ELEMENTS: Final = 64  # sums run over chunks of 64 elements, packed dtypes end on a byte
 _MAX_BYTES: Final = 1 << 20
 
 

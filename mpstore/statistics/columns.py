@@ -34,7 +34,8 @@ class DeltaStatistics:
     `keys` (sorted) has rows offsets[t]:offsets[t + 1]. delta_sq, delta_max, dot_base_delta and base_sq cover
     the elements whose delta is finite, and of the base's values the finite ones; `nonfinite` counts the other
     deltas. `equal`: the block is the base's, byte for byte. `histograms` has the tensors of more than one
-    block.
+    block. The vector sketch * sketch_scale of a block stands for its delta: of two experts of one base their
+    inner product estimates that of the deltas, with standard error |delta_a| |delta_b| / sqrt(SKETCH_WIDTH).
     """
 
     base_manifest: ObjectId
@@ -61,11 +62,6 @@ class DeltaStatistics:
         """The tensor's rows; empty where the pair does not share it."""
         t = self._position.get(key)
         return slice(0, 0) if t is None else slice(int(self.offsets[t]), int(self.offsets[t + 1]))
-
-    def sketch_vectors(self, rows: slice) -> npt.NDArray[np.float32]:
-        """float32 (m, SKETCH_WIDTH). For two experts of one base, the inner product of a block's vectors
-        estimates that of its deltas, with standard error about |delta_a| |delta_b| / sqrt(SKETCH_WIDTH)."""
-        return self.sketch[rows].astype(np.float32) * self.sketch_scale[rows, None]
 
 
 def ref_name(base_manifest: ObjectId, expert_manifest: ObjectId) -> str:

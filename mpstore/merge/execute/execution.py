@@ -6,7 +6,7 @@ past; what it needs stays pinned while the writer's session lives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +24,6 @@ from mpstore.records.encoding import encode
 from mpstore.records.model import Coverage, Manifest, Plan, TensorRecord
 from mpstore.repository import Repo
 from mpstore.store import ObjectWriter
-
-Card = Callable[[Plan], str]
 
 
 @dataclass(frozen=True)

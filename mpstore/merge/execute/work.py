@@ -55,10 +55,6 @@ class Stored:
         """What reading those of `blocks` costs, foreign bases apart."""
         return int(self.locations.frame_bytes[self.rows(blocks)].sum(dtype=np.int64))
 
-    def delta_base(self, block: int) -> ObjectId:
-        """The id that the block's frame leans on, zeros if none."""
-        return bytes(self.locations.base_ids[self.row_of[block]])
-
 
 class Formed(Protocol):
     """Deltas that are computed rather than stored block by block (a LoRA adapter's)."""
