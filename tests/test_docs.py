@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 from families import write_family
 
+import mpstore
 from mpstore.cli.table import VERBS
 from mpstore.hooks import EVENTS
 
@@ -82,6 +85,30 @@ def test_commands_of_the_pages_use_options_that_exist() -> None:
                 assert word.partition("=")[0] in known | {"--help", "-h"}, line
 
 
+def calls_in_the_design() -> list[tuple[str, str, str]]:
+    """(module, function, arguments) of every call of a module's function that the page shows."""
+    modules = {path.stem for path in (ROOT / "mpstore").rglob("*.py")}
+    modules |= {path.parent.name for path in (ROOT / "mpstore").rglob("__init__.py")} - {"mpstore"}
+    found = []
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "design.md").read_text(), re.DOTALL):
+        text = re.sub(r"#.*", "", block)
+        found += re.findall(r"(?<![\w.])(?:\w+\.)*(\w+)\.(\w+)\(((?:[^()]|\([^()]*\))*)\)", text)
+    return [call for call in found if call[0] in modules]
+
+
+def test_functions_in_the_design_exist_and_take_what_it_says() -> None:
+    paths = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "mpstore").rglob("*.py")]
+    names = [".".join(path.parts).removesuffix(".__init__") for path in paths]
+    assert len(calls_in_the_design()) > 40
+    for module, function, arguments in calls_in_the_design():
+        rooms = [importlib.import_module(name) for name in names if name.rpartition(".")[2] == module]
+        known = [one for room in rooms if (one := getattr(room, function, None)) is not None]
+        assert known, f"{module}.{function}"
+        own = re.sub(r"\([^()]*\)", "", arguments)
+        given = set(re.findall(r"(\w+)=", own))
+        assert any(given <= set(inspect.signature(one).parameters) for one in known), f"{module}.{function}"
+
+
 def test_readme_commands_are_found_by_ci() -> None:
     text = (ROOT / "README.md").read_text()
     for name in ("first", "second"):
@@ -103,6 +130,12 @@ def test_python_example_runs_as_printed(tmp_path: Path, capsys: pytest.CaptureFi
     assert "linear" in capsys.readouterr().out
     assert (tmp_path / "out" / "config.json").exists()
     assert sys.modules["mpstore"]
+
+
+def test_every_method_is_in_the_page_on_python() -> None:
+    methods = {name for name in dir(mpstore.Repository) if not name.startswith("_")}
+    table = (ROOT / "docs" / "python.md").read_text().partition("| open |")[2]
+    assert not methods - set(re.findall(r"`(\w+)`", table))
 
 
 def test_shell_example_runs(tmp_path: Path) -> None:
