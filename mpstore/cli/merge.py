@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from mpstore.cli import merge_report
-from mpstore.cli.merge_options import memory_bytes, merge_options, request
+from mpstore.cli.merge_options import memory_bytes, merge_options, only_plan, request
 from mpstore.cli.options import verb
 from mpstore.cli.quantities import plural, seconds, size
 from mpstore.cli.session import Session
@@ -25,7 +25,7 @@ from mpstore.errors import UsageError
 """,
 )
 @click.argument("recipe", required=False, metavar="[RECIPE.yml]")
-@click.option("--branch", metavar="NAME", help="The branch that gets the commit.")
+@click.option("--branch", metavar="NAME", help="The branch that gets the commit (--dry-run needs none).")
 @merge_options
 @click.option("-m", "--message", default="", metavar="MSG", help="Why.")
 @click.option("--dry-run", is_flag=True, help="Plan and report, but read and write nothing.")
@@ -48,7 +48,7 @@ def command(
     """
     asked = request(recipe if recipe is None else str(session.path(recipe)), **what)
     if plan_id is not None:
-        _only_plan(asked)
+        only_plan(asked)
     if branch is None and not dry_run:
         raise UsageError("which branch gets the merge?", hint="mp merge … --branch NAME, or --dry-run")
     repository = session.repository()
@@ -64,16 +64,6 @@ def command(
         **asked, plan=plan_id, branch=branch, message=message, author=session.author(), **limits
     ).as_json()
     session.report(merged, _lines(merged))
-
-
-def _only_plan(asked: dict[str, Any]) -> None:
-    """A stored plan has said everything; a word beside it would be ignored, so it is an error."""
-    given = [key for key, value in asked.items() if value not in (None, [], {}, ())]
-    if given:
-        raise UsageError(
-            f"--plan says all of it: leave {given[0].replace('_', '-')} out",
-            hint="mp merge --plan ID --branch NAME",
-        )
 
 
 def _lines(merged: dict[str, Any]) -> list[str]:

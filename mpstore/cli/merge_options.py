@@ -40,7 +40,7 @@ def merge_options(function: Function) -> Function:
             click.option("--max-error", metavar="E", help="Read as little as keeps the bound under E."),
             click.option("--seed", type=int, help="Seed of random masks (default: 0)."),
             click.option("--policy", metavar="NAME", help="How blocks are chosen (default: the best known)."),
-            click.option("--plan", "plan_id", metavar="ID", help="Execute a stored plan instead."),
+            click.option("--plan", "plan_id", metavar="ID", help="A stored plan, and nothing else said."),
             threads_option,
             click.option("--memory", metavar="SIZE", help="Memory that buffers may take: 1GiB."),
         )
@@ -76,6 +76,16 @@ def request(
         "seed": seed,
         "policy": policy,
     }
+
+
+def only_plan(asked: dict[str, Any]) -> None:
+    """A stored plan has said everything; a word beside it would be ignored, so it is an error."""
+    given = [key for key, value in asked.items() if value not in (None, [], {}, ())]
+    if given:
+        raise UsageError(
+            f"--plan says all of it: leave {given[0].replace('_', '-')} out",
+            hint="mp plan --plan ID, or mp merge --plan ID --branch NAME",
+        )
 
 
 def memory_bytes(text: str | None) -> int | None:

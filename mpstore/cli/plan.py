@@ -10,7 +10,7 @@ import click
 
 from mpstore import files
 from mpstore.cli import merge_report, tables
-from mpstore.cli.merge_options import memory_bytes, merge_options, request
+from mpstore.cli.merge_options import memory_bytes, merge_options, only_plan, request
 from mpstore.cli.options import verb
 from mpstore.cli.quantities import plural, share, size
 from mpstore.cli.session import Session
@@ -45,6 +45,8 @@ def command(
     """
     picture = None if plot is None else session.output_path(plot, "--plot")
     asked = request(recipe if recipe is None else str(session.path(recipe)), **what)
+    if plan_id is not None:
+        only_plan(asked)
     planned = session.repository().plan(
         **asked, plan=plan_id, threads=threads, memory_bytes=memory_bytes(memory)
     )

@@ -350,6 +350,8 @@ def test_words_that_contradict_each_other(quick: Command, tmp_path: Path, merge_
         (["merge", *merge_words(), "--memory", "big", "--branch", "m"], "--memory"),
         (["merge", *merge_words(), "--threads", "0", "--branch", "m"], "--threads"),
         (["merge", "--plan", "0" * 64, *merge_words(), "--branch", "m"], "--plan"),
+        (["plan", "--plan", "0" * 64, *merge_words()], "--plan"),
+        (["plan", "--plan", "0" * 64, "--budget", "5%"], "leave budget out"),
     ):
         assert said in quick(*words, code=2).err, words
     quick("merge", "--plan", "0" * 64, "--branch", "m", code=3)
