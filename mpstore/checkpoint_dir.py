@@ -92,6 +92,11 @@ def check_path(path: str) -> str:
         raise DamagedError(f"file {path!r:.200}: {why} ({error})", hint="rename the file") from None
 
 
+def tensor_names(headers: Mapping[str, Header]) -> list[tuple[str, list[str]]]:
+    """(path, names of its tensors in file order) of every safetensors file."""
+    return [(path, [tensor.name for tensor in header.tensors]) for path, header in headers.items()]
+
+
 def tensor_keys(files: Iterable[tuple[str, Sequence[str]]]) -> dict[str, tuple[str, ...]]:
     """For each file (path, tensor names), the manifest keys of its tensors, in the same order.
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpstore import blocks, dtypes
-from mpstore.checkpoint_dir import Checkpoint, SourceFile, tensor_keys
+from mpstore.checkpoint_dir import Checkpoint, SourceFile, tensor_keys, tensor_names
 from mpstore.dtypes import Dtype
 from mpstore.errors import StorageError
 from mpstore.ids import ID_BYTES, ObjectId, block_id
@@ -130,10 +130,7 @@ class Directory:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
-        names = [
-            (path, [entry.name for entry in header.tensors]) for path, header in checkpoint.headers.items()
-        ]
-        keys = tensor_keys(names)
+        keys = tensor_keys(tensor_names(checkpoint.headers))
         sources = {file.path: file for file in checkpoint.files}
         self._places: dict[str, tuple[SourceFile, int, TensorInfo]] = {
             key: (sources[path], len(header.raw), entry)

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from mpstore.checkpoint_dir import Checkpoint, SourceFile, scan
+from mpstore.checkpoint_dir import Checkpoint, SourceFile, scan, tensor_names
 from mpstore.errors import StorageError, UsageError
 from mpstore.events import Progress, Task, silent
 from mpstore.ids import ObjectId, short, to_hex
@@ -83,13 +83,12 @@ def add(
     )
     cache = StatCache(repo.root)
     how = {"verb": "add"} if found is None else {"verb": "add", "base": to_hex(found.commit)}
-    layout = [(name, [t.name for t in header.tensors]) for name, header in checkpoint.headers.items()]
     with CheckpointWriter(
         repo,
         label=f"add {branch}",
         base=None if found is None else found.commit,
         kind=checkpoint.kind,
-        layout=layout,
+        layout=tensor_names(checkpoint.headers),
         threads=threads,
         progress=progress,
     ) as writer:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpstore import blocks
-from mpstore.checkpoint_dir import Checkpoint, SourceFile, tensor_keys
+from mpstore.checkpoint_dir import Checkpoint, SourceFile, tensor_keys, tensor_names
 from mpstore.errors import DamagedError, StorageError
 from mpstore.ids import ObjectId, short
 from mpstore.repository import Repo
@@ -99,9 +99,7 @@ def _candidates(repo: Repo, branch: str) -> Iterator[FoundBase]:
 
 
 def _keys(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
-    return tensor_keys(
-        (path, [t.name for t in header.tensors]) for path, header in checkpoint.headers.items()
-    )
+    return tensor_keys(tensor_names(checkpoint.headers))
 
 
 def _samples(checkpoint: Checkpoint, block_elements: int, read: ReadAt) -> Iterator[_Sample]:

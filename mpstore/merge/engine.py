@@ -174,11 +174,8 @@ def merge(
         writer.flush()
         if before is not None:
             before({"branch": branch, **plan_json(plan, plan_id, raw_bytes)})
-        supplied = plan if supplier is None else supplier.supply(plan)
-        if supplied is not plan:
-            plan, plan_id = supplied, writer.put_record(Plan.KIND, encode(supplied))
-            for expert in plan.experts:
-                writer.pin_commit(expert.commit)
+        if supplier is not None:
+            plan, plan_id = _supplied(writer, plan, plan_id, supplier)
         done = execution.execute(repo, writer, plan, limits=limits, card=card(repo, plan), progress=progress)
         commit = repo.advance(
             writer,
@@ -198,6 +195,19 @@ def merge(
     if after is not None:
         after(merged_json(result))
     return result
+
+
+def _supplied(
+    writer: ObjectWriter, plan: Plan, plan_id: ObjectId, supplier: Supplier
+) -> tuple[Plan, ObjectId]:
+    """The plan once the weights that it names elsewhere are in the store: with the commits that hold them."""
+    supplied = supplier.supply(plan)
+    if supplied is plan:
+        return plan, plan_id
+    supplied_id = writer.put_record(Plan.KIND, encode(supplied))
+    for expert in supplied.experts:
+        writer.pin_commit(expert.commit)
+    return supplied, supplied_id
 
 
 def _how(repo: Repo, writer: ObjectWriter, plan: Plan, plan_id: ObjectId) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from typing import Any, Final
 
-from mpstore.checkpoint_dir import SUFFIX, Checkpoint, SourceFile, kind_of
+from mpstore.checkpoint_dir import SUFFIX, Checkpoint, SourceFile, kind_of, tensor_names
 from mpstore.errors import DamagedError, IncompatibleError, NotFoundError
 from mpstore.events import Progress
 from mpstore.ids import short
@@ -88,13 +88,12 @@ class Fetch:
         return kind_of({file.path for file in self._plan.files}, self._headers)
 
     def writer(self, base: FoundBase | None, threads: int | None, progress: Progress) -> CheckpointWriter:
-        layout = [(path, [t.name for t in header.tensors]) for path, header in self._headers.items()]
         return CheckpointWriter(
             self._repo,
             label=f"pull {self._model.address}",
             base=None if base is None else base.commit,
             kind=self._kind(),
-            layout=layout,
+            layout=tensor_names(self._headers),
             threads=threads,
             progress=progress,
         )

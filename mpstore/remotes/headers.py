@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from mpstore import blocks
 from mpstore.adapters import MAX_CONFIG_BYTES
-from mpstore.checkpoint_dir import SUFFIX, check_path, check_weights, kind_of, tensor_keys
+from mpstore.checkpoint_dir import SUFFIX, check_path, check_weights, kind_of, tensor_keys, tensor_names
 from mpstore.errors import IncompatibleError
 from mpstore.ids import ObjectId
 from mpstore.merge.execute.output import put_opaque
@@ -84,7 +84,7 @@ class HeaderFetch:
         headers: Mapping[str, Header],
         config: bytes | None,
     ) -> Manifest:
-        keys = tensor_keys((path, [t.name for t in header.tensors]) for path, header in headers.items())
+        keys = tensor_keys(tensor_names(headers))
         entries, size = [], blocks.OPAQUE_BLOCK_BYTES
         for file in weights:
             raw = headers[file.path].raw

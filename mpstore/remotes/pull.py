@@ -101,9 +101,7 @@ def pull(
         if base is None and search:
             found = fetch.base(branch)
         origin = Origin(address.repo_id, address.revision, plan.model.commit, tuple(include), tuple(exclude))
-        how: dict[str, Any] = {"verb": "pull", "origin": origin.as_json()}
-        if found is not None:
-            how["base"] = to_hex(found.commit)
+        how = _how(origin, found)
         with fetch.writer(found, threads, progress) as writer:
             fetch.files(writer)
             committed = writer.commit(branch, tip, author=author, message=message, how=how)
@@ -125,3 +123,9 @@ def pull(
         round(time.monotonic() - started, 3),
         committed,
     )
+
+
+def _how(origin: Origin, base: FoundBase | None) -> dict[str, Any]:
+    """What the commit says of how it was made."""
+    how: dict[str, Any] = {"verb": "pull", "origin": origin.as_json()}
+    return how if base is None else {**how, "base": to_hex(base.commit)}
