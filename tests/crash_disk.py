@@ -13,11 +13,13 @@ from __future__ import annotations
 import os
 import random
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mpstore import processes
 from mpstore.files import Operation
 
+WAYS = ("strict", "names", "everything", "random")
 DIRECTORY = "directory"
 Entry = "Inode | str | None"  # a file, DIRECTORY, or nothing
 
@@ -136,3 +138,31 @@ def _rebooted(path: str) -> str:
     """Names that carry this process's token carry that of an earlier boot after the crash."""
     here = processes.current()
     return path.replace(here.token, f"{here.pid:x}.{here.started}.00000000.{here.host}")
+
+
+def crash_everywhere(
+    disk: CrashDisk,
+    operations: Sequence[tuple[Operation, bytes]],
+    left: Path,
+    wanted: Callable[[int, int], bool],
+    check: Callable[[int], None],
+) -> int:
+    """Crash after each number of operations in each of WAYS, where `wanted` says so; `check` looks at what is
+    `left`. How many crashes there were."""
+    generator = random.Random(5)
+    crashes = 0
+    for cut in range(len(operations) + 1):
+        for number, way in enumerate(WAYS):
+            if wanted(cut, number):
+                disk.crash(left, way, generator)
+                try:
+                    check(cut)
+                except BaseException as error:
+                    last = operations[cut - 1][0] if cut else None
+                    error.add_note(f"crash after operation {cut} ({last}), {way}")
+                    raise
+                crashes += 1
+        if cut < len(operations):
+            disk.apply(*operations[cut])
+    shutil.rmtree(left, ignore_errors=True)
+    return crashes

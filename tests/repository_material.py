@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mpstore import gc
 from mpstore.codecs import Format
 from mpstore.ids import ObjectId, block_id
 from mpstore.records.config import Config
@@ -25,6 +26,11 @@ Content = Mapping[str, list[bytes]]  # tensor key -> blocks
 
 def new_repository(directory: Path, pack_bytes: int = 1024) -> Repo:
     return Repo.init(directory, Config(block_elements=ELEMENTS, pack_bytes=pack_bytes))
+
+
+def collect(repo: Repo, **options: object) -> gc.GcReport:
+    """A collection that no reflog entry holds back, by a process that opens the repository now."""
+    return gc.collect(Repo.open(repo.root), keep_reflog_ns=0, **options)  # type: ignore[arg-type]
 
 
 def some_content(seed: int, tensors: int = 3, blocks: int = 3) -> dict[str, list[bytes]]:

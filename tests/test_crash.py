@@ -7,7 +7,6 @@ the next commands must work.
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from mpstore import files, fsck, gc
 from mpstore.files import Operation
 from mpstore.ids import ObjectId
 from mpstore.repository import Repo
-from tests.crash_disk import CrashDisk
+from tests.crash_disk import CrashDisk, crash_everywhere
 from tests.repository_material import (
     Content,
     commit,
@@ -28,8 +27,6 @@ from tests.repository_material import (
     some_content,
     tuned_content,
 )
-
-WAYS = ("strict", "names", "everything", "random")
 
 
 @dataclass
@@ -113,22 +110,13 @@ def check_after_crash(root: Path, life: Life, cut: int) -> None:
 
 def cut_everywhere(tmp_path: Path, every: int) -> int:
     disk, life = recorded_life(tmp_path)
-    generator = random.Random(5)
-    crashes = 0
-    for cut in range(len(life.operations) + 1):
-        for number, way in enumerate(WAYS):
-            if (cut + number) % every == 0 or cut == len(life.operations):
-                disk.crash(tmp_path / "left", way, generator)
-                try:
-                    check_after_crash(tmp_path / "left" / "repo", life, cut)
-                except BaseException as error:
-                    last = life.operations[cut - 1][0] if cut else None
-                    error.add_note(f"crash after operation {cut} ({last}), {way}")
-                    raise
-                crashes += 1
-        if cut < len(life.operations):
-            disk.apply(*life.operations[cut])
-    shutil.rmtree(tmp_path / "left", ignore_errors=True)
+    crashes = crash_everywhere(
+        disk,
+        life.operations,
+        tmp_path / "left",
+        lambda cut, number: (cut + number) % every == 0 or cut == len(life.operations),
+        lambda cut: check_after_crash(tmp_path / "left" / "repo", life, cut),
+    )
     print(f"crash: {len(life.operations)} operations, {crashes} crashes")
     return crashes
 

@@ -7,8 +7,6 @@ ends as it should have.
 
 from __future__ import annotations
 
-import random
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +20,9 @@ from mpstore.files import Operation
 from mpstore.gc import GcReport
 from mpstore.records.config import Config
 from mpstore.repository import Repo
-from tests.crash_disk import CrashDisk
+from tests.crash_disk import CrashDisk, crash_everywhere
 from tests.families import fine_tuned, safetensors_bytes
 
-WAYS = ("strict", "names", "everything", "random")
 Tensors = dict[str, np.ndarray]
 State = dict[str, Tensors]
 
@@ -142,22 +139,13 @@ def check_after(root: Path, life: Life, first: State, cut: int) -> None:
 def cut_everywhere(top: Path, every: int) -> int:
     disk, life, first = lived(top)
     assert any(operation.kind == "unlink" for operation, _ in life.operations[life.steps[2].end :])
-    generator = random.Random(5)
-    crashes = 0
-    for cut in range(len(life.operations) + 1):
-        for number, way in enumerate(WAYS):
-            if (cut + number * (every // 4)) % every == 0:
-                disk.crash(top / "left", way, generator)
-                try:
-                    check_after(top / "left" / "repo", life, first, cut)
-                except BaseException as error:
-                    last = life.operations[cut - 1][0] if cut else None
-                    error.add_note(f"crash after operation {cut} ({last}), {way}")
-                    raise
-                crashes += 1
-        if cut < len(life.operations):
-            disk.apply(*life.operations[cut])
-    shutil.rmtree(top / "left", ignore_errors=True)
+    crashes = crash_everywhere(
+        disk,
+        life.operations,
+        top / "left",
+        lambda cut, number: (cut + number * (every // 4)) % every == 0,
+        lambda cut: check_after(top / "left" / "repo", life, first, cut),
+    )
     ends = [step.end for step in life.steps]
     print(f"add, merge, delete, gc: {len(life.operations)} operations (ends at {ends}), {crashes} crashes")
     return crashes

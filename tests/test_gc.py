@@ -22,6 +22,7 @@ from mpstore.store import Hint, ObjectStore
 from mpstore.store.packset import pack_ids
 from tests.command import Inline
 from tests.repository_material import (
+    collect,
     commit,
     content_of,
     new_repository,
@@ -30,10 +31,6 @@ from tests.repository_material import (
     tuned_content,
 )
 from tests.store_material import bf16_block
-
-
-def collect(repo: Repo, **options: object) -> gc.GcReport:
-    return gc.collect(Repo.open(repo.root), keep_reflog_ns=0, **options)  # type: ignore[arg-type]
 
 
 def pack_bytes(repo: Repo) -> int:

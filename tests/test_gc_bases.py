@@ -20,6 +20,7 @@ from mpstore.store import Hint, ObjectWriter
 from mpstore.store.pack import PackFile
 from tests.repository_material import (
     Content,
+    collect,
     commit,
     content_of,
     new_repository,
@@ -28,10 +29,6 @@ from tests.repository_material import (
     tuned_content,
 )
 from tests.store_material import ELEMENTS
-
-
-def collect(repo: Repo, **options: object) -> gc.GcReport:
-    return gc.collect(Repo.open(repo.root), keep_reflog_ns=0, **options)  # type: ignore[arg-type]
 
 
 def noisy(block: bytes, seed: int, steps: int) -> bytes:

@@ -17,6 +17,7 @@ from mpstore.errors import NotFoundError
 from mpstore.records.config import Config
 from mpstore.records.model import Commit, Coverage, Parent, Plan, PlanExpert
 from mpstore.repository import Repo
+from tests.warned import Warned
 
 TENSORS = {"w": np.arange(200, dtype=np.float32), "v": np.ones(3, np.float32)}
 PLAN = Plan(
@@ -143,17 +144,6 @@ def test_show_has_figures_and_plan(repo: Repo) -> None:
     assert detail.plan.experts[0].planned_blocks == 2
     assert detail.plan.planned_bytes == 700
     assert history.show(repo, "base").plan is None
-
-
-class Warned:
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def task(self, label: str, total: int | None, unit: str):
-        raise AssertionError((label, total, unit))
-
-    def warn(self, message: str) -> None:
-        self.said.append(message)
 
 
 def test_history_goes_on_past_a_lost_commit(repo: Repo) -> None:

@@ -12,21 +12,9 @@ import pytest
 
 from mpstore.errors import HookError
 from mpstore.hooks import EVENTS, Hooks, install_samples
+from tests.warned import Warned
 
 SAMPLES = Path(__file__).parent.parent / "hooks"
-
-
-class Heard:
-    """A progress sink that keeps its warnings."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def task(self, label: str, total: int | None, unit: str) -> object:
-        raise AssertionError(f"a hook has no progress bar: {label} {total} {unit}")
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
 
 
 @pytest.fixture
@@ -71,10 +59,10 @@ def test_silent_failure_names_the_exit_status(mp_dir: Path) -> None:
 
 def test_failing_post_hook_only_warns(mp_dir: Path) -> None:
     put(mp_dir, "post-merge", "#!/bin/sh\nexit 1\n")
-    heard = Heard()
+    heard = Warned()
     Hooks(mp_dir, heard).run("post-merge", {})
-    assert len(heard.warnings) == 1
-    assert "post-merge" in heard.warnings[0]
+    assert len(heard.said) == 1
+    assert "post-merge" in heard.said[0]
 
 
 def test_what_a_successful_hook_prints_is_passed_on(mp_dir: Path) -> None:
@@ -86,9 +74,9 @@ def test_what_a_successful_hook_prints_is_passed_on(mp_dir: Path) -> None:
 
 def test_not_executable_is_ignored_with_a_hint(mp_dir: Path) -> None:
     path = put(mp_dir, "pre-add", "#!/bin/sh\nexit 1\n", executable=False)
-    heard = Heard()
+    heard = Warned()
     Hooks(mp_dir, heard).run("pre-add", {})
-    assert f"chmod +x {path}" in heard.warnings[0]
+    assert f"chmod +x {path}" in heard.said[0]
 
 
 def test_hook_that_hangs_is_ended_with_its_children(mp_dir: Path) -> None:

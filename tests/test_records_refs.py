@@ -19,6 +19,7 @@ from mpstore.errors import ConflictError, DamagedError, MpError, StorageError, U
 from mpstore.records import reflog
 from mpstore.records.refnames import check_name
 from mpstore.records.refs import Refs
+from tests.warned import Warned
 
 NAME = "heads/main"
 
@@ -31,19 +32,6 @@ def number_of(value: bytes | None) -> int:
     return 0 if value is None else int.from_bytes(value, "big")
 
 
-class Warnings:
-    """A progress sink that keeps what it is warned of."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def task(self, label: str, total: int | None, unit: str):
-        raise AssertionError((label, total, unit))
-
-    def warn(self, message: str) -> None:
-        self.said.append(message)
-
-
 @pytest.fixture
 def mp_dir(tmp_path: Path) -> Path:
     (tmp_path / "tmp").mkdir()
@@ -52,7 +40,7 @@ def mp_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def refs(mp_dir: Path) -> Refs:
-    return Refs(mp_dir, Warnings())
+    return Refs(mp_dir, Warned())
 
 
 def fill(refs: Refs, name: str = NAME, upto: int = 3) -> None:
@@ -309,7 +297,7 @@ def test_invariant_05_a_move_cut_anywhere_is_whole_or_not_at_all(
     for step in range(1, 60):
         mp_dir = tmp_path / str(step)
         (mp_dir / "tmp").mkdir(parents=True)
-        refs = Refs(mp_dir, Warnings())
+        refs = Refs(mp_dir, Warned())
         if old is not None:
             fill(refs)
         failed = False

@@ -23,20 +23,11 @@ from mpstore.store import Hint, ObjectStore, Prepared, packindex, set_read_obser
 from mpstore.store.pack import pack_name
 from mpstore.store.packset import pack_ids
 from tests.store_material import bf16_block, fill, fine_tuned, open_store
+from tests.warned import Warned
 
 
 def packs_of(root: Path, suffix: str = ".pack") -> list[Path]:
     return sorted((root / "objects" / "packs").glob("*" + suffix))
-
-
-class Warnings:
-    """A progress sink that keeps what it was warned of."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.messages.append(message)
 
 
 def test_what_goes_in_comes_out_by_any_store(tmp_path: Path) -> None:
@@ -286,7 +277,7 @@ def test_a_large_index_that_lies_is_found_out_when_something_is_missed(
             bits = bytearray(data)
             bits[place] ^= 255
             path.write_bytes(bits)
-            warnings = Warnings()
+            warnings = Warned()
             store = ObjectStore.open(str(tmp_path), progress=warnings)
             assert all(bytes(store.read(own_id)) == raw for own_id, raw in content.items())
         path.write_bytes(data)
@@ -320,10 +311,10 @@ def test_a_pack_without_its_index_is_usable(tmp_path: Path, way: str) -> None:
                 way
             ]
             path.write_bytes(data)
-    warnings = Warnings()
+    warnings = Warned()
     store = ObjectStore.open(str(tmp_path), progress=warnings)
     assert all(bytes(store.read(own_id)) == raw for own_id, raw in content.items())
-    assert bool(warnings.messages) == (way != "delete")
+    assert bool(warnings.said) == (way != "delete")
 
 
 def test_an_index_without_its_pack_is_not_believed(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,15 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "math": write_checkpoint(root / "math", fine_tuned(base, 1)),
         "code": write_checkpoint(root / "code", fine_tuned(base, 2)),
     }
+
+
+def written(directory: Path, experts: Sequence[str]) -> dict[str, Path]:
+    """A base and fine-tunes of it, by name."""
+    base = base_tensors()
+    made = {"base": write_checkpoint(directory / "base", base)}
+    for number, name in enumerate(experts):
+        made[name] = write_checkpoint(directory / name, fine_tuned(base, 10 + number))
+    return made
 
 
 def files_of(directory: Path) -> Files:

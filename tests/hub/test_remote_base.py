@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from families import base_tensors, fine_tuned, read_checkpoint, safetensors_bytes, write_checkpoint
+from families import base_tensors, read_checkpoint, safetensors_bytes
 
-from hub.conftest import Shell, files_of
+from hub.conftest import Shell, files_of, written
 from hub.server import Fault, TestHub
 from mpstore.api import Repository
 
@@ -20,11 +20,7 @@ WEIGHTS = "*.safetensors"
 
 @pytest.fixture
 def sources(tmp_path: Path) -> dict[str, Path]:
-    base = base_tensors()
-    made = {"base": write_checkpoint(tmp_path / "src/base", base)}
-    for number, name in enumerate(EXPERTS):
-        made[name] = write_checkpoint(tmp_path / "src" / name, fine_tuned(base, 10 + number))
-    return made
+    return written(tmp_path / "src", EXPERTS)
 
 
 @pytest.fixture

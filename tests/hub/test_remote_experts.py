@@ -12,13 +12,11 @@ from families import (
     HIDDEN,
     LAYERS,
     base_tensors,
-    fine_tuned,
     read_checkpoint,
     safetensors_bytes,
-    write_checkpoint,
 )
 
-from hub.conftest import Shell, files_of
+from hub.conftest import Shell, files_of, written
 from hub.server import Fault, TestHub
 from mpstore.api import Repository
 
@@ -27,11 +25,7 @@ EXPERTS = ("one", "two", "three", "four")
 
 @pytest.fixture
 def sources(tmp_path: Path) -> dict[str, Path]:
-    base = base_tensors()
-    made = {"base": write_checkpoint(tmp_path / "src/base", base)}
-    for number, name in enumerate(EXPERTS):
-        made[name] = write_checkpoint(tmp_path / "src" / name, fine_tuned(base, 10 + number))
-    return made
+    return written(tmp_path / "src", EXPERTS)
 
 
 @pytest.fixture
