@@ -15,6 +15,7 @@ import numpy.typing as npt
 from mpstore import dtypes
 from mpstore.errors import IncompatibleError
 from mpstore.ids import ID_BYTES, ObjectId
+from mpstore.kernels.idrows_numpy import differ
 from mpstore.merge.elsewhere import is_elsewhere
 from mpstore.merge.plan_inputs import Grid, Integers
 from mpstore.records.model import Manifest, TensorRecord
@@ -103,10 +104,16 @@ def all_located(repo: Repo, groups: Sequence[Ids]) -> list[Found]:
     return packs.locate_many(groups) if lost else places
 
 
-def foreign_bases(places: Found, own: Ids) -> tuple[Integers, Ids]:
-    """Which frames (m,) lean on a block other than `own` (n, 32) at their position, and on which (m, 32)."""
+def foreign_bases(repo: Repo, places: Found, own: Ids) -> tuple[Integers, Ids]:
+    """Which frames (m,) lean on a block other than `own` (n, 32), the base's at their position, and on which
+    (m, 32). One that the base's own frame leans on as well is read with the base, and is none."""
     leaning = np.flatnonzero(places.leaning_elsewhere(own))
-    return leaning, places.base_ids(leaning)
+    ids = places.base_ids(leaning)
+    if leaning.size:
+        (base,) = repo.objects.packs.locate_many([own.take(leaning, axis=0)])
+        apart = np.flatnonzero(differ(ids, base.base_ids()))
+        leaning, ids = leaning[apart], ids.take(apart, axis=0)
+    return leaning, ids
 
 
 def read_costs(repo: Repo, records: Sequence[TensorRecord]) -> Integers:

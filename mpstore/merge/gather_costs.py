@@ -31,7 +31,9 @@ class Costs:
 def costs(repo: Repo, own: Ids, wanted: Sequence[tuple[Ids, Integers]]) -> list[Costs]:
     """For each expert, of its blocks `ids` (n, 32); where the same bytes of the base lie in `own`, (n,)."""
     places = all_located(repo, [ids for ids, _ in wanted])
-    foreign = [foreign_bases(one, rows_of(own, at)) for one, (_, at) in zip(places, wanted, strict=True)]
+    foreign = [
+        foreign_bases(repo, one, rows_of(own, at)) for one, (_, at) in zip(places, wanted, strict=True)
+    ]
     bases = all_located(repo, [ids for _, ids in foreign])
     return [
         Costs(own_bytes(one), leaning, ids, own_bytes(base))

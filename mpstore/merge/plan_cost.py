@@ -47,7 +47,7 @@ def _tensor_cost(
     chosen = np.flatnonzero(flags)
     places = located(repo, block_ids(record.block_ids)[chosen])
     total = int(places.column("frame_bytes").sum(dtype=np.int64))
-    leans, ids = foreign_bases(places, block_ids(base_ids)[chosen])
+    leans, ids = foreign_bases(repo, places, block_ids(base_ids)[chosen])
     costs = located(repo, ids).column("frame_bytes")
     for block, leaned, cost in zip(chosen[leans], ids, costs, strict=True):
         place = (key, int(block), leaned.tobytes())

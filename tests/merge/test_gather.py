@@ -178,6 +178,17 @@ def test_foreign_delta_bases_are_paid_for_once_a_block(
     )
 
 
+def test_delta_bases_that_the_base_itself_needs_are_not_paid_for_again(bench: Bench) -> None:
+    tensors = families.fine_tuned(families.base_tensors(), 78, scale=1e-4)
+    bench.add("next", tensors, "base")
+    bench.add("tuned", families.fine_tuned(tensors, 79, scale=1e-4), "next")
+    inputs = bench.gather({"tuned": {}}, base="next")
+    made = plan(inputs, Limits())
+    assert made.cost_bytes == int(inputs.experts[0].frame_bytes.sum()) == selection_cost(bench.repo, made)
+    done = bench.run(made)
+    assert (done.expert_read_bytes, done.base_read_bytes) == (made.cost_bytes, made.base_cost_bytes)
+
+
 def test_without_statistics_whole_tensors_are_read_and_the_plan_says_why(bench: Bench) -> None:
     bench.add("other", families.fine_tuned(families.base_tensors(), 77), "base")
     inputs = bench.gather({"math": {}, "code": {}}, base="other")
