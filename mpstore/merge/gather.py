@@ -22,6 +22,7 @@ from mpstore.merge.execute.contexts import content_key
 from mpstore.merge.gather_base import BaseModel, base_model
 from mpstore.merge.gather_expert import Expert, Named, read_experts
 from mpstore.merge.gather_pairs import overlaps
+from mpstore.merge.gather_terms import coefficients, with_terms, without_weightless
 from mpstore.merge.operators.protocol import Operator, TensorContext
 from mpstore.merge.plan_inputs import ExpertColumns, Grid, PlanInputs
 from mpstore.merge.recipe import Recipe
@@ -68,7 +69,8 @@ def gather(
     model = base_model(repo, commit.manifest, records)
     ordered = [contexts[key] for key in model.grid.keys]
     found = read_experts(repo, model, [Named(s.name, s.commit, s.network_bytes or {}) for s in experts])
-    columns = _with_terms(_with_foreign(found), op, ordered, resolved.experts)
+    columns = with_terms(_with_foreign(found), op, ordered, resolved.experts)
+    columns = without_weightless(columns, op, ordered, found, model.grid.offsets)
     known, lacking = overlaps(repo, model, found) if _is_linear(op, ordered) else ({}, ())
     return PlanInputs(
         operator=recipe.operator,
@@ -128,33 +130,6 @@ def _with_foreign(experts: Sequence[Expert]) -> list[ExpertColumns]:
     return columns
 
 
-def _coefficients(op: Operator, context: TensorContext) -> tuple[float, ...]:
-    if op.coefficients is not None:
-        return op.coefficients(context)
-    return tuple(abs(expert.weight) for expert in context.experts)
-
-
-def _with_terms(
-    columns: Sequence[ExpertColumns],
-    op: Operator,
-    contexts: Sequence[TensorContext],
-    params: Sequence[Mapping[str, object]],
-) -> list[ExpertColumns]:
-    """The columns with what the operator makes of each expert: its factor, sign and ranks per tensor."""
-    factors = [_coefficients(op, context) for context in contexts]
-    ranks = [op.ranks(context) for context in contexts]
-    return [
-        replace(
-            one,
-            params=dict(params[number]),
-            coefficient=np.array([factor[number] for factor in factors], np.float64),
-            sign=np.array([-1.0 if c.experts[number].weight < 0 else 1.0 for c in contexts]),
-            ranked=np.array([bool(rank[number]) for rank in ranks], np.bool_),
-        )
-        for number, one in enumerate(columns)
-    ]
-
-
 def _is_linear(op: Operator, contexts: Sequence[TensorContext]) -> bool:
     """Whether the output is base + sum of lambda_i delta_i, element for element: no masks, no clamps."""
     return not op.random and all(op.is_additive(context) for context in contexts)
@@ -165,7 +140,7 @@ def _base_scale(op: Operator, context: TensorContext) -> float:
     if op.keeps_base(context):
         return 1.0
     own = abs(float(context.params.get("base_weight", 0.0)))
-    return 1.0 + own + sum(_coefficients(op, context))
+    return 1.0 + own + sum(coefficients(op, context))
 
 
 def _scratch(op: Operator, context: TensorContext, record: TensorRecord) -> int:

@@ -189,6 +189,30 @@ def test_delta_bases_that_the_base_itself_needs_are_not_paid_for_again(bench: Be
     assert (done.expert_read_bytes, done.base_read_bytes) == (made.cost_bytes, made.base_cost_bytes)
 
 
+@pytest.mark.parametrize("op", ["task_arithmetic", "ties", "dare_ties"])
+def test_where_an_expert_weighs_0_it_is_not_read(bench: Bench, op: str) -> None:
+    """As in mergekit's own example: a weight for the MLPs, 0 for all else."""
+    weight = "weight: [{filter: mlp, value: 0.5}, {value: 0}]"
+    one, other = f"{{model: math, parameters: {{{weight}}}}}", "{model: code, parameters: {weight: 1}}"
+    recipe = recipes.from_yaml(f"merge_method: {op}\nbase_model: base\nmodels: [{one}, {other}]\n")
+    sources = [Source(name, bench.commits[name]) for name in ("math", "code")]
+    inputs = gather(bench.repo, recipe, Source("base", bench.commits["base"]), sources)
+    made = plan(inputs, Limits())
+    assert made.exact
+    assert made.experts[0].selection
+    assert all("mlp" in key for key in made.experts[0].selection)
+    assert set(made.experts[1].selection) > set(made.experts[0].selection)
+    assert selection_cost(bench.repo, made) == made.cost_bytes
+    done = bench.run(made)
+    assert done.expert_read_bytes == made.cost_bytes
+    everything = replace(
+        made.experts[0], selection=plan(bench.gather({"math": {}, "code": {}}), Limits()).experts[0].selection
+    )
+    read = bench.run(replace(made, experts=(everything, *made.experts[1:])))
+    assert read.expert_read_bytes > made.cost_bytes
+    assert read.manifest.tensors == done.manifest.tensors
+
+
 def test_without_statistics_whole_tensors_are_read_and_the_plan_says_why(bench: Bench) -> None:
     bench.add("other", families.fine_tuned(families.base_tensors(), 77), "base")
     inputs = bench.gather({"math": {}, "code": {}}, base="other")

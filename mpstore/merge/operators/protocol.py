@@ -171,6 +171,11 @@ class Operator:
         """Whether the coefficients bound the output whatever is omitted (else the bound is an estimate)."""
         return self.additive and self.unit_elements(context) == 1
 
+    @property
+    def weighs_deltas(self) -> bool:
+        """Whether an expert's weight is a factor of its delta: one of weight 0 then changes nothing."""
+        return self.parameter("weight") is not None and not self.gram
+
     def parameter(self, name: str) -> Parameter | None:
         """The parameter of that name, or None."""
         return next((one for one in self.parameters if one.name == name), None)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from dense_reference import REFERENCE
 from operator_cases import CASES, NAME, SEED, Case
-from operator_harness import BLOCKS, drive, family, key, same_bits
+from operator_harness import BLOCKS, drive, family, key, make_context, same_bits
 
 from mpstore.merge.operators.table import OPERATORS
 
@@ -69,6 +69,24 @@ def test_order_of_the_experts_does_not_show(case, dtype):
         forward = merge(case, base, models, keys=keys)
         turned = Case(case.operator, case.experts[::-1], case.params)
         assert same_bits(forward, merge(turned, base, models[::-1], keys=keys[::-1])), shape
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if OPERATORS[c.operator].weighs_deltas], ids=str)
+@pytest.mark.parametrize("place", [0, -1])
+def test_an_expert_of_weight_0_does_not_show(case, place):
+    """So a plan need not read it."""
+    op = OPERATORS[case.operator]
+    weights = [1.0, 0.5, -0.25, 2.0][: len(case.experts)]
+    weights[place] = 0.0
+    experts = [{**one, "weight": weight} for one, weight in zip(case.experts, weights, strict=True)]
+    if len(experts) < 2 or not op.keeps_base(make_context(op, (1,), experts, case.params)):
+        pytest.skip("nothing would be left, or the base is rescaled")
+    base, models = family((23, 41), len(experts), spread=0.2)
+    base.reshape(-1)[:40:2] = -0.0
+    still = list(models)
+    still[place] = base
+    merged = [drive(case.operator, base, one, experts, case.params, **NAMES) for one in (models, still)]
+    assert same_bits(*merged)
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.operator not in DRAWN], ids=str)
