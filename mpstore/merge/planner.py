@@ -61,7 +61,7 @@ def _check_memory(inputs: PlanInputs, memory_bytes: int) -> None:
         raise BudgetError(
             f"{inputs.operator} needs {int(need[worst])} bytes of memory for tensor "
             f"{inputs.grid.keys[worst]!r}, and {memory_bytes} are allowed",
-            hint=f"allow {int(need[worst])} bytes, merge fewer experts at once, or take another operator",
+            hint=f"--memory {int(need[worst])} would do, fewer experts at once, or another operator",
         )
 
 

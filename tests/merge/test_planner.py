@@ -258,8 +258,9 @@ def test_facts_say_per_expert_how_thresholds_are_found() -> None:
 def test_memory_that_is_not_allowed_is_refused_by_name_and_figure() -> None:
     made = a_merge(0)
     hungry = replace(made.inputs, scratch_bytes=np.array([0, 5000, 0, 0]))
-    with pytest.raises(BudgetError, match=r"5000 bytes of memory for tensor 't\.1\.w'"):
+    with pytest.raises(BudgetError, match=r"5000 bytes of memory for tensor 't\.1\.w'") as refused:
         plan(hungry, Limits(memory_bytes=4999))
+    assert "--memory 5000 would do" in (refused.value.hint or "")
     plan(hungry, Limits(memory_bytes=5000))
 
 
