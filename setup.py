@@ -9,6 +9,7 @@ without it, and `mpstore.kernels` takes the best variant that is there and that 
 import copy
 import os
 import platform
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -54,4 +55,7 @@ class BuildAtOnce(build_ext):
         super(BuildAtOnce, alone).build_extension(ext)
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildAtOnce})
+# One wheel for every Python from 3.11 on; the free-threaded ones have no limited API, and do without kernels.
+WHEEL = {} if sysconfig.get_config_var("Py_GIL_DISABLED") else {"py_limited_api": "cp311"}
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildAtOnce}, options={"bdist_wheel": WHEEL})
