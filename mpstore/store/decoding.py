@@ -15,13 +15,14 @@ import numpy.typing as npt
 from mpstore import codecs, kernels
 from mpstore.codecs import rice_delta
 from mpstore.codecs.codes import RICE_DELTA
+from mpstore.codecs.segments import Buffer
 from mpstore.errors import DamagedError
 from mpstore.ids import ObjectId, short
 from mpstore.kernels.leaning_numpy import Kind
 from mpstore.store.frame import Frame, Piece, codec_form, object_id
 
 
-def decode_frame(frame: Frame, base_raw: Any) -> npt.NDArray[np.uint8]:
+def decode_frame(frame: Frame, base_raw: Buffer | None) -> npt.NDArray[np.uint8]:
     """Decode and verify; `base_raw` only where the frame leans on one."""
     where, header = frame.where, frame.header
     try:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from mpstore import codecs
-from mpstore.codecs.segments import as_bytes
+from mpstore.codecs.segments import Buffer, as_bytes
 from mpstore.errors import DamagedError, UsageError
 from mpstore.ids import ID_BYTES, ObjectId, block_id, record_id, short
 
@@ -141,7 +141,7 @@ def record_form(kind: str) -> int:
     return RECORD_FORM | KIND_CODES[kind]
 
 
-def object_id(form: int, raw: Any) -> ObjectId:
+def object_id(form: int, raw: Buffer) -> ObjectId:
     """The id that decoded bytes have, as a block or as a record of the form's kind."""
     kind = record_kind(form)
     return block_id(raw) if kind is None else record_id(kind, raw)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpstore.codecs import Level
+from mpstore.codecs.segments import Buffer
 from mpstore.errors import DamagedError, NotFoundError
 from mpstore.events import Progress, silent
 from mpstore.ids import ID_BYTES, ObjectId, short
@@ -294,7 +295,7 @@ class ObjectStore:
         except DamagedError as error:
             return self._decode(self._elsewhere(object_id, frame.place, purpose, error).frame, None, depth)
 
-    def decode(self, frame: Frame, base_raw: Any = None) -> npt.NDArray[np.uint8]:
+    def decode(self, frame: Frame, base_raw: Buffer | None = None) -> npt.NDArray[np.uint8]:
         """The decoded bytes of a frame as uint8[raw_bytes], verified against its id.
 
         `base_raw` is the decoded base, where the caller has it at hand; else the base is read for the frame's
@@ -317,7 +318,7 @@ class ObjectStore:
             base_raws.append(base_raw)
         return decode_frames(taken, base_raws)
 
-    def _with_base(self, frame: Frame, base_raw: Any, depth: int) -> tuple[Frame, Any]:
+    def _with_base(self, frame: Frame, base_raw: Buffer | None, depth: int) -> tuple[Frame, Buffer | None]:
         """The frame and the bytes that it leans on (None: nothing); another copy of it where these are gone:
         it was read before a gc that encoded it anew, or has outlived its base."""
         if not frame.needs_base:
@@ -334,7 +335,7 @@ class ObjectStore:
                 raise
             return self._with_base(again, None, depth + 1)
 
-    def _decode(self, frame: Frame, base_raw: Any, depth: int) -> npt.NDArray[np.uint8]:
+    def _decode(self, frame: Frame, base_raw: Buffer | None, depth: int) -> npt.NDArray[np.uint8]:
         return decode_frame(*self._with_base(frame, base_raw, depth))
 
     def read_record(self, kind: str, object_id: ObjectId) -> memoryview:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpstore import codecs
 from mpstore.codecs import Format, Level
-from mpstore.codecs.segments import Bytes, as_bytes
+from mpstore.codecs.segments import Buffer, Bytes, as_bytes
 from mpstore.errors import DamagedError
 from mpstore.ids import ObjectId, block_id, short
 from mpstore.store import frame as frames
@@ -45,7 +45,7 @@ class Hint(NamedTuple):
 
     form: Format = Format.BYTES
     base: ObjectId | None = None
-    base_raw: Any = None
+    base_raw: Buffer | None = None
     base_pack: str | None = None
 
 
@@ -90,7 +90,7 @@ class Preparer:
         self.claims: dict[ObjectId, Claim] = {}
         self.lock = threading.Lock()
 
-    def prepare(self, raw: Any, hint: Hint | None = None, own_id: ObjectId | None = None) -> Prepared:
+    def prepare(self, raw: Buffer, hint: Hint | None = None, own_id: ObjectId | None = None) -> Prepared:
         """Hash a block and, if it is new, encode it and check that it decodes. For any number of threads.
 
         `raw` must not change before the block has been appended. `own_id`: its id, where it is known.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mpstore import files
-from mpstore.codecs.segments import Bytes, as_bytes
+from mpstore.codecs.segments import Buffer, Bytes, as_bytes
 from mpstore.errors import ConflictError, DamagedError, MpError, StorageError
 from mpstore.ids import ObjectId, record_id, short
 from mpstore.store import frame as frames
@@ -112,7 +112,7 @@ class ObjectWriter:
 
     # Blocks
 
-    def prepare(self, raw: Any, hint: Hint | None = None, own_id: ObjectId | None = None) -> Prepared:
+    def prepare(self, raw: Buffer, hint: Hint | None = None, own_id: ObjectId | None = None) -> Prepared:
         """Hash a block and, if it is new, encode it and check that it decodes. For any number of threads.
 
         `raw` must not change before the block has been appended. `own_id`: its id, where it is known.
@@ -150,15 +150,15 @@ class ObjectWriter:
                     new += 1
         return new
 
-    def put(self, raw: Any, hint: Hint | None = None) -> ObjectId:
+    def put(self, raw: Buffer, hint: Hint | None = None) -> ObjectId:
         """Prepare and append."""
         return self.append(self.prepare(raw, hint))
 
-    def put_record(self, kind: str, data: Any) -> ObjectId:
+    def put_record(self, kind: str, data: Buffer) -> ObjectId:
         """Store a record; it is published after the blocks appended before it."""
         return self.put_records(kind, [data])[0]
 
-    def put_records(self, kind: str, datas: Sequence[Any]) -> list[ObjectId]:
+    def put_records(self, kind: str, datas: Sequence[Buffer]) -> list[ObjectId]:
         """`put_record` of several of a kind."""
         if not datas:
             return []
@@ -181,7 +181,7 @@ class ObjectWriter:
                 claim.done.set()
                 self._write(BLOCKS if header.kind is None else RECORDS, claim)
 
-    def store_anew(self, own_id: ObjectId, raw: Any, form: int) -> None:
+    def store_anew(self, own_id: ObjectId, raw: Buffer, form: int) -> None:
         """Encode and store an object although a copy, which may be damaged, is there; `form` as in frames.
 
         DamagedError: `raw` is not what the id stands for.
