@@ -156,11 +156,16 @@ def test_invariant_11_nothing_can_be_unpickled() -> None:
     assert not found
 
 
-def test_a_source_distribution_is_whole_and_a_wheel_has_no_sources_in_c() -> None:
+def test_a_source_distribution_is_whole_and_a_wheel_fits_every_python() -> None:
     top = ROOT.parent
     settings = tomllib.loads((top / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert settings["include-package-data"] is False
     assert settings["package-data"] == {"mpstore": ["py.typed", "hook_samples/*"]}
+    oldest = tomllib.loads((top / "pyproject.toml").read_text())["project"]["requires-python"]
+    minor = int(oldest.removeprefix(">=3."))
+    script = (top / "setup.py").read_text()
+    assert f'"cp3{minor}"' in script, "the wheel's tag"
+    assert f'"0x03{minor:02X}0000"' in script, "the limited API that kernels are compiled for"
     manifest = (top / "MANIFEST.in").read_text().splitlines()
     linked = {"docs", "examples", "hooks", "mpstore/kernels/native", "tests"}
     assert {f"graft {name}" for name in linked} <= set(manifest)

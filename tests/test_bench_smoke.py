@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 BENCH = ROOT / "examples" / "bench"
 
 pytest.importorskip("matplotlib")
-pytestmark = pytest.mark.timeout(900)  # tens of processes, and the kernels may have to be compiled first
+pytestmark = pytest.mark.timeout(900)  # tens of processes
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="bytes are counted as Linux does")
 
 

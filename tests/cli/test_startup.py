@@ -15,7 +15,7 @@ import pytest
 from command import Command, clean_environment
 from families import Family
 
-HEAVY = {"huggingface_hub", "hypothesis", "matplotlib", "numba", "rich", "safetensors", "scipy", "torch"}
+HEAVY = {"huggingface_hub", "hypothesis", "matplotlib", "rich", "safetensors", "scipy", "torch"}
 """What no verb imports but those that speak to the Hub, draw or show progress."""
 NO_REPOSITORY = HEAVY | {"blake3", "ml_dtypes", "msgpack", "numpy", "threadpoolctl", "yaml", "zstandard"}
 LOOKING = HEAVY | {"concurrent.futures", "difflib", "hashlib", "importlib.resources", "ml_dtypes", "numpy.ma"}
