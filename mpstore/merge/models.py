@@ -22,7 +22,8 @@ from mpstore.repository import Repo
 from mpstore.suggestions import nearest
 
 _NAMESPACE = "merge-inputs"
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
+_HUB_PAGE = re.compile(r"https?://(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)")
 
 
 class ModelResolver(Protocol):
@@ -106,9 +107,10 @@ class Models:
             if found is not None:
                 return found
         if "://" in name:
-            raise UsageError(
-                f"{name}: no such kind of model", hint="a revision, a directory, or hf://ORG/NAME"
-            )
+            page = _HUB_PAGE.match(name)
+            known = "a revision, a directory, or hf://ORG/NAME"
+            hint = known if page is None else f"a model of the Hub is hf://{page[1]}"
+            raise UsageError(f"{name}: no such kind of model", hint=hint)
         return None
 
     def _commit(self, name: str, base: ObjectId | None) -> ObjectId:
@@ -147,7 +149,7 @@ def _hint(name: str, path: Path) -> str | None:
     """What somebody probably meant by a name that is neither in the store nor a directory; `path`: where the
     directory would be."""
     word, colon, tail = name.rpartition(":")
-    if colon and word and "/" not in tail:
+    if colon and word and not re.search(r"[/\\]", tail):
         return f"a parameter has a value: {word}:{tail or 'weight'}=1"
     model, plus, adapter = name.partition("+")
     if plus and model and adapter:
@@ -158,6 +160,8 @@ def _hint(name: str, path: Path) -> str | None:
     if "/" in name and path.parent.is_dir():
         there = sorted(one.name for one in path.parent.iterdir() if one.is_dir())
         return nearest(path.name, there) or f"{name.rpartition('/')[0] or '/'} is a directory without it"
+    if name.startswith(("/", "./", "../", "~")):
+        return f"there is no directory {path.parent}"
     if _HUB_NAME.fullmatch(name):
         return f"a model of the Hub is hf://{name}"
     return None

@@ -46,7 +46,7 @@ def _from_models(op: Operator, draft: Draft, params: Settings) -> Recipe:
     for i, one in enumerate(draft.models):
         if one.model in names[:i]:
             raise RecipeError(f"{where(one.line)}{one.model} is listed twice", hint="add the two weights")
-    base, given = recipe_roles.base_name(op, draft.base, names[0])
+    base, given = recipe_roles.base_name(op, draft, draft.base, names[0])
     if op.name == "passthrough":
         return _single(op, draft, params, base)
     taken, notes = recipe_roles.experts(op, draft, params, base)
@@ -165,16 +165,29 @@ def _check_constants(op: Operator, recipe: Recipe) -> None:
             _constants(defaults(op, "model"), scopes(recipe, i)[index]) for i in range(len(recipe.experts))
         ]
         if shared is not None and all(one is not None for one in experts):
-            checked(op, shared, tuple(one for one in experts if one is not None))
+            checked(recipe, shared, tuple(one for one in experts if one is not None))
 
 
-def checked(op: Operator, shared: Mapping[str, Value], experts: tuple[Mapping[str, Value], ...]) -> None:
-    """The operator's own check of values that belong together; what it refuses is the recipe's fault."""
-    assert op.check is not None, "the caller looked"
-    try:
-        op.check(shared, experts)
-    except UsageError as error:
-        raise RecipeError(error.message, hint=error.hint) from None
+def checked(
+    recipe: Recipe, shared: Mapping[str, Value], experts: tuple[Mapping[str, Value], ...], whose: str = ""
+) -> None:
+    """The operator's own check of values that belong together; what it refuses is the recipe's fault. Said is
+    the line of the model that it refuses by itself, else of the first; `whose`: of which tensor."""
+    check = recipe.method.check
+    assert check is not None, "the caller looked"
+
+    def refusal(some: tuple[Mapping[str, Value], ...]) -> UsageError | None:
+        try:
+            check(shared, some)
+        except UsageError as error:
+            return error
+        return None
+
+    error = refusal(experts)
+    if error is not None:
+        alone = (name for name, one in zip(recipe.experts, experts, strict=True) if refusal((one,)))
+        line = recipe.lines.get(next(alone, recipe.experts[0]))
+        raise RecipeError(f"{where(line)}{error.message}{whose}", hint=error.hint)
 
 
 def _constants(values: dict[str, Value], settings_here: list[Settings]) -> dict[str, Value] | None:

@@ -37,19 +37,22 @@ def without_idle(op: Operator, draft: Draft) -> Draft:
     """The draft without the options that have no effect with this operator, and a note for each."""
     found: list[tuple[int, str]] = []
 
-    def kept(given: Mapping[str, Given]) -> dict[str, Given]:
-        idle = {key: one for key, one in given.items() if op.parameter(key) is None and key in TOP_LEVEL}
+    def kept(given: Mapping[str, Given], of_one: bool = False) -> dict[str, Given]:
+        def is_idle(key: str) -> bool:  # none of them is a parameter of one model with any operator
+            return key in TOP_LEVEL and (of_one or op.parameter(key) is None)
+
+        idle = {key: one for key, one in given.items() if is_idle(key)}
         found.extend((one.line or 0, _note(op, key, one)) for key, one in idle.items())
         return {key: one for key, one in given.items() if key not in idle}
 
     kept(draft.idle)
     left = replace(
         draft,
-        models=tuple(replace(one, params=kept(one.params)) for one in draft.models),
+        models=tuple(replace(one, params=kept(one.params, True)) for one in draft.models),
         slices=tuple(
             replace(
                 one,
-                sources=tuple(replace(source, params=kept(source.params)) for source in one.sources),
+                sources=tuple(replace(source, params=kept(source.params, True)) for source in one.sources),
                 params=kept(one.params),
             )
             for one in draft.slices

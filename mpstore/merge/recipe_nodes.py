@@ -11,19 +11,13 @@ from typing import Any, Final
 import yaml
 
 from mpstore.errors import RecipeError
+from mpstore.merge import recipe_unknown
 from mpstore.merge.recipe_draft import where
-from mpstore.suggestions import nearest
 
 MAX_CHARACTERS: Final = 1 << 20
 MAX_DEPTH: Final = 16
 MAX_NODES: Final = 20_000
 
-UNSUPPORTED = {
-    "modules": "merging module by module is not supported",
-    "chat_template": "setting a chat template is not supported: the base's files are kept",
-    "residual_weight": "residual_weight is not supported",
-    "revision": "a revision belongs to the model's name: hf://ORG/NAME@REVISION, or a commit's id",
-}
 _SCALARS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp")}
 _MERGE: Final = "tag:yaml.org,2002:merge"
 _SHOWN: Final = 60
@@ -66,10 +60,8 @@ class Reader:
                 continue
             if not isinstance(key, str):
                 raise RecipeError(f"{at}a key is a word")
-            if key in UNSUPPORTED and known:
-                raise RecipeError(f"{at}{UNSUPPORTED[key]}", hint=f"leave {key} out")
             if known and key not in known and key not in idle:
-                raise RecipeError(f"{at}unknown key {key!r} in {what}", hint=_key_hint(key, known))
+                raise recipe_unknown.error(key, what, known, at)
             if key in found:
                 raise RecipeError(f"{at}{key!r} is given twice in {what}")
             found[key] = value
@@ -108,8 +100,7 @@ class Reader:
         """A non-empty text, as it is written (model: 7b is a name, not a number)."""
         self.enter(node, depth)
         if not isinstance(node, yaml.ScalarNode) or node.tag.endswith(":null") or not node.value.strip():
-            hint = "a revision is part of it: hf://ORG/NAME@REVISION" if what == "a model" else None
-            raise RecipeError(f"{where(line_of(node))}{what} is a name, and here is {_said(node)}", hint=hint)
+            raise RecipeError(f"{where(line_of(node))}{what} is a name, and here is {_said(node)}")
         return str(node.value).strip()
 
 
@@ -121,6 +112,11 @@ def _said(node: Any) -> str:
         return "a mapping"
     text = str(node.value)
     return f"{text[:40]!r}" if text.strip() else "nothing"
+
+
+def is_null(node: Any) -> bool:
+    """Whether nothing is given."""
+    return isinstance(node, yaml.ScalarNode) and bool(node.tag.endswith(":null"))
 
 
 def line_of(node: Any) -> int:
@@ -137,12 +133,6 @@ def _scalar(node: Any) -> Any:
         return _Constructor().construct_object(node)
     except (ValueError, yaml.YAMLError) as error:
         raise RecipeError(f"{where(line_of(node))}{node.value!r} cannot be read") from error
-
-
-def _key_hint(key: str, known: tuple[str, ...]) -> str:
-    if key in ("weight", "density", "t", "scale") and "parameters" in known:
-        return f"{key} stands under parameters"
-    return nearest(key, known) or "the keys are " + ", ".join(known)
 
 
 def compose(text: str) -> Any:
@@ -192,4 +182,8 @@ def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> RecipeError:
         hint = "keys of one mapping, and dashes of one list, begin in the same column"
     elif "could not find expected ':'" in problem:
         said = "a key without a colon above this line"
+    elif shown.startswith("```"):
+        said, hint = "the fence of a code block is no part of the recipe", "leave out the lines with ```"
+    elif "alias" in str(error.context) and shown.rstrip().endswith("*"):
+        said, hint = "a star of its own is written in quotes", 'filter: "*", or no filter, fits every tensor'
     return RecipeError(f"line {mark.line + 1}: {said}", hint=hint)

@@ -42,17 +42,20 @@ def _hint(op: Operator, key: str) -> str:
         return near
     if key in ("dtype", "out_dtype", "base_model", "merge_method", "tokenizer_source"):
         return f"{key} stands in the recipe itself, not under parameters"
+    if key == "seed":
+        return "the seed of random masks is said as --seed N"
     elsewhere = [one.name for one in OPERATORS.values() if one.parameter(key) is not None]
-    which = f"{key} belongs to {', '.join(elsewhere[:3])}; " if elsewhere else ""
+    which = f"leave it out: {key} belongs to {', '.join(elsewhere[:3])}; " if elsewhere else ""
     return f"{which}{op.name} has {', '.join(known) or 'no parameters'}"
 
 
-def base_name(op: Operator, base: Given | None, first: str) -> tuple[str, bool]:
+def base_name(op: Operator, draft: Draft, base: Given | None, first: str) -> tuple[str, bool]:
     """The origin, and whether it was named: the first model stands in where the formula allows it."""
     if base is not None:
         return str(base.value), True
     if op.base_required:
-        raise RecipeError(f"{op.name} needs a base", hint="add base_model: NAME (or --base NAME)")
+        at = where(draft.operator.line)
+        raise RecipeError(f"{at}{op.name} needs a base", hint="add base_model: NAME (or --base NAME)")
     return first, False
 
 

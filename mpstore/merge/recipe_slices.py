@@ -20,7 +20,7 @@ def arrange(op: Operator, draft: Draft, params: Mapping[str, Setting]) -> Recipe
     """The recipe of a draft with slices, models' parts not yet counted."""
     named = _base(draft)
     first = draft.slices[0].sources[0].model
-    base, given = recipe_roles.base_name(op, named, first)
+    base, given = recipe_roles.base_name(op, draft, named, first)
     slices = tuple(_slice(op, one) for one in draft.slices)
     stack = op.name == "passthrough"
     experts = _stacked(draft, base) if stack else _merged(op, draft, base, given)
@@ -97,6 +97,7 @@ def _merged(op: Operator, draft: Draft, base: str, given: bool) -> tuple[str, ..
         elif sorted(experts) != sorted(expected):
             raise RecipeError(
                 f"{where(one.line)}other models than in the first slice: not supported",
-                hint=f"list {', '.join(expected)} in every slice",
+                hint=f"list {', '.join(expected)} in every slice; stacks, of one source a slice, are for "
+                "merge_method: passthrough",
             )
     return tuple(expected or ())

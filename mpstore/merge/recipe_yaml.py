@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import yaml
-
 from mpstore.errors import RecipeError
 from mpstore.merge.recipe_draft import Draft, DraftModel, DraftSlice, Given, where
 from mpstore.merge.recipe_idle import TOP_LEVEL
-from mpstore.merge.recipe_nodes import Reader, compose, line_of
+from mpstore.merge.recipe_nodes import Reader, compose, is_null, line_of
+from mpstore.merge.recipe_reference import reference
 
 DTYPES: Final[Mapping[str, str]] = {
     "float32": "F32",
@@ -45,7 +44,7 @@ def read(text: str) -> Draft:
         raise RecipeError("a recipe has either models or slices", hint="models: [{model: math}, …]")
     return Draft(
         operator=_given_word(reader, keys["merge_method"], "merge_method"),
-        base=_given_word(reader, keys["base_model"], "base_model") if "base_model" in keys else None,
+        base=_base(reader, keys),
         models=_models(reader, keys.get("models")),
         slices=_slices(reader, keys.get("slices")),
         params=_params(reader, keys.get("parameters"), 1),
@@ -59,9 +58,16 @@ def _given_word(reader: Reader, node: Any, what: str) -> Given:
     return Given(reader.word(node, what, 1), line_of(node))
 
 
+def _base(reader: Reader, keys: dict[str, Any]) -> Given | None:
+    if "base_model" not in keys:
+        return None
+    node = keys["base_model"]
+    return Given(reference(reader, node, "base_model", 1), line_of(node))
+
+
 def _params(reader: Reader, node: Any, depth: int) -> dict[str, Given]:
     """Parameters by name; an empty `parameters:` has none."""
-    if node is None or (isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null")):
+    if node is None or is_null(node):
         return {}
     pairs = reader.mapping(node, "parameters", (), depth)
     return {key: Given(reader.plain(value, depth + 1), line_of(value)) for key, value in pairs.items()}
@@ -83,7 +89,7 @@ def _model(reader: Reader, node: Any, keys: dict[str, Any]) -> DraftModel:
     if "model" not in keys:
         raise RecipeError(f"{where(line_of(node))}an entry has no model")
     layers = _layers(reader, keys["layer_range"]) if "layer_range" in keys else None
-    name = reader.word(keys["model"], "a model", 3)
+    name = reference(reader, keys["model"], "a model", 3)
     return DraftModel(name, _params(reader, keys.get("parameters"), 3), line_of(node), layers)
 
 
@@ -110,12 +116,13 @@ def _slices(reader: Reader, node: Any) -> tuple[DraftSlice, ...]:
         for source in reader.sequence(keys["sources"], "sources", 3):
             words = reader.mapping(source, "a source", ("model", "layer_range", "parameters"), 4)
             if "layer_range" not in words:
-                raise RecipeError(f"{where(line_of(source))}a source has no layer_range")
+                raise RecipeError(
+                    f"{where(line_of(source))}a source has no layer_range",
+                    hint="layer_range: [0, 24] is the layers 0 to 23",
+                )
             sources.append(_model(reader, source, words))
-        base = _given_word(reader, keys["base_model"], "base_model") if "base_model" in keys else None
-        found.append(
-            DraftSlice(tuple(sources), _params(reader, keys.get("parameters"), 3), base, line_of(one))
-        )
+        params = _params(reader, keys.get("parameters"), 3)
+        found.append(DraftSlice(tuple(sources), params, _base(reader, keys), line_of(one)))
     if not found or not all(one.sources for one in found):
         raise RecipeError(f"{where(line_of(node))}slices or sources is an empty list")
     return tuple(found)

@@ -138,7 +138,7 @@ def _overrides(
         if op.check is not None and repr((shared, own)) not in checked:
             checked.add(repr((shared, own)))
             together = [{**usual, **mine} for usual, mine in zip(defaults.experts, own, strict=True)]
-            recipe_build.checked(op, {**defaults.params, **shared}, tuple(together))
+            recipe_build.checked(recipe, {**defaults.params, **shared}, tuple(together), f" (tensor {key})")
     return tensors
 
 
