@@ -100,9 +100,11 @@ def _check_count(op: Operator, recipe: Recipe, draft: Draft) -> None:
 
 def _check_tokenizer(recipe: Recipe, draft: Draft) -> None:
     """The base's tokenizer files are what a merge keeps; anything else is said not to be supported."""
-    if draft.tokenizer is None or draft.tokenizer.value in ("base", recipe.base):
+    wanted = None if draft.tokenizer is None else draft.tokenizer.value
+    if isinstance(wanted, str):
+        wanted = wanted.removeprefix("model:")  # how mergekit's first versions said it
+    if draft.tokenizer is None or wanted in ("base", recipe.base):
         return
-    wanted = draft.tokenizer.value
     hint = f"the output has the tokenizer of {recipe.base}: tokenizer_source: base"
     if wanted == "union":
         hint += "; where all models have its vocabulary, so has their union"

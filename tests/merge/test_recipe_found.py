@@ -89,7 +89,10 @@ def test_merge_keys_and_anchors_mean_what_yaml_says() -> None:
             read(f"merge_method: linear\nmodels: [{{model: a, parameters: {bad}}}]")
 
 
-@pytest.mark.parametrize("said", ["tokenizer_source: base", "tokenizer_source: c", "tokenizer: {source: c}"])
+@pytest.mark.parametrize(
+    "said",
+    ["tokenizer_source: base", "tokenizer_source: c", "tokenizer_source: model:c", "tokenizer: {source: c}"],
+)
 def test_the_tokenizer_of_the_base_may_be_named(said: str) -> None:
     assert read(f"merge_method: linear\nbase_model: c{textwrap.dedent(MODELS)}{said}").base == "c"
     with pytest.raises(RecipeError, match="a tokenizer from 'b' is not supported"):
