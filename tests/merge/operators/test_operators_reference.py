@@ -194,3 +194,9 @@ def test_dropping_keeps_the_expected_delta(name):
     merged = drive(name, base, [model], [{"weight": 1.0, "density": 0.3}], {"normalize": False}, **NAMES)
     assert abs(float((merged != 0).mean()) - 0.3) < 0.005
     assert abs(float(merged.mean()) - 1.0) < 0.02
+
+
+def test_karcher_takes_the_bases_direction_where_all_cancel():
+    base, other = np.full((1, 1), 1.5, np.float32), np.full((1, 1), -2.5, np.float32)
+    for models in ([base, other], [other, base]):
+        assert drive("karcher", base, models)[0, 0] == 2.0
