@@ -1,7 +1,7 @@
 """Every error the project raises on purpose, and the exit code each one carries.
 
 Relies on nothing. Promises: a caller that catches `MpError` catches them all, and foreign exceptions
-(OSError, zstandard, msgpack, httpx) are translated into these at the edge where they occur.
+(OSError, zstandard, msgpack, safetensors, httpx) are translated into these at the edge where they occur.
 
     MpError                      1   anything of ours
     ├── StorageError             1   the file system refused: disk full, read-only, permission

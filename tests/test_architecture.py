@@ -6,7 +6,6 @@ The floors themselves are held by import-linter (`lint-imports`, in run_checks.p
 from __future__ import annotations
 
 import ast
-import re
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -171,18 +170,6 @@ def test_a_source_distribution_is_whole_and_a_wheel_fits_every_python() -> None:
     linked = {"docs", "examples", "hooks", "mpstore/kernels/native", "tests"}
     assert {f"graft {name}" for name in linked} <= set(manifest)
     assert not [name for name in linked if not (top / name).is_dir()]
-
-
-def test_what_installing_brings_is_imported_by_the_program() -> None:
-    """Of what only tests and examples use, they are the extras."""
-    settings = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
-    names = [re.split(r"[<>=~!\[ ]", line)[0] for line in settings["dependencies"]]
-    text = "\n".join(path.read_text() for path in SOURCES)
-    for name in names:
-        module = {"PyYAML": "yaml"}.get(name, name)
-        assert re.search(
-            rf"^\s*(?:import|from) {module}\b|import_module\(\"{module}\"\)", text, re.MULTILINE
-        ), name
 
 
 def test_the_rules_find_what_they_forbid(tmp_path: Path) -> None:
