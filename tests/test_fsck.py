@@ -272,13 +272,19 @@ def test_subsets_cover_everything_once(root: Path) -> None:
     assert all(parts)
     generator = np.random.default_rng(0)
     prefix = generator.integers(0, 1 << 63, 10_000).astype(np.uint64)
-    sizes = np.full(10_000, 100, np.uint32)
-    assert 800 < fsck.parse_subset("10%").choose(prefix, sizes, generator).sum() < 1200
-    assert fsck.parse_subset("5000").choose(prefix, sizes, generator).sum() == 50
+    assert 800 < fsck.parse_subset("10%").choose(prefix, generator).sum() < 1200
+    assert 800 < fsck.parse_subset("1000").of(10_000).choose(prefix, generator).sum() < 1200
+    assert fsck.parse_subset("20000").of(10_000).choose(prefix, generator).all()
     assert fsck.parse_subset("1KB") == fsck.Subset(size_bytes=1000)
     for text in ("0/3", "4/3", "", "0%", "101%", "x", "-1", "1/0", "0"):
         with pytest.raises(UsageError):
             fsck.parse_subset(text)
+
+
+def test_a_subset_of_a_size_is_that_of_all_packs_together(root: Path) -> None:
+    all_bytes = check(root, read_data=True).read_bytes
+    tenth = fsck.parse_subset(str(all_bytes // 10))
+    assert sum(check(root, subset=tenth).read_bytes for _ in range(5)) / 5 < all_bytes / 4
 
 
 def test_repair_with_a_subset_loses_nothing_that_it_did_not_read(root: Path) -> None:

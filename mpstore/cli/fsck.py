@@ -10,6 +10,7 @@ import click
 from mpstore.cli.options import verb
 from mpstore.cli.quantities import plural, seconds, size
 from mpstore.cli.session import Session
+from mpstore.errors import UsageError
 
 if TYPE_CHECKING:
     from mpstore.api import Damage, FsckReport
@@ -30,7 +31,11 @@ _SHOWN = 20
 @click.option("--read-data-subset", "subset", metavar="n/t|x%|SIZE", help="Read only a part of the data.")
 @click.option("--repair", is_flag=True, help="Mend what can be mended.")
 @click.option(
-    "--from", "sources", multiple=True, metavar="DIR", help="A checkpoint or repository with copies. Repeat."
+    "--from",
+    "sources",
+    multiple=True,
+    metavar="DIR",
+    help="With --repair: a checkpoint or repository with copies. Repeat.",
 )
 @click.pass_context
 def command(
@@ -45,6 +50,10 @@ def command(
 
     Exit code 4: something is damaged (or remains so after --repair). Names what, and what that touches.
     """
+    if sources and not repair:
+        raise UsageError("--from says where to mend from: it goes with --repair")
+    if read_data and subset is not None:
+        raise UsageError("--read-data reads all, --read-data-subset a part: give one of them")
     session.kept = "checking changes nothing" if not repair else "what was mended stays mended"
     report = session.repository().fsck(
         read_data=read_data,

@@ -245,8 +245,7 @@ def _chosen(found: Scan, subset: Subset | None, generator: np.random.Generator) 
     if subset is None or not found.entries:
         return list(found.entries)
     ids = packindex.as_ids(b"".join(entry.header.id for entry in found.entries))
-    sizes = np.array([entry.header.frame_bytes for entry in found.entries], np.uint32)
-    chosen = subset.choose(prefixes(ids), sizes, generator)
+    chosen = subset.choose(prefixes(ids), generator)
     return [entry for entry, take in zip(found.entries, chosen, strict=True) if take]
 
 

@@ -112,7 +112,7 @@ def _findings(repo: Repo, read_data: bool, subset: Subset | None, progress: Prog
     if read_data or subset is not None:
         total = sum(info.size_bytes for info in marker.table.packs)
         task = progress.task("reading packs", None if subset else total, "bytes")
-        content = read_packs(repo, subset, task)
+        content = read_packs(repo, None if subset is None else subset.of(total), task)
         task.finish()
     return _Findings(names, packs, notes, objects, marker, content)
 

@@ -23,28 +23,25 @@ _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 @dataclass(frozen=True)
 class Subset:
-    """One of: part `number` of `parts`; a `share` in (0, 1] at random; at most `size_bytes` at random."""
+    """One of: part `number` of `parts`; a `share` in (0, 1] at random; about `size_bytes` at random, which is
+    a share once it is known of how much (`of`)."""
 
     number: int = 1
     parts: int = 1
     share: float | None = None
     size_bytes: int | None = None
 
-    def choose(
-        self,
-        prefix: npt.NDArray[np.uint64],
-        frame_bytes: npt.NDArray[np.uint32],
-        generator: np.random.Generator,
-    ) -> npt.NDArray[np.bool_]:
-        """bool[n]: which frames to read, given the first eight bytes of their ids and their sizes."""
+    def of(self, total_bytes: int) -> Subset:
+        """The same where there are so many bytes in all."""
+        if self.size_bytes is None:
+            return self
+        return Subset(share=min(1.0, self.size_bytes / max(1, total_bytes)))
+
+    def choose(self, prefix: npt.NDArray[np.uint64], generator: np.random.Generator) -> npt.NDArray[np.bool_]:
+        """bool[n]: which frames to read, given the first eight bytes of their ids."""
+        assert self.size_bytes is None, "of() first"
         if self.share is not None:
             return np.asarray(generator.random(len(prefix)) < self.share)
-        if self.size_bytes is not None:
-            order = generator.permutation(len(prefix))
-            fits = np.cumsum(frame_bytes[order].astype(np.int64)) <= self.size_bytes
-            chosen = np.zeros(len(prefix), np.bool_)
-            chosen[order[fits]] = True
-            return chosen
         return np.asarray(prefix % np.uint64(self.parts) == np.uint64(self.number - 1))
 
 
