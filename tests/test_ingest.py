@@ -24,7 +24,7 @@ from mpstore import export, files, ingest
 from mpstore.analyze import analyze
 from mpstore.errors import ConflictError, DamagedError, IncompatibleError, StorageError, UsageError
 from mpstore.records.config import Config
-from mpstore.records.model import Manifest
+from mpstore.records.model import Manifest, Parent
 from mpstore.repository import Repo
 from mpstore.statistics import observe
 
@@ -284,6 +284,20 @@ def test_an_unchanged_checkpoint_is_not_read_again(
     assert elsewhere.committed.created
     assert seen == []
     assert content(repo, "twin") == on_disk(family.base)
+
+
+def test_a_base_that_was_forgotten_is_named_by_adding_again(repo: Repo, family: families.Family) -> None:
+    tuned = family.experts["math"]
+    orphan = ingest.add(repo, tuned, "math")
+    base = ingest.add(repo, family.base, "base").commit
+    assert repo.commit(orphan.commit).parents == ()
+    named = ingest.add(repo, tuned, "math", base=base)
+    assert named.committed.created
+    assert Parent("base", base) in repo.commit(named.commit).parents
+    assert named.committed.manifest == orphan.committed.manifest
+    assert not ingest.add(repo, tuned, "math", base=base).committed.created
+    assert not ingest.add(repo, tuned, "math").committed.created
+    assert not ingest.add(repo, tuned, "math", base=named.commit).committed.created  # itself
 
 
 def test_what_changed_is_read_and_only_that(

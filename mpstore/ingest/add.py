@@ -98,7 +98,9 @@ def add(
                 _add_file(writer, cache, checkpoint, file, task)
         finally:
             task.finish()
-        committed = writer.commit(branch, tip, author=author, message=message, how=how)
+        committed = writer.commit(
+            branch, tip, author=author, message=message, how=how, base_named=base is not None
+        )
     cache.remember(checkpoint.files, committed.commit, scanned_ns)
     name = None if found is None else found.branch
     return AddResult(branch, name, round(time.monotonic() - started, 3), committed)

@@ -304,15 +304,17 @@ class CheckpointWriter:
         author: str = "",
         message: str = "",
         how: Mapping[str, Json] | None = None,
+        base_named: bool = False,
     ) -> Committed:
         """Commit what was added on a branch that is at `tip` (None: a new one), with the base as a parent.
 
-        A branch whose tip has this very manifest and kind gets no commit. ConflictError: the branch moved.
+        A branch whose tip has this very manifest and kind gets no commit, unless the base was named by who
+        calls (`base_named`) and the tip has another, or none. ConflictError: the branch moved.
         """
         manifest, owners = self._manifest()
         manifest_id = record_id(Manifest.KIND, encode(manifest))
         statistics = self._pairing.put_statistics(self._writer, self._pool, manifest, manifest_id, owners)
-        same = tip is not None and self._is(self._repo.commit(tip), manifest_id)
+        same = tip is not None and self._is(self._repo.commit(tip), manifest_id, base_named)
         if same and tip is not None:
             commit_id = tip
         else:
@@ -343,8 +345,14 @@ class CheckpointWriter:
             summary,
         )
 
-    def _is(self, commit: Commit, manifest_id: ObjectId) -> bool:
-        return commit.manifest == manifest_id and commit.kind == self._kind
+    def _is(self, commit: Commit, manifest_id: ObjectId, base_named: bool) -> bool:
+        if commit.manifest != manifest_id or commit.kind != self._kind:
+            return False
+        if not base_named or self._base_commit is None:
+            return True
+        base = self._repo.commit(self._base_commit).manifest
+        bases = [parent.commit for parent in commit.parents if parent.role == "base"]
+        return base == manifest_id or base in [self._repo.commit(one).manifest for one in bases]
 
     def _manifest(self) -> tuple[Manifest, dict[str, str]]:
         """The manifest, and the path of each tensor's file."""
