@@ -27,7 +27,13 @@ def diff(repo: Repo, old: str | Path, new: str | Path, patterns: tuple[str, ...]
             return repo.statistics(a.manifest_id, b.manifest_id)
         return None
 
-    return compare(*sides, patterns=patterns, statistics=statistics, progress=progress)
+    return compare(
+        *sides,
+        patterns=patterns,
+        statistics=statistics,
+        block_elements=repo.config.block_elements,
+        progress=progress,
+    )
 
 
 def side(repo: Repo, name: str | Path) -> Side:

@@ -18,9 +18,11 @@ import numpy.typing as npt
 from mpstore import blocks, dtypes
 from mpstore.diff.sides import Raw, Side, TensorShape, is_float
 from mpstore.dtypes import Dtype
+from mpstore.errors import NotFoundError
 from mpstore.events import Progress, silent
 from mpstore.ids import ID_BYTES
 from mpstore.statistics import DeltaStatistics
+from mpstore.suggestions import nearest
 
 State = Literal["changed", "added", "removed", "reshaped"]
 
@@ -83,28 +85,37 @@ def compare(
     *,
     patterns: tuple[str, ...] = (),
     statistics: Callable[[], DeltaStatistics | None] = lambda: None,
+    block_elements: int = blocks.DEFAULT_BLOCK_ELEMENTS,
     progress: Progress = silent,
 ) -> Diff:
     """What differs from `old` to `new`; `patterns`: only tensors whose key fits one, and no files.
+    NotFoundError: neither side has one that fits.
 
-    `statistics` gives those of (old, new) if they are known.
+    `statistics` gives those of (old, new) if they are known; `block_elements`: of a block where neither
+    side has blocks of its own.
     """
     olds, news = old.tensors(), new.tensors()
     absent = old.lacking() | new.lacking()
     fitting = {
         key for key in (*olds, *news, *absent) if not patterns or any(fnmatchcase(key, p) for p in patterns)
     }
+    if patterns and not fitting:
+        raise NotFoundError(
+            f"no tensor of either side fits {' or '.join(map(repr, patterns))}",
+            hint=nearest(patterns[0], {*olds, *news, *absent}),
+        )
     keys = sorted(fitting - absent)
     task = progress.task("comparing", len(keys), "tensors")
     known: list[DeltaStatistics | None] = []
     found = []
     try:
         for key in keys:
-            one = _tensor(key, olds.get(key), news.get(key), old, new)
+            size = _partition(olds.get(key), news.get(key)) or block_elements
+            one = _tensor(key, olds.get(key), news.get(key), size, old, new)
             if one is not None and one.state == "changed" and is_float(news[key]):
                 if not known:
                     known.append(statistics())
-                figures = _from_statistics(known[0], key) or _measured(key, olds[key], news[key], old, new)
+                figures = _from_statistics(known[0], key) or _measured(key, news[key], size, old, new)
                 one = TensorDiff(key, "changed", one.old, one.new, one.blocks, one.changed_blocks, figures)
             if one is not None:
                 found.append(one)
@@ -116,17 +127,16 @@ def compare(
 
 
 def _tensor(
-    key: str, old_shape: TensorShape | None, new_shape: TensorShape | None, old: Side, new: Side
+    key: str, old_shape: TensorShape | None, new_shape: TensorShape | None, size: int, old: Side, new: Side
 ) -> TensorDiff | None:
     """How one tensor differs, without figures; None: not at all."""
     if old_shape is None or new_shape is None:
         one = new_shape or old_shape
         assert one is not None, "a key comes from one of the sides"
-        count = blocks.count(one.elements, one.block_elements or blocks.DEFAULT_BLOCK_ELEMENTS)
+        count = blocks.count(one.elements, size)
         return TensorDiff(
             key, "added" if old_shape is None else "removed", old_shape, new_shape, count, count
         )
-    size = _partition(old_shape, new_shape)
     count = blocks.count(new_shape.elements, size)
     if (old_shape.dtype, old_shape.shape) != (new_shape.dtype, new_shape.shape):
         return TensorDiff(key, "reshaped", old_shape, new_shape, count, count)
@@ -140,8 +150,9 @@ def _changed(key: str, size: int, old: Side, new: Side) -> npt.NDArray[np.bool_]
     return np.asarray(ids[0] != ids[1])
 
 
-def _partition(old: TensorShape, new: TensorShape) -> int:
-    return old.block_elements or new.block_elements or blocks.DEFAULT_BLOCK_ELEMENTS
+def _partition(*sides: TensorShape | None) -> int:
+    """The first side's that has blocks of its own; 0: none has."""
+    return next((side.block_elements for side in sides if side and side.block_elements), 0)
 
 
 def _from_statistics(known: DeltaStatistics | None, key: str) -> Figures | None:
@@ -158,10 +169,9 @@ def _from_statistics(known: DeltaStatistics | None, key: str) -> Figures | None:
     )
 
 
-def _measured(key: str, old_shape: TensorShape, new_shape: TensorShape, old: Side, new: Side) -> Figures:
+def _measured(key: str, shape: TensorShape, size: int, old: Side, new: Side) -> Figures:
     """The figures by reading: changed blocks of both sides, the others (for the norms) of the old one."""
-    dtype: Dtype = dtypes.known(new_shape.dtype)
-    size = _partition(old_shape, new_shape)
+    dtype: Dtype = dtypes.known(shape.dtype)
     changed = _changed(key, size, old, new)
     others = new.read(key, size, np.flatnonzero(changed).tolist())
     sums = np.zeros(4)
