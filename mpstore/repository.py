@@ -195,7 +195,9 @@ class Repo:
     def find_tensor(self, manifest: Manifest, key: str) -> TensorRecord:
         """One tensor by its key. NotFoundError: no such tensor, or not in the store yet."""
         if key not in manifest.tensors:
-            raise NotFoundError(f"no tensor {key!r}", hint=nearest(key, manifest.tensors))
+            raise NotFoundError(
+                f"no tensor {key!r}", hint=nearest(key, manifest.tensors) or "mp ls REV lists them"
+            )
         if not manifest.tensors[key]:
             raise NotFoundError(f"tensor {key!r} was never fetched", hint="`mp pull` its origin completes it")
         return self.tensor(manifest.tensors[key])

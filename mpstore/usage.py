@@ -52,7 +52,8 @@ class CodecUsage:
 @dataclass(frozen=True)
 class Usage:
     """raw_bytes: files of all checkpoints of all commits; distinct_bytes: decoded bytes of distinct blocks;
-    stored_bytes: all packs; total_bytes: everything in `.mp`; unreachable_*: what gc could remove.
+    stored_bytes: all packs; total_bytes: everything in `.mp`; unreachable_*: what no branch or tag needs;
+    gc keeps those of them that recent reflog entries or stored plans of living models need.
 
     Dedup is raw_bytes / distinct_bytes, compression distinct_bytes / stored_bytes.
     """

@@ -54,16 +54,21 @@ def in_full(info: CommitInfo) -> Iterator[str]:
 
 
 def made_by(info: CommitInfo) -> str:
-    """ "add (full)", "merge: ties, plan 3f2a9c81d0"."""
+    """ "add (full)", "merge by ties, plan 3f2a9c81d0"."""
     how = info.commit.how
     verb = str(how.get("verb", "?"))
     if verb == "merge":
-        operator = how.get("operator") or (how.get("figures") or {}).get("operator", "")
-        return f"merge{f' by {operator}' if operator else ''}, plan {str(how.get('plan', ''))[:10]}"
+        return f"merge{_by(str(how.get('recipe', '')))}, plan {str(how.get('plan', ''))[:10]}"
     origin = how.get("origin")
     if origin:
         return f"{verb} of {origin.get('repo')}@{str(origin.get('commit'))[:10]}"
     return f"{verb} ({info.commit.kind})"
+
+
+def _by(recipe: str) -> str:
+    """The operator, from the canonical recipe that a merge commit keeps: it says it first."""
+    key, _, operator = recipe.partition("\n")[0].partition(": ")
+    return f" by {operator}" if key == "merge_method" else ""
 
 
 def name_of(ref: str) -> str:

@@ -37,7 +37,7 @@ def command(session: Session, directory: str | None, block_elements: int | None,
     process.prepare()
     from mpstore.api import Repository
 
-    named = os.environ.get("MP_DIR") if session.directory is None else None
+    named = os.environ.get("MP_DIR") if not session.moved else None
     target = session.path(directory or named or ".")
     repository = Repository.init(target, block_elements=block_elements, compression=compression)
     value = {

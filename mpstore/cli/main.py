@@ -86,7 +86,8 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(arguments, prog_name="mp", standalone_mode=False, obj=session)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None: the caller closed it
+            sys.stdout.flush()
     except (BrokenPipeError, OutputClosed):
         _drop_output()
         code = _PIPE_CLOSED
@@ -125,7 +126,7 @@ def _with_json(session: Session, arguments: list[str]) -> Session:
 
 def _translate_usage(error: click.ClickException) -> MpError:
     message = error.format_message()
-    message = message[:1].lower() + message[1:].rstrip(".")
+    message = " ".join((message[:1].lower() + message[1:]).split()).rstrip(".,")
     context = getattr(error, "ctx", None)
     where = context.command_path if context is not None else "mp"
     return UsageError(message, hint=f"see {where} --help")

@@ -37,7 +37,11 @@ def merge_options(function: Function) -> Function:
             click.option(
                 "--budget", metavar="B", help="Read no more for experts: 2GiB, or 25% of their raw bytes."
             ),
-            click.option("--max-error", metavar="E", help="Read as little as keeps the bound under E."),
+            click.option(
+                "--max-error",
+                metavar="E",
+                help="Read as little as keeps the error's bound, over the base's norm, under E.",
+            ),
             click.option("--seed", type=int, help="Seed of random masks (default: 0)."),
             click.option("--policy", metavar="NAME", help="How blocks are chosen (default: the best known)."),
             click.option("--plan", "plan_id", metavar="ID", help="A stored plan, and nothing else said."),

@@ -6,7 +6,6 @@ Relies on click and the session. Promises: `-C`, `--json` and `-q` mean the same
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
@@ -44,6 +43,7 @@ def global_options(function: Function) -> Function:
             "-C",
             "start_in",
             metavar="DIR",
+            multiple=True,
             expose_value=False,
             callback=_set_directory,
             help="Work as if started in DIR.",
@@ -63,10 +63,10 @@ def _set_json(context: click.Context, parameter: click.Parameter, value: bool) -
     context.ensure_object(Session).as_json |= value
 
 
-def _set_directory(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+def _set_directory(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
     del parameter
-    if value is not None:
-        context.ensure_object(Session).directory = Path(value)
+    for directory in value:  # each from where the one before led, as with git
+        context.ensure_object(Session).go_to(directory)
 
 
 def threads_option(function: Function) -> Function:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def sink(warnings: list[str], *, as_json: bool, quiet: bool) -> Progress:
     """The sink of one command; warnings are also appended to `warnings`."""
-    if as_json or quiet or not sys.stderr.isatty():
+    if as_json or quiet or sys.stderr is None or not sys.stderr.isatty():
         return _Plain(warnings, shown=not (as_json or quiet))
     return _Bars(warnings)
 

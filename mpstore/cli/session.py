@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mpstore.cli import process
-from mpstore.errors import NotFoundError
+from mpstore.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from mpstore.api import Repository
@@ -32,27 +32,31 @@ class OutputClosed(Exception):
 class Session:
     """Mutable while options are parsed (they may stand before or after the verb), constant after."""
 
-    directory: Path | None = None
+    moved: bool = False
     as_json: bool = False
     quiet: bool = False
     kept: str = "nothing was changed"
     warnings: list[str] = field(default_factory=list)
 
-    def start(self) -> Path:
-        """The directory the command works in: `-C DIR`, or the working directory."""
-        if self.directory is not None and not self.directory.is_dir():
-            raise NotFoundError(f"-C: {self.directory} is not a directory")
-        return self.directory or Path.cwd()
+    def go_to(self, directory: str) -> None:
+        """`-C DIR`: work there, so that every relative path, wherever it is looked at, starts there."""
+        try:
+            os.chdir(directory)
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFoundError(f"-C: {directory} is not a directory") from None
+        self.moved = True
 
     def path(self, text: str) -> Path:
-        """A path argument, relative to `-C` as git takes it."""
-        return self.start() / Path(text).expanduser()
+        """A path argument, as messages show it: in full."""
+        return Path.cwd() / Path(text).expanduser()
 
     def output_path(self, text: str, flag: str) -> Path:
         """A file to be written: its directory must be there, and is named if it is not."""
         path = self.path(text)
         if not path.parent.is_dir():
             raise NotFoundError(f"{flag}: there is no directory {path.parent}", hint="make it first")
+        if path.is_dir():
+            raise UsageError(f"{flag}: {path} is a directory", hint=f"name a file in it: {flag} {text}/FILE")
         return path
 
     def repository(self) -> Repository:
@@ -61,9 +65,12 @@ class Session:
         from mpstore.api import Repository
 
         named = os.environ.get("MP_DIR")
-        if named and self.directory is None:
-            return Repository.open(Path(named), progress=self.progress(), say=self.say)
-        return Repository.discover(self.start(), progress=self.progress(), say=self.say)
+        if named and not self.moved:
+            try:
+                return Repository.open(Path(named), progress=self.progress(), say=self.say)
+            except NotFoundError as error:
+                raise NotFoundError(f"MP_DIR: {error.message}", hint=error.hint) from None
+        return Repository.discover(Path.cwd(), progress=self.progress(), say=self.say)
 
     def author(self) -> str:
         """Who commits: `MP_AUTHOR`, or user@host."""

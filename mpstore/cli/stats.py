@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mpstore.cli import tables
 from mpstore.cli.options import verb
-from mpstore.cli.quantities import share, size
+from mpstore.cli.quantities import plural, share, size
 from mpstore.cli.session import Session
 
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ def _lines(usage: Usage) -> Iterator[str]:
         ]
     )
     if usage.unreachable_objects:
-        yield f"gc could remove {usage.unreachable_objects:,} objects, {size(usage.unreachable_bytes)}"
+        yield (
+            f"no branch or tag needs {plural(usage.unreachable_objects, 'object')}, "
+            f"{size(usage.unreachable_bytes)}: mp gc --dry-run says which of them can go"
+        )
     yield from _by_branch(usage)
     yield from _by_codec(usage)
 

@@ -352,9 +352,26 @@ def test_words_that_contradict_each_other(quick: Command, tmp_path: Path, merge_
         (["merge", "--plan", "0" * 64, *merge_words(), "--branch", "m"], "--plan"),
         (["plan", "--plan", "0" * 64, *merge_words()], "--plan"),
         (["plan", "--plan", "0" * 64, "--budget", "5%"], "leave budget out"),
+        (["fsck", "--from", str(tmp_path)], "--repair"),
+        (["fsck", "--read-data", "--read-data-subset", "1/2"], "--read-data-subset"),
     ):
         assert said in quick(*words, code=2).err, words
     quick("merge", "--plan", "0" * 64, "--branch", "m", code=3)
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_output_onto_a_directory(quick: Command, tmp_path: Path) -> None:
+    said = quick("cat", "base", "model.norm.weight", "-o", str(tmp_path), code=2).err
+    assert f"-o: {tmp_path} is a directory" in said
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_a_pattern_that_fits_nothing_is_no_equality(quick: Command) -> None:
+    quick("diff", "base", "math", "--tensor", "*norm*", "--exit-code", code=None)
+    said = quick("diff", "base", "math", "--tensor", "model.norm.wieght", "--exit-code", code=3).err
+    assert "'model.norm.wieght'" in said
+    assert "did you mean 'model.norm.weight'" in said
+    assert "mp ls" in quick("cat", "base", "zzzz", code=3).err
 
 
 @pytest.mark.usefixtures("unharmed")

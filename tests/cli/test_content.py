@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command import Command
+from command import Command, Inline
 from families import Family, read_checkpoint, safetensors_bytes, write_checkpoint
 
 
@@ -156,6 +157,22 @@ def test_diff_with_a_directory_agrees_with_diff_of_revisions(mp: Command, family
     for one, other in zip(stored["tensors"], loose["tensors"], strict=True):
         assert one["changed_blocks"] == other["changed_blocks"]
         assert one["relative_l2"] == pytest.approx(other["relative_l2"], rel=1e-6)
+
+
+def test_diff_of_two_directories_counts_the_repository_s_blocks(mp: Command, family: Family) -> None:
+    loose = mp.json("diff", family.base, family.experts["math"])
+    assert loose["tensors"] == mp.json("diff", "base", family.experts["math"])["tensors"]
+
+
+def test_paths_are_taken_from_where_option_c_points(mp: Command, family: Family, tmp_path: Path) -> None:
+    shutil.copytree(family.experts["math"], mp.directory / "loose")
+    elsewhere = Inline(tmp_path)
+    elsewhere("-C", mp.directory, "diff", "loose", "math", "--exit-code")
+    elsewhere("-C", "work", "-C", "loose", "status", ".", "math", "--exit-code")
+    plan = elsewhere.json(
+        "-C", mp.directory, "plan", "--base", "base", "--expert", "./loose", "--op", "linear"
+    )
+    assert plan["experts"][0]["model"] == "./loose"
 
 
 def test_diff_exit_code(mp: Command) -> None:

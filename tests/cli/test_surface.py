@@ -62,6 +62,7 @@ def test_version(bare: Command, process: Command) -> None:
         (["log", "-n", "many"], 2, "-n"),
         (["log"], 3, "mp init"),
         (["-C", "nowhere", "log"], 3, "nowhere"),
+        (["completion"], 2, "bash, zsh, fish"),
         (["branch", "-d"], 2, "which branch"),
         (["completion", "tcsh"], 2, "tcsh"),
     ],
@@ -115,6 +116,7 @@ def test_repository_is_found_upward_and_by_option_and_environment(bare: Command)
     elsewhere("branch", MP_DIR=str(bare.directory / ".mp"))
     elsewhere("branch", MP_DIR=str(bare.directory))
     assert "MP_DIR" in elsewhere("branch", code=3).err
+    assert "MP_DIR: no repository" in elsewhere("branch", code=3, MP_DIR="/nowhere").err
 
 
 def test_hooks_lists_samples(bare: Command) -> None:
@@ -149,6 +151,20 @@ def test_closed_pipe_is_quiet() -> None:
         said = process.stderr.read()
         assert process.wait() in (0, 141)
     assert said == b""
+
+
+def test_closed_streams_are_no_error_of_ours(process: Command) -> None:
+    process("init")
+    for closing, code in ((">&-", 0), ("2>&-", 0), ("<&-", 0), (">&- 2>&- <&-", 0)):
+        script = f"{sys.executable} -m mpstore.cli branch {closing}"
+        done = subprocess.run(
+            ["sh", "-c", script],
+            cwd=process.directory,
+            env=clean_environment(),
+            capture_output=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (code, b""), closing
 
 
 def test_json_never_says_nan() -> None:

@@ -30,8 +30,8 @@ def find(name: str) -> Policy:
     key = name.strip().lower().replace("_", "-")
     if key in POLICIES:
         return POLICIES[key]
-    near = difflib.get_close_matches(key, POLICIES, n=1, cutoff=0.0)[0]
+    near = difflib.get_close_matches(key, POLICIES, n=1, cutoff=0.5)
     raise UsageError(
-        f"no policy is called {name!r}; the nearest is {near!r}",
+        f"no policy is called {name!r}" + (f"; the nearest is {near[0]!r}" if near else ""),
         hint="the policies are " + ", ".join(POLICIES),
     )
