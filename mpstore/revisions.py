@@ -60,6 +60,15 @@ def full_name(repo: Repo, name: str) -> str | None:
     return found[0] if found else None
 
 
+def short_name(repo: Repo, full: str) -> str:
+    """The shortest name that means the ref `full`: without its "heads/", unless a tag has that name, too."""
+    short = full.partition("/")[2]
+    try:
+        return short if full_name(repo, short) == full else full
+    except AmbiguousError:
+        return full
+
+
 def _value(repo: Repo, full: str) -> ObjectId | None:
     try:
         ref = repo.refs.read(full)

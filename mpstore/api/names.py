@@ -40,7 +40,7 @@ def based(repo: Repo) -> tuple[str, ...]:
         commit = repo.commit(branch.commit)
         added = commit.how.get("verb") != "merge" and commit.kind != "lora"
         if added and any(parent.role == "base" for parent in commit.parents):
-            found.append(branch.name)
+            found.append(revisions.short_name(repo, f"heads/{branch.name}"))
     return tuple(found)
 
 

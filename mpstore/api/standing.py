@@ -58,7 +58,7 @@ def status(repo: Repo, directory: Path, revision: str | None, progress: Progress
 
 
 def _branches(repo: Repo) -> list[str]:
-    names = [name.partition("/")[2] for name in repo.refs.names("heads/")]
+    names = [revisions.short_name(repo, name) for name in repo.refs.names("heads/")]
     if not names:
         raise NotFoundError("there is no branch to compare with", hint="mp add stores a checkpoint")
     return names

@@ -48,6 +48,8 @@ class Session:
 
     def path(self, text: str) -> Path:
         """A path argument, as messages show it: in full."""
+        if not text:  # an unset variable of a script, which would mean the working directory
+            raise UsageError("a path is empty", hint="name a file or a directory; '.' is this one")
         return Path.cwd() / Path(text).expanduser()
 
     def output_path(self, text: str, flag: str) -> Path:

@@ -11,8 +11,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from mpstore.checkpoint_dir import Checkpoint, SourceFile, scan, tensor_names
-from mpstore.errors import StorageError, UsageError
+from mpstore.checkpoint_dir import Checkpoint, SourceFile, scan, tensor_keys, tensor_names
+from mpstore.errors import IncompatibleError, StorageError, UsageError
 from mpstore.events import Progress, Task, silent
 from mpstore.ids import ObjectId, short, to_hex
 from mpstore.ingest.base_search import FoundBase, find_base
@@ -70,7 +70,8 @@ def add(
 
     `base`: the commit it was made from (called `base_name` in the result); without it, the nearest known
     checkpoint of the same shapes is found by sampling. `kind`: found out by default. Errors: those of
-    `checkpoint_dir.scan`, ConflictError where the branch has moved meanwhile, StorageError.
+    `checkpoint_dir.scan`, IncompatibleError where the base has nothing in common with it, ConflictError where
+    the branch has moved meanwhile, StorageError.
     """
     started = time.monotonic()
     scanned_ns = time.time_ns()
@@ -81,6 +82,8 @@ def add(
     found = (
         FoundBase(base_name or short(base), base) if base is not None else find_base(repo, checkpoint, branch)
     )
+    if base is not None:
+        _check_base(repo, base, base_name or short(base), checkpoint)
     cache = StatCache(repo.root)
     how = {"verb": "add"} if found is None else {"verb": "add", "base": to_hex(found.commit)}
     with CheckpointWriter(
@@ -104,6 +107,30 @@ def add(
     cache.remember(checkpoint.files, committed.commit, scanned_ns)
     name = None if found is None else found.branch
     return AddResult(branch, name, round(time.monotonic() - started, 3), committed)
+
+
+def _check_base(repo: Repo, base: ObjectId, name: str, checkpoint: Checkpoint) -> None:
+    """A base that was named has something in common with what is added; an adapter has tensors of its own."""
+    if checkpoint.kind == "lora":
+        return
+    manifest = repo.manifest(repo.commit(base).manifest)
+    here = repo.tensors(manifest)  # of the others, which were never fetched, the name must do
+    keys = tensor_keys(
+        (path, [one.name for one in head.tensors]) for path, head in checkpoint.headers.items()
+    )
+    ours = [
+        (key, tensor.shape)
+        for path, header in checkpoint.headers.items()
+        for key, tensor in zip(keys[path], header.tensors, strict=True)
+    ]
+    common = (
+        key in manifest.tensors and (key not in here or here[key].shape == shape) for key, shape in ours
+    )
+    if ours and not any(common):
+        raise IncompatibleError(
+            f"{checkpoint.root} and the base {name} have no tensor of one name and shape in common",
+            hint="name the model that it was made from, or leave --base out",
+        )
 
 
 def _as_kind(checkpoint: Checkpoint, kind: CommitKind) -> Checkpoint:

@@ -360,6 +360,14 @@ def test_words_that_contradict_each_other(quick: Command, tmp_path: Path, merge_
 
 
 @pytest.mark.usefixtures("unharmed")
+def test_a_base_that_cannot_be_meant(quick: Command, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "other", {"else.weight": np.zeros((4, 4), np.float32)})
+    said = quick("add", tmp_path / "other", "--branch", "other", "--base", "base", code=8).err
+    assert "the base base have no tensor" in said
+    assert "a path is empty" in quick("add", "", "--branch", "other", code=2).err
+
+
+@pytest.mark.usefixtures("unharmed")
 def test_output_onto_a_directory(quick: Command, tmp_path: Path) -> None:
     said = quick("cat", "base", "model.norm.weight", "-o", str(tmp_path), code=2).err
     assert f"-o: {tmp_path} is a directory" in said

@@ -232,6 +232,13 @@ def test_branches_are_made_moved_and_deleted(mp: Command) -> None:
     mp("branch", "experiment", str(entries[0]["old"]))
 
 
+def test_a_branch_that_shares_its_name_with_a_tag_is_still_looked_at(mp: Command, family: Family) -> None:
+    mp("tag", "math", "base")
+    found = mp.json("status", family.experts["math"], "--exit-code")
+    assert found["revision"] == "heads/math"
+    assert [one["revision"] for one in mp.json("analyze")["pairs"]] == ["code", "heads/math"]
+
+
 def test_tags_never_move(mp: Command) -> None:
     mp("tag", "v1", "math")
     mp("tag", "v1", "math")
