@@ -113,7 +113,7 @@ def _first_line(repo: Repo, commit_id: ObjectId) -> str:
 def _moves_ago(repo: Repo, name: str, back: int) -> ObjectId:
     entries = _log_of(repo, name)
     if back >= len(entries):
-        raise NotFoundError(f"{name!r} has moved only {len(entries)} times (as far as its log goes)")
+        raise NotFoundError(f"{name!r} has moved only {_times(len(entries))} (as far as its log goes)")
     value = entries[back].new
     if value is None:
         raise NotFoundError(
@@ -142,14 +142,17 @@ def _log_of(repo: Repo, name: str) -> list[LogEntry]:
     raise _unknown(repo, name)
 
 
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
 def _parent(repo: Repo, commit_id: ObjectId, role: str, number: int, revision: str) -> ObjectId:
     commits = [parent.commit for parent in repo.commit(commit_id).parents if parent.role == role]
     if not 1 <= number <= len(commits):
         has = f"it has {len(commits)}" if len(commits) > 1 else "it has one" if commits else "it has none"
+        why = "it is the first of its branch" if role == "previous" and not commits else f"{has} of that role"
         which = f"{role} {number}" if number > 1 else role
-        raise NotFoundError(
-            f"{revision!r}: commit {short(commit_id)} has no {which} parent ({has} of that role)"
-        )
+        raise NotFoundError(f"{revision!r}: commit {short(commit_id)} has no {which} parent ({why})")
     return commits[number - 1]
 
 

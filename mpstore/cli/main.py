@@ -20,7 +20,7 @@ from mpstore.cli import session as session_module
 from mpstore.cli.options import CONTEXT, global_options
 from mpstore.cli.session import OutputClosed, Session
 from mpstore.cli.table import VERBS
-from mpstore.errors import InterruptedByUser, MpError, StorageError, UsageError
+from mpstore.errors import DamagedError, InterruptedByUser, MpError, StorageError, UsageError
 
 _PIPE_CLOSED = 141  # what a shell shows for a program that SIGPIPE ended, as with git
 
@@ -156,6 +156,10 @@ def _translate_bug(error: Exception) -> MpError:
 
 def _fail(error: MpError, session: Session) -> int:
     """Print the error where it belongs; the exit code is its own."""
+    if isinstance(error, DamagedError) and error.hint is None and error.message.startswith("pack "):
+        error.hint = (
+            "`mp fsck --read-data` tells what it touches, `mp fsck --repair --from DIR` mends from a copy"
+        )
     if session.as_json:
         document: dict[str, object] = {
             "error": type(error).__name__,

@@ -50,7 +50,7 @@ class Session:
         """A path argument, as messages show it: in full."""
         if not text:  # an unset variable of a script, which would mean the working directory
             raise UsageError("a path is empty", hint="name a file or a directory; '.' is this one")
-        return Path.cwd() / Path(text).expanduser()
+        return _here() / Path(text).expanduser()
 
     def output_path(self, text: str, flag: str) -> Path:
         """A file to be written: its directory must be there, and is named if it is not."""
@@ -72,7 +72,7 @@ class Session:
                 return Repository.open(Path(named), progress=self.progress(), say=self.say)
             except NotFoundError as error:
                 raise NotFoundError(f"MP_DIR: {error.message}", hint=error.hint) from None
-        return Repository.discover(Path.cwd(), progress=self.progress(), say=self.say)
+        return Repository.discover(_here(), progress=self.progress(), say=self.say)
 
     def author(self) -> str:
         """Who commits: `MP_AUTHOR`, or user@host."""
@@ -115,6 +115,13 @@ class Session:
         if self.warnings:
             value = {**value, "warnings": self.warnings}
         _print(to_json(value))
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise NotFoundError("the working directory is gone", hint="cd to another, or say -C DIR") from None
 
 
 def _print(text: str) -> None:

@@ -239,6 +239,15 @@ def test_a_branch_that_shares_its_name_with_a_tag_is_still_looked_at(mp: Command
     assert [one["revision"] for one in mp.json("analyze")["pairs"]] == ["code", "heads/math"]
 
 
+def test_a_damaged_pack_is_named_with_what_to_do(mp: Command) -> None:
+    packs = list((mp.directory / ".mp" / "objects" / "packs").glob("*.pack"))
+    for pack in packs:
+        with pack.open("r+b") as stream:
+            stream.truncate(pack.stat().st_size - 4)
+    said = [mp("checkout", name, "out", code=None).err for name in ("base", "math", "code")]
+    assert any(".pack" in one and "mp: hint: `mp fsck" in one for one in said)
+
+
 def test_tags_never_move(mp: Command) -> None:
     mp("tag", "v1", "math")
     mp("tag", "v1", "math")

@@ -153,6 +153,25 @@ def test_closed_pipe_is_quiet() -> None:
     assert said == b""
 
 
+def test_a_working_directory_that_is_gone_is_named(process: Command) -> None:
+    process("init")
+    gone = f"mkdir gone && cd gone && rmdir ../gone && {sys.executable} -m mpstore.cli"
+    for words, code, said in (
+        ("log", 3, "the working directory is gone"),
+        (f"-C {process.directory} log", 0, ""),
+    ):
+        done = subprocess.run(
+            ["sh", "-c", f"{gone} {words}"],
+            cwd=process.directory,
+            env=clean_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code
+        assert said in done.stderr
+
+
 def test_closed_streams_are_no_error_of_ours(process: Command) -> None:
     process("init")
     for closing, code in ((">&-", 0), ("2>&-", 0), ("<&-", 0), (">&- 2>&- <&-", 0)):
