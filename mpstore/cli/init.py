@@ -39,6 +39,8 @@ def command(session: Session, directory: str | None, block_elements: int | None,
 
     named = os.environ.get("MP_DIR") if not session.moved else None
     target = session.path(directory or named or ".")
+    if directory is None and target.name == ".mp":  # MP_DIR may name the directory or the .mp in it
+        target = target.parent
     repository = Repository.init(target, block_elements=block_elements, compression=compression)
     value = {
         "repository": repository.mp_dir,

@@ -232,6 +232,16 @@ def test_branches_are_made_moved_and_deleted(mp: Command) -> None:
     mp("branch", "experiment", str(entries[0]["old"]))
 
 
+def test_the_reflog_knows_who_moved_a_name(mp: Command) -> None:
+    mp("branch", "mine", "math")
+    mp("branch", "-f", "mine", "code")
+    mp("branch", "-d", "mine")
+    mp("tag", "v1", "math")
+    mp("tag", "-d", "v1")
+    entries = mp.json("reflog", "mine")["entries"] + mp.json("reflog", "v1")["entries"]
+    assert [one["who"] for one in entries] == ["tester"] * 5
+
+
 def test_a_branch_that_shares_its_name_with_a_tag_is_still_looked_at(mp: Command, family: Family) -> None:
     mp("tag", "math", "base")
     found = mp.json("status", family.experts["math"], "--exit-code")

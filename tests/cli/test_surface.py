@@ -115,6 +115,9 @@ def test_repository_is_found_upward_and_by_option_and_environment(bare: Command)
     elsewhere("branch", "-C", bare.directory)
     elsewhere("branch", MP_DIR=str(bare.directory / ".mp"))
     elsewhere("branch", MP_DIR=str(bare.directory))
+    for named in ("x", "y/.mp"):
+        elsewhere("init", "-q", MP_DIR=str(bare.directory / named))
+        elsewhere("branch", MP_DIR=str(bare.directory / named))
     assert "MP_DIR" in elsewhere("branch", code=3).err
     assert "MP_DIR: no repository" in elsewhere("branch", code=3, MP_DIR="/nowhere").err
 
