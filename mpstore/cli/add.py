@@ -52,7 +52,7 @@ def command(
         base=base,
         kind=kind,
         message=message,
-        author=session.author(),
+        author=session.author(repository),
         threads=threads,
     )
     added = result.as_json()

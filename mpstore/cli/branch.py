@@ -39,14 +39,14 @@ def command(session: Session, name: str | None, revision: str | None, delete: bo
     elif delete:
         if revision is not None:
             raise UsageError("a branch is deleted by its name alone", hint=f"mp branch -d {name}")
-        old = repository.delete_branch(name, author=session.author())
+        old = repository.delete_branch(name, author=session.author(repository))
         session.report(
             {"branch": name, "deleted": old}, [f"deleted branch {name} (it was at {old.hex()[:10]})"]
         )
     else:
         if revision is None:
             raise UsageError(f"where shall {name} point?", hint=f"mp branch {name} REV")
-        commit = repository.create_branch(name, revision, force=force, author=session.author())
+        commit = repository.create_branch(name, revision, force=force, author=session.author(repository))
         session.report({"branch": name, "commit": commit}, [f"branch {name} is at {commit.hex()[:10]}"])
 
 

@@ -61,7 +61,7 @@ def command(
     assert branch is not None, "checked above"
     session.kept = f"{branch} is where it was; what was merged so far is found again by the next try"
     merged = repository.merge(
-        **asked, plan=plan_id, branch=branch, message=message, author=session.author(), **limits
+        **asked, plan=plan_id, branch=branch, message=message, author=session.author(repository), **limits
     ).as_json()
     session.report(merged, _lines(merged))
 

@@ -60,7 +60,7 @@ def command(session: Session, what: str, dry_run: bool, **options: Any) -> None:
         include=include,
         exclude=exclude,
         message=options["message"],
-        author=session.author(),
+        author=session.author(repository),
         threads=options["threads"],
     ).as_json()
     session.report(pulled, _lines(pulled))

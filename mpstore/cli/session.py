@@ -74,12 +74,12 @@ class Session:
                 raise NotFoundError(f"MP_DIR: {error.message}", hint=error.hint) from None
         return Repository.discover(_here(), progress=self.progress(), say=self.say)
 
-    def author(self) -> str:
-        """Who commits: `MP_AUTHOR`, or user@host."""
+    def author(self, repository: Repository) -> str:
+        """Who commits: `MP_AUTHOR`, who the repository's settings say, or user@host."""
         import getpass
         import socket
 
-        named = os.environ.get("MP_AUTHOR")
+        named = os.environ.get("MP_AUTHOR") or repository.config.author
         if named:
             return named
         try:

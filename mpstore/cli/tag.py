@@ -36,10 +36,10 @@ def command(session: Session, name: str | None, revision: str | None, delete: bo
     elif delete:
         if revision is not None:
             raise UsageError("a tag is deleted by its name alone", hint=f"mp tag -d {name}")
-        old = repository.delete_tag(name, author=session.author())
+        old = repository.delete_tag(name, author=session.author(repository))
         session.report({"tag": name, "deleted": old}, [f"deleted tag {name} (it was at {old.hex()[:10]})"])
     else:
         if revision is None:
             raise UsageError(f"what shall {name} name?", hint=f"mp tag {name} REV")
-        commit = repository.create_tag(name, revision, author=session.author())
+        commit = repository.create_tag(name, revision, author=session.author(repository))
         session.report({"tag": name, "commit": commit}, [f"tag {name} is at {commit.hex()[:10]}"])

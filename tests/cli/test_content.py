@@ -242,6 +242,14 @@ def test_the_reflog_knows_who_moved_a_name(mp: Command) -> None:
     assert [one["who"] for one in entries] == ["tester"] * 5
 
 
+def test_who_commits_may_stand_in_the_settings(mp: Command) -> None:
+    config = mp.directory / ".mp" / "config"
+    config.write_text(config.read_text().replace('author = ""', 'author = "the lab"'))
+    mp("tag", "theirs", "math", MP_AUTHOR="")
+    mp("tag", "mine", "math", MP_AUTHOR="me")
+    assert [mp.json("reflog", name)["entries"][0]["who"] for name in ("theirs", "mine")] == ["the lab", "me"]
+
+
 def test_a_branch_that_shares_its_name_with_a_tag_is_still_looked_at(mp: Command, family: Family) -> None:
     mp("tag", "math", "base")
     found = mp.json("status", family.experts["math"], "--exit-code")
