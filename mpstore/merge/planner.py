@@ -89,7 +89,8 @@ def _select(
         if reached > limits.max_error:
             raise BudgetError(
                 f"a relative error of {limits.max_error:g} needs {cost} bytes, and the budget is {budget}",
-                hint=f"--budget {cost} would do, or --max-error {_above(reached)} at this budget",
+                hint=f"--budget {cost} would do"
+                + (f", or --max-error {_above(reached)} at this budget" if np.isfinite(reached) else ""),
             )
     return selected, "budget"
 

@@ -237,6 +237,14 @@ def test_an_unmeasured_expert_is_read_by_whole_tensors_and_nothing_is_promised_w
     assert plan(made.inputs, Limits(max_error=0.01)).relative_bound <= 0.01
 
 
+def test_where_nothing_can_be_promised_no_error_limit_is_offered() -> None:
+    made = a_merge(4, unmeasured=[0])
+    with pytest.raises(BudgetError) as refused:
+        plan(made.inputs, Limits(budget_bytes=0, max_error=0.0))
+    assert refused.value.hint == f"--budget {full_cost(made)} would do"
+    assert plan(made.inputs, Limits(budget_bytes=full_cost(made), max_error=0.0)).exact
+
+
 def test_facts_say_per_expert_how_thresholds_are_found() -> None:
     rng = np.random.default_rng(0)
     base, experts = random_family(rng, 3, "F32", 0.05, sizes=(640, 640))
