@@ -21,9 +21,9 @@ from mpstore.cli.session import Session
 @click.argument("directory", required=False, metavar="[DIR]")
 @click.option(
     "--block-elements",
-    type=click.IntRange(1),
+    type=click.IntRange(64),
     metavar="N",
-    help="Elements of a block (default: 131072, which is 256 KiB of bf16).",
+    help="Elements of a block, a multiple of 64 (default: 131072, which is 256 KiB of bf16).",
 )
 @click.option(
     "--compression",
