@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mpstore import revisions
+from mpstore import heap, revisions
 from mpstore.api import names
 from mpstore.api.remote_models import RemoteModels
 from mpstore.errors import AmbiguousError, MpError, NotFoundError, RecipeError, UsageError
@@ -172,8 +172,9 @@ def replayed(repo: Repo, revision: str, limits: Limits, progress: Progress) -> R
 
 def limits_of(repo: Repo, threads: int | None, memory_bytes: int | None) -> Limits:
     """How much of the machine a merge may use: as asked, as configured, or what is there."""
-    count = thread_count(threads, repo.config.threads)
-    return Limits(threads=count, memory_bytes=memory_bytes or repo.config.memory_bytes)
+    count, streamed = thread_count(threads, repo.config.threads), memory_bytes or repo.config.memory_bytes
+    whole = memory_bytes or max(streamed, heap.physical_bytes() // 2)
+    return Limits(threads=count, memory_bytes=streamed, tensor_bytes=whole)
 
 
 def find_plan(repo: Repo, prefix: str) -> ObjectId:
@@ -202,7 +203,7 @@ def _request(words: Words, limits: Limits) -> Request:
         max_error=budgets.parse_max_error(error) if isinstance(error, str) else error,
         seed=words.seed or 0,
         policy=words.policy or "",
-        memory_bytes=limits.memory_bytes,
+        memory_bytes=limits.tensor_bytes,
     )
 
 

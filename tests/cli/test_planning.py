@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 from command import Command
 from families import Family
+
+from mpstore.heap import physical_bytes
 
 MERGE = ("--base", "base", "--expert", "math", "--expert", "code", "--op", "linear")
 
@@ -67,6 +70,19 @@ def test_what_cannot_be_met_is_exit_6_and_says_what_would_do(mp: Command) -> Non
     zero = mp("merge", *MERGE, "--budget", "0", "--branch", "nothing", "--json").document
     assert zero["expert_read_bytes"] == 0
     assert "0 tensors changed in 0 blocks" in mp("diff", "base", "nothing").out
+
+
+def test_whole_tensors_may_take_half_of_the_machine_unless_memory_says_less(mp: Command) -> None:
+    """What a repository sets aside for blocks on their way does not keep an operator from running."""
+    config = mp.directory / ".mp/config"
+    config.write_text(re.sub(r"memory_bytes = \d+", f"memory_bytes = {1 << 20}", config.read_text()))
+    words = (*MERGE[:-1], "sce")
+    ended = mp("plan", *words, "--memory", "1MiB", code=6)
+    needed = int(ended.err.split("--memory ")[1].split(" ")[0])
+    assert 1 << 20 < needed < physical_bytes() // 2
+    mp("merge", *words, "--branch", "allowed", "--memory", str(needed))
+    mp("merge", *words, "--branch", "by-itself")
+    assert "no differences" in mp("diff", "allowed", "by-itself").out
 
 
 @pytest.mark.parametrize("name", ["curve.png", "curve.svg"])
