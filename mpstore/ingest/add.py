@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from mpstore.checkpoint_dir import Checkpoint, SourceFile, scan, tensor_keys, tensor_names
 from mpstore.errors import IncompatibleError, StorageError, UsageError
@@ -21,6 +21,8 @@ from mpstore.ingest.reading import OpenedFile
 from mpstore.ingest.stat_cache import StatCache
 from mpstore.records.model import CommitKind
 from mpstore.repository import Repo
+
+_MUCH_SMALLER: Final = 0.25  # than the base, in norm: fine-tunes are not, and deltas are
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,11 @@ def add(
             branch, tip, author=author, message=message, how=how, base_named=base is not None
         )
     cache.remember(checkpoint.files, committed.commit, scanned_ns)
+    if base is not None and kind is None and _looks_like_deltas(repo, base, committed):
+        progress.warn(
+            f"{checkpoint.root} is much smaller than {base_name or short(base)}, and in other directions: is it "
+            "a delta checkpoint? It was added as full weights; --kind delta adds it as one"
+        )
     name = None if found is None else found.branch
     return AddResult(branch, name, round(time.monotonic() - started, 3), committed)
 
@@ -131,6 +138,16 @@ def _check_base(repo: Repo, base: ObjectId, name: str, checkpoint: Checkpoint) -
             f"{checkpoint.root} and the base {name} have no tensor of one name and shape in common",
             hint="name the model that it was made from, or leave --base out",
         )
+
+
+def _looks_like_deltas(repo: Repo, base: ObjectId, committed: Committed) -> bool:
+    """Full weights are about as large as their base's, and lie in its direction."""
+    pair = repo.statistics(repo.commit(base).manifest, committed.manifest)
+    if pair is None or pair.expert_kind != "full":
+        return False
+    base_sq, along = float(pair.base_sq.sum()), float((pair.base_sq + pair.dot_base_delta).sum())
+    own_sq = float((pair.base_sq + 2 * pair.dot_base_delta + pair.delta_sq).sum())
+    return 0 < own_sq < _MUCH_SMALLER**2 * base_sq and along < (own_sq * base_sq) ** 0.5 / 2
 
 
 def _as_kind(checkpoint: Checkpoint, kind: CommitKind) -> Checkpoint:

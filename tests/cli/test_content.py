@@ -322,3 +322,18 @@ def test_log_of_json_is_json_for_every_question(mp: Command) -> None:
         ["hooks"],
     ):
         json.loads(mp(*words, "--json").out)
+
+
+def test_deltas_that_do_not_say_what_they_are_are_pointed_out(
+    mp: Command, family: Family, tmp_path: Path
+) -> None:
+    base, expert = read_checkpoint(family.base), read_checkpoint(family.experts["math"])
+    deltas = {key: (expert[key].astype(np.float32) - base[key].astype(np.float32)) for key in base}
+    directory = write_checkpoint(tmp_path / "delta", deltas)
+    asked = mp("add", directory, "--branch", "asked", "--base", "base")
+    assert "--kind delta adds it as one" in asked.err
+    assert mp.json("show", "asked")["kind"] == "full"
+    said = mp("add", directory, "--branch", "said", "--base", "base", "--kind", "delta")
+    known = mp("add", directory, "--branch", "known", "--base", "base", "--kind", "full")
+    full = mp("add", family.experts["code"], "--branch", "full", "--base", "base")
+    assert "delta" not in said.err + known.err + full.err
