@@ -109,8 +109,8 @@ def add(
     cache.remember(checkpoint.files, committed.commit, scanned_ns)
     if base is not None and kind is None and _looks_like_deltas(repo, base, committed):
         progress.warn(
-            f"{checkpoint.root} is much smaller than {base_name or short(base)}, and in other directions: is it "
-            "a delta checkpoint? It was added as full weights; --kind delta adds it as one"
+            f"{checkpoint.root} is much smaller than {base_name or short(base)}, and in other directions: "
+            "is it a delta checkpoint? It was added as full weights; --kind delta adds it as one"
         )
     name = None if found is None else found.branch
     return AddResult(branch, name, round(time.monotonic() - started, 3), committed)
