@@ -19,7 +19,14 @@ import numpy as np
 from mpstore import heap, revisions
 from mpstore.api import names
 from mpstore.api.remote_models import RemoteModels
-from mpstore.errors import AmbiguousError, MpError, NotFoundError, RecipeError, UsageError
+from mpstore.errors import (
+    AmbiguousError,
+    MpError,
+    NotFoundError,
+    RecipeError,
+    StorageError,
+    UsageError,
+)
 from mpstore.events import Progress
 from mpstore.ids import ObjectId, record_id, short
 from mpstore.merge import budget as budgets
@@ -119,10 +126,20 @@ def plan(repo: Repo, words: Words, limits: Limits, store: bool, progress: Progre
     remote = RemoteModels(repo, "", progress, limits.threads)
     with _named(words), _models(repo, words, limits, progress, remote) as known:
         prepared = engine.prepare(repo, _request(words, limits), known, progress)
-    plan_id = engine.store_plan(repo, prepared.plan) if store else record_id(Plan.KIND, encode(prepared.plan))
+    plan_id = record_id(Plan.KIND, encode(prepared.plan))
+    if store:
+        _keep(repo, prepared.plan, progress)
     raw_bytes = engine.expert_raw_bytes(repo, prepared.plan)
     fetched = to_fetch(repo, prepared.plan)
     return PlanResult(plan_id, prepared.plan, raw_bytes, fetched, _curve(prepared), _tighter(repo, prepared))
+
+
+def _keep(repo: Repo, made: Plan, progress: Progress) -> None:
+    """What was asked is answered in a repository that cannot be written to, too."""
+    try:
+        engine.store_plan(repo, made)
+    except StorageError as error:
+        progress.warn(f"the plan is not stored, so that mp merge --plan will not find it: {error.message}")
 
 
 def merge(

@@ -41,7 +41,7 @@ def command(
     """Show what a merge would read, keep and omit, the bound on its error, and the bound over budget.
 
     Takes the arguments of mp merge. Nothing of the models is read; of one on the Hub only the headers are
-    fetched. The plan is stored: mp merge --plan ID executes it.
+    fetched. The plan is stored, where the repository can be written to: mp merge --plan ID executes it.
     """
     picture = None if plot is None else session.output_path(plot, "--plot")
     asked = request(recipe if recipe is None else str(session.path(recipe)), **what)

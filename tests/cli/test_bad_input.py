@@ -444,6 +444,8 @@ def test_read_only_directories(real: Command, quick: Command, family: Family, tm
         directory.chmod(0o555)
     try:
         as_nobody("log")
+        planned = as_nobody("plan", "--base", "base", "--expert", "math", "--op", "linear")
+        assert "the plan is not stored" in planned.err
         for words in (
             ["add", family.base, "--branch", "new"],
             ["branch", "new", "base"],
