@@ -57,7 +57,7 @@ def provably_dead(identity: ProcessIdentity) -> bool:
     if identity.host != here.host:
         return False
     if identity.boot != here.boot:
-        return True
+        return _digest("") not in (identity.boot, here.boot)  # one of the two could not be read
     started = _start_time(identity.pid)
     if started is not None:
         return "0" not in (started, identity.started) and started != identity.started
@@ -101,11 +101,14 @@ def _host_id() -> str:
 
 
 def _start_time(pid: int) -> str | None:
-    """Field 22 of /proc/PID/stat; None where there is no such process, it is a zombie, or no /proc."""
+    """Field 22 of /proc/PID/stat; None where there is no such process, it is a zombie, or no /proc; "0" where
+    it cannot be read."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
+    except OSError:  # out of file descriptors, say: that tells nothing of the process
+        return "0"
     fields = stat.rpartition(")")[2].split()
     if len(fields) < 20 or fields[0] in ("Z", "X"):
         return None

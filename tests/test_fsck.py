@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from mpstore import files, fsck, ingest
 from mpstore.errors import DamagedError, MpError, NotFoundError, UsageError
 from mpstore.ids import block_id
 from mpstore.repository import Repo
+from mpstore.store import packindex
 from mpstore.store.packset import pack_ids
 from tests.families import fine_tuned, write_checkpoint
 from tests.repository_material import commit, content_of, new_repository, some_content, tuned_content
@@ -295,3 +297,44 @@ def test_repair_with_a_subset_loses_nothing_that_it_did_not_read(root: Path) -> 
     after = {one.name for one in check(root, read_data=True).damage if one.what == "object"}
     assert after <= lost
     assert len(pack_ids(Repo.open(root).objects.layout.packs)) == 4
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize("leads", ["in circles", "nowhere"])
+def test_a_pack_that_cannot_be_opened_is_left_where_it_is(root: Path, leads: str, indexed: bool) -> None:
+    """As where permissions are missing, or the disk that a pack was moved to."""
+    pack = pack_of(root, "expert", records=False)
+    index, away = pack.with_suffix(".idx"), pack.with_suffix(".away")
+    if not indexed:
+        index.unlink()
+    pack.rename(away)
+    pack.symlink_to(pack if leads == "in circles" else root / "nowhere")
+    report = repair(root)
+    assert report.exit_code == 4
+    assert report.repaired == ()
+    assert report.damage_left
+    assert pack.is_symlink()
+    assert index.exists() == indexed  # none that hides what is in the pack
+    away.replace(pack)
+    assert whole(root, "expert")
+    assert check(root, read_data=True).exit_code == 0
+
+
+@pytest.mark.parametrize("wrong", ["offset", "frame_bytes", "raw_bytes", "form", "base_row", "rows"])
+def test_an_index_with_its_checksum_that_says_something_else_is_found_and_mended(
+    root: Path, wrong: str
+) -> None:
+    pack = pack_of(root, "expert", records=False)
+    index = pack.with_suffix(".idx")
+    table = packindex.verify(str(index))
+    if wrong == "rows":
+        lying = packindex.build(table.packs[0], [])
+    else:
+        lying = replace(table, **{wrong: np.roll(getattr(table, wrong), 1)})
+    if wrong != "rows" and packindex.same(lying, table):
+        lying = replace(table, **{wrong: getattr(table, wrong) ^ 1})
+    index.write_bytes(packindex.to_bytes(lying))
+    assert any((one.what, one.name) == ("index", pack.stem) for one in check(root, read_data=True).damage)
+    assert repair(root).damage_left == ()
+    assert whole(root, "expert")
+    assert check(root, read_data=True).exit_code == 0

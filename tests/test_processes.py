@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -47,3 +49,17 @@ def test_an_earlier_boot_is_dead_and_another_host_is_not_known() -> None:
     assert processes.provably_dead(replace(here, boot="0" * 8))
     assert not processes.provably_dead(replace(here, host="0" * 8))
     assert not processes.provably_dead(replace(here, host="0" * 8, boot="0" * 8))
+
+
+def test_one_that_cannot_be_looked_at_is_not_dead() -> None:
+    """Without a file descriptor left, /proc tells nothing."""
+    here = processes.current()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        dead = processes.provably_dead(here)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not dead
+    unread = hashlib.sha256(b"").hexdigest()[:8]  # of a boot id that could not be read
+    assert not processes.provably_dead(replace(here, boot=unread))

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -479,3 +480,21 @@ def test_located_in_groups_is_located(tmp_path: Path) -> None:
         assert (found.base_ids() == places.base_ids).all()
         for name in ("offset", "frame_bytes", "raw_bytes", "codec", "form"):
             assert (found.column(name) == getattr(places, name)).all()
+
+
+def test_many_lost_objects_are_missed_as_quickly_as_one(tmp_path: Path) -> None:
+    """Only the first is looked for again and again; a pack that comes is seen all the same."""
+    fill(open_store(tmp_path))
+    store = ObjectStore.open(str(tmp_path))
+
+    def seconds_to_miss(lost: list[bytes]) -> float:
+        begun = time.monotonic()
+        for own_id in lost:
+            with pytest.raises(DamagedError, match="in no pack"):
+                store.read(own_id)
+        return time.monotonic() - begun
+
+    first = seconds_to_miss([bytes([1]) * 32])
+    assert seconds_to_miss([bytes([n]) * 32 for n in range(2, 42)]) < 20 * first
+    ((own_id, raw), *_) = fill(open_store(tmp_path), seed=1).items()
+    assert bytes(store.read(own_id)) == raw

@@ -84,8 +84,12 @@ def check_packs(repo: Repo) -> tuple[list[Damage], list[Damage]]:
                 notes.append(Damage("index", name, "not there yet: rebuilt when needed, written by --repair"))
             elif whole is not None:
                 found.append(Damage("index", name, "the pack has no index, and is damaged itself"))
+            elif os.path.islink(pack_path(directory, pack_id)):
+                found.append(Damage("pack", name, "a link that leads nowhere"))
         except (DamagedError, StorageError) as error:
             found.append(Damage("index", name, error.message))
+        except OSError as error:
+            found.append(Damage("pack", name, error.strerror or str(error)))
     for entry in sorted(os.listdir(directory)):
         stem, suffix = os.path.splitext(entry)
         if suffix == INDEX_SUFFIX and stem not in {one.hex() for one in present}:
@@ -133,7 +137,7 @@ def _find_cut_off(repo: Repo, marker: Marker) -> None:
     for number, info in enumerate(table.packs):
         try:
             size = os.path.getsize(pack_path(repo.objects.layout.packs, info.id))
-        except FileNotFoundError:
+        except OSError:
             continue
         if size >= info.size_bytes:
             continue
@@ -170,6 +174,9 @@ def read_packs(repo: Repo, subset: Subset | None, task: Task) -> Content:
             if read.problems:
                 content.bad_packs.add(pack_id)
                 content.damage += [Damage("pack", pack_id.hex(), problem) for problem in read.problems]
+            if read.wrong_index:
+                detail = "it has its checksum, and says something else than the pack, which is whole"
+                content.damage.append(Damage("index", pack_id.hex(), detail))
             content.bad_ids |= read.bad_ids
             task.advance(read.bytes)
     content.bad_ids = {one for one in content.bad_ids if not _readable(store, one)}
@@ -195,9 +202,12 @@ def _kind(store: ObjectStore, object_id: ObjectId) -> str:
 
 @dataclass
 class PackRead:
-    """What reading one pack showed. unproved: deltas whose base cannot be read."""
+    """What reading one pack showed. unproved: deltas whose base cannot be read; refused: it could not even be
+    opened (permissions, too many open files), which tells nothing of what is in it."""
 
     problems: list[str] = field(default_factory=list)
+    refused: bool = False
+    wrong_index: bool = False  # it has its checksum, and says something else than the pack
     good: list[Entry] = field(default_factory=list)
     unproved: list[Entry] = field(default_factory=list)
     bad_ids: set[ObjectId] = field(default_factory=set)
@@ -220,25 +230,35 @@ def read_pack(
         return read  # gc or another fsck took it away
     except (DamagedError, StorageError) as error:
         read.problems.append(error.message)
+        read.refused = isinstance(error, StorageError)
         return read
     read.problems += [f"no frame can be made out in bytes {start} to {stop}" for start, stop in found.damaged]
-    read.bad_ids |= _indexed(store, pack_id) - {entry.header.id for entry in found.entries}
     entries = _chosen(found, subset, generator or np.random.default_rng())
     hasher = blake3(pack.read(0, min(8, pack.size), "verify", None))
     for group in _groups(entries):
         _read_group(store, pack, group, read, hasher)
-    if len(entries) == len(found.entries) and not read.problems and hasher.digest() != pack_id:
+    every = len(entries) == len(found.entries) and not read.problems
+    if every and hasher.digest() != pack_id:
         read.problems.append("its bytes do not hash to its name, though every object in it is whole")
+    _compare_index(store, pack_id, found, pack.size, read, proved=every and not read.problems)
     return read
 
 
-def _indexed(store: ObjectStore, pack_id: ObjectId) -> set[ObjectId]:
-    """What the index says lies in the pack; nothing where there is no good index."""
+def _compare_index(
+    store: ObjectStore, pack_id: ObjectId, found: Scan, size: int, read: PackRead, proved: bool
+) -> None:
+    """What the index has and the pack does not: the index is wrong where the pack is `proved`, else the
+    object is lost."""
     try:
         table = packindex.verify(index_path(store.layout.packs, pack_id))
     except (FileNotFoundError, DamagedError, StorageError):
-        return set()
-    return {own_id.tobytes() for own_id in table.ids()}
+        return
+    if proved and found.kind is not None:
+        info = packindex.PackInfo(pack_id, size, found.kind)
+        read.wrong_index = not packindex.same(table, packindex.build(info, found.entries))
+    else:
+        indexed = {own_id.tobytes() for own_id in table.ids()}
+        read.bad_ids |= indexed - {entry.header.id for entry in found.entries}
 
 
 def _chosen(found: Scan, subset: Subset | None, generator: np.random.Generator) -> list[Entry]:

@@ -36,29 +36,35 @@ def mend_indexes(repo: Repo, damage: Iterable[Damage]) -> list[str]:
     """Write missing and damaged indexes anew from their packs, and remove those whose pack is gone."""
     directory = repo.objects.layout.packs
     done = []
-    for one in damage:
-        if one.what != "index":
-            continue
-        pack_id = bytes.fromhex(one.name)
+    for name in dict.fromkeys(one.name for one in damage if one.what == "index"):
+        pack_id = bytes.fromhex(name)
         path = index_path(directory, pack_id)
-        if not os.path.exists(pack_path(directory, pack_id)):
+        if not os.path.lexists(pack_path(directory, pack_id)):
             files.remove(path)
-            done.append(f"index {one.name}: removed, its pack is gone")
+            done.append(f"index {name}: removed, its pack is gone")
             continue
-        table = repo.objects.packs.rebuild(pack_id)
-        if table is None:
-            continue
+        try:
+            table = repo.objects.packs.scanned(pack_id)
+        except (FileNotFoundError, DamagedError, StorageError):
+            continue  # an index that has nothing of the pack would hide it
         files.write_whole(path, packindex.to_bytes(table), repo.objects.layout.tmp)
-        done.append(f"index {one.name}: rebuilt from its pack, {table.rows} objects")
+        done.append(f"index {name}: rebuilt from its pack, {table.rows} objects")
+    return done + _mend_cache(repo, rebuilt=bool(done))
+
+
+def _mend_cache(repo: Repo, rebuilt: bool) -> list[str]:
+    """Remove the cache of indexes where it is damaged, or has what indexes said before they were rebuilt."""
     cache = os.path.join(repo.objects.layout.cache, CACHE_NAME)
     try:
         packindex.verify(cache)
     except FileNotFoundError:
-        pass
+        return []
     except (DamagedError, StorageError):
         files.remove(cache)
-        done.append("the cache of indexes: removed, it was damaged")
-    return done
+        return ["the cache of indexes: removed, it was damaged"]
+    if rebuilt:
+        files.remove(cache)
+    return []
 
 
 def refill(repo: Repo, lost: set[ObjectId], sources: Sequence[Source]) -> list[str]:
@@ -81,7 +87,11 @@ def salvage(repo: Repo, suspects: Iterable[ObjectId]) -> list[str]:
     """Read suspected packs whole; of those that are damaged copy what is good into new packs, then put them
     aside. Deltas whose base cannot be read are copied unproved: the base may come back."""
     reads = {pack_id: read_pack(repo.objects, pack_id) for pack_id in sorted(suspects)}
-    damaged = {pack_id: read for pack_id, read in reads.items() if read.problems or read.bad_ids}
+    damaged = {
+        pack_id: read
+        for pack_id, read in reads.items()
+        if (read.problems or read.bad_ids) and not read.refused  # else it is left where it is
+    }
     with repo.objects.writer("fsck") as writer:
         for pack_id, read in damaged.items():
             entries = [*read.good, *read.unproved]

@@ -101,7 +101,7 @@ def _mend_content(
     suspects = {bytes.fromhex(one.name) for one in now.packs if one.what == "pack"}
     done += mend.salvage(repo, now.content.bad_packs | suspects)
     damage, notes = check_packs(repo)
-    return done + mend.mend_indexes(repo, [*damage, *notes])
+    return done + mend.mend_indexes(repo, [*damage, *notes, *now.content.damage])
 
 
 def _findings(repo: Repo, read_data: bool, subset: Subset | None, progress: Progress) -> _Findings:

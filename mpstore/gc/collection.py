@@ -183,7 +183,7 @@ def _remove_packs(repo: Repo, plan: _Plan, victims: Sequence[ObjectId]) -> None:
 def _size(path: str) -> int:
     try:
         return os.path.getsize(path)
-    except FileNotFoundError:
+    except OSError:
         return 0
 
 

@@ -7,7 +7,7 @@ record that is lost for good stops the collection, because it cannot be known wh
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -18,6 +18,7 @@ from mpstore.ids import ObjectId, short
 from mpstore.reachability import Marker, Roots, mark_statistics, read_roots, whole_table
 from mpstore.repository import Repo
 from mpstore.store import packindex
+from mpstore.store.packindex import unaccounted_packs
 from mpstore.store.sessions import SessionInfo
 from mpstore.store.trash import restore_objects, restore_packs
 
@@ -39,6 +40,8 @@ def mark(repo: Repo, cutoff_ns: int, dropped: Collection[SessionInfo] = ()) -> M
     for _ in range(_ATTEMPTS):
         roots = read_roots(repo, cutoff_ns, {session.path for session in dropped})
         marker = Marker(repo, whole_table(repo))
+        # A pack with bytes that its index says nothing of stays as it is: `fsck --repair` salvages it.
+        roots = replace(roots, packs=roots.packs | unaccounted_packs(marker.table))
         marker.mark_packs(roots.packs)
         marker.mark_commits(roots.commits)
         known = set(marker.lost)

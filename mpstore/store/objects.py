@@ -28,7 +28,7 @@ from mpstore.store.pack import PackFile, ReadMeter, coalesced, pack_name
 from mpstore.store.packindex import as_ids
 from mpstore.store.packset import Layout, PackSet, pack_path
 from mpstore.store.preparing import WriterOptions
-from mpstore.store.trash import restore_objects
+from mpstore.store.trash import restore_objects, trash_directories
 from mpstore.store.writer import ObjectWriter
 
 PACK_BYTES: Final = 256 << 20
@@ -64,6 +64,9 @@ class ObjectStore:
         self._warn = progress.warn
         self._open: OrderedDict[int, PackFile] = OrderedDict()
         self._open_lock = threading.Lock()
+        self._quiet: frozenset[ObjectId] | None = (
+            None  # the packs there were when all looks had missed something
+        )
 
     @classmethod
     def open(cls, mp_dir: str, **options: Any) -> ObjectStore:
@@ -269,12 +272,15 @@ class ObjectStore:
         """An object, wherever it lies: it opens, or there was another copy that does.
 
         Several looks: gcs at once may hand a pack to and fro, so that it is aside just when packs are listed,
-        and back just when the trash is looked at.
+        and back just when the trash is looked at. One, where all of them have missed another object and no
+        pack has moved since: many may be lost.
         """
         for look in range(_LOOKS):
             time.sleep(look * _LOOK_SECONDS)
             place = self._seek(object_id)
             if place is None:
+                if self._is_quiet():
+                    break
                 continue
             try:
                 return self._opened_at(object_id, place, purpose, row)
@@ -282,7 +288,14 @@ class ObjectStore:
                 self.refresh()
             except DamagedError as error:
                 return self._elsewhere(object_id, self._named(place), purpose, error, row)
+        self._quiet = None if trash_directories(self.layout) else self.packs.present
         raise _absent(object_id)
+
+    def _is_quiet(self) -> bool:
+        """Whether no pack has come, gone or been put aside since all looks missed something."""
+        if self._quiet is None or self.refresh() or trash_directories(self.layout):
+            return False
+        return self.packs.present == self._quiet
 
     def read(self, object_id: ObjectId, purpose: str = "other") -> memoryview:
         """The decoded bytes of an object, verified. DamagedError: it is missing, or damaged where it lies."""

@@ -23,7 +23,7 @@ from mpstore.errors import DamagedError, StorageError
 from mpstore.ids import ID_BYTES, ObjectId
 from mpstore.kernels.idrows_numpy import prefixes, rows_of
 from mpstore.store.frame import NO_BASE
-from mpstore.store.pack import Entry
+from mpstore.store.pack import PACK_HEADER_BYTES, Entry
 
 MAGIC: Final = b"mpIX"
 VERSION: Final = 1
@@ -198,6 +198,26 @@ def check_rows(table: IndexTable) -> None:
         raise DamagedError("an index points at a pack that it does not list")
     if based.size and based.max() >= len(table.bases):
         raise DamagedError("an index points at a base that it does not list")
+
+
+def same(one: IndexTable, other: IndexTable) -> bool:
+    """Whether two tables say the same, however they number the bases."""
+    rows = np.arange(one.rows)
+    return (
+        one.packs == other.packs
+        and all(np.array_equal(getattr(one, n), getattr(other, n)) for n, _, _ in _COLUMNS if n != "base_row")
+        and np.array_equal(one.base_ids(rows), other.base_ids(rows))
+    )
+
+
+def unaccounted_packs(table: IndexTable) -> frozenset[ObjectId]:
+    """Packs whose frames, as far as the table has them, are not all of the pack."""
+    frames = np.bincount(table.pack, weights=table.frame_bytes, minlength=len(table.packs))
+    return frozenset(
+        info.id
+        for info, frame_bytes in zip(table.packs, frames.tolist(), strict=True)
+        if PACK_HEADER_BYTES + frame_bytes != info.size_bytes
+    )
 
 
 def demote(table: IndexTable, rows: npt.NDArray[np.int64]) -> IndexTable:

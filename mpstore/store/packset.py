@@ -24,7 +24,7 @@ from mpstore.kernels.idrows_numpy import prefixes
 from mpstore.store import lookup, packindex
 from mpstore.store.locations import Locations, Place, nowhere
 from mpstore.store.lookup import Found, Numbered
-from mpstore.store.pack import BLOCKS, Entry, PackFile, pack_name, scan
+from mpstore.store.pack import BLOCKS, PackFile, pack_name, scan
 from mpstore.store.packindex import Ids, IndexTable, PackInfo
 
 PACK_SUFFIX: Final = ".pack"
@@ -126,11 +126,12 @@ class PackSet:
         """Look what packs came and went. True: something did."""
         with self._lock:
             changed = False
+            seen = None
             while True:
                 there = frozenset(pack_ids(self.directory))
-                if self._tables is not None and there == self._present:
-                    return changed
-                changed = True
+                if self._tables is not None and there in (self._present, seen):
+                    return changed  # as seen before: a name that leads nowhere
+                changed, seen = True, there
                 if self._take_in(there):
                     return True
 
@@ -189,21 +190,24 @@ class PackSet:
 
     def rebuild(self, pack_id: ObjectId) -> IndexTable | None:
         """The table of a pack from the pack itself; empty when it cannot be read, None when it has gone."""
-        path = pack_path(self.directory, pack_id)
-        entries: tuple[Entry, ...] = ()
-        info = PackInfo(pack_id, 0, BLOCKS)
         try:
-            pack = PackFile(path)
-            found = scan(pack)
-            info = PackInfo(pack_id, pack.size, BLOCKS if found.kind is None else found.kind)
-            entries = found.entries
-            if found.damaged:
-                self._warn(f"pack {path}: damaged at {found.damaged[0][0]}; `mp fsck` says what it touches")
+            return self.scanned(pack_id)
         except FileNotFoundError:
             return None
         except (DamagedError, StorageError) as error:
             self._warn(error.message)
-        return packindex.build(info, entries)
+        return packindex.build(PackInfo(pack_id, 0, BLOCKS), ())
+
+    def scanned(self, pack_id: ObjectId) -> IndexTable:
+        """The table of what can be made out in a pack. FileNotFoundError: it has gone; DamagedError,
+        StorageError: it cannot be read."""
+        path = pack_path(self.directory, pack_id)
+        pack = PackFile(path)
+        found = scan(pack)
+        if found.damaged:
+            self._warn(f"pack {path}: damaged at {found.damaged[0][0]}; `mp fsck` says what it touches")
+        kind = BLOCKS if found.kind is None else found.kind
+        return packindex.build(PackInfo(pack_id, pack.size, kind), found.entries)
 
     def _open_cache(self) -> IndexTable | None:
         if self.directory != self.layout.packs:
