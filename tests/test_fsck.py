@@ -300,10 +300,13 @@ def test_repair_with_a_subset_loses_nothing_that_it_did_not_read(root: Path) -> 
 
 
 @pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize("branch", ["base", "expert"])
 @pytest.mark.parametrize("leads", ["in circles", "nowhere"])
-def test_a_pack_that_cannot_be_opened_is_left_where_it_is(root: Path, leads: str, indexed: bool) -> None:
+def test_a_pack_that_cannot_be_opened_is_left_where_it_is(
+    root: Path, leads: str, branch: str, indexed: bool
+) -> None:
     """As where permissions are missing, or the disk that a pack was moved to."""
-    pack = pack_of(root, "expert", records=False)
+    pack = pack_of(root, branch, records=False)
     index, away = pack.with_suffix(".idx"), pack.with_suffix(".away")
     if not indexed:
         index.unlink()

@@ -190,7 +190,7 @@ def read_packs(repo: Repo, subset: Subset | None, task: Task) -> Content:
 def _readable(store: ObjectStore, object_id: ObjectId) -> bool:
     try:
         store.read(object_id)
-    except DamagedError:
+    except (DamagedError, StorageError):
         return False
     return True
 
@@ -299,6 +299,10 @@ def _read_group(
         read.objects += 1
         try:
             store.decode(frame)
+        except StorageError:  # the pack of its base cannot be opened: no fault of this one
+            read.bad_ids.add(entry.header.id)
+            read.unproved.append(entry)
+            continue
         except DamagedError as error:
             read.bad_ids.add(entry.header.id)
             if frame.needs_base and not _readable(store, frame.base):
