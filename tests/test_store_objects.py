@@ -498,3 +498,18 @@ def test_many_lost_objects_are_missed_as_quickly_as_one(tmp_path: Path) -> None:
     assert seconds_to_miss([bytes([n]) * 32 for n in range(2, 42)]) < 20 * first
     ((own_id, raw), *_) = fill(open_store(tmp_path), seed=1).items()
     assert bytes(store.read(own_id)) == raw
+
+
+def test_objects_of_a_pack_that_is_a_link_to_nowhere_are_missed_quickly(tmp_path: Path) -> None:
+    content = fill(open_store(tmp_path, 1 << 20), 20)
+    for pack in packs_of(tmp_path):
+        pack.unlink()
+        pack.symlink_to(tmp_path / "nowhere")
+    store = ObjectStore.open(str(tmp_path))
+    seconds = []
+    for own_id in content:
+        begun = time.monotonic()
+        with pytest.raises(DamagedError):
+            store.read(own_id)
+        seconds.append(time.monotonic() - begun)
+    assert sum(seconds[1:]) < len(seconds) / 2 * seconds[0]

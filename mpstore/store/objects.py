@@ -285,6 +285,8 @@ class ObjectStore:
             try:
                 return self._opened_at(object_id, place, purpose, row)
             except FileNotFoundError:  # gone since this store looked: moved to another pack, or put aside
+                if self._is_quiet():  # a link that leads nowhere
+                    break
                 self.refresh()
             except DamagedError as error:
                 return self._elsewhere(object_id, self._named(place), purpose, error, row)
