@@ -36,11 +36,16 @@ static void NAME(choose_parameters)(NAME(Block) * b, i64 step) {
         if (!b->coded[g]) continue;
         WORD tail[GROUP] = {0};
         u8 context[GROUP];
+        u16 entry[GROUP];
         const WORD *z = b->distance + g * GROUP, *base = b->base + g * GROUP;
         i64 here = least(GROUP, b->count - g * GROUP);
         if (here < GROUP) base = memcpy(tail, base, (size_t)here * sizeof(WORD));
         store_bytes(context, NAME(contexts_of)(base, b->mask, b->shift, b->lowest, b->contexts));
-        for (i64 i = 0; i < here; i++) counts[i & 1][context[i] * tokens + token_of(z[i])]++;
+        for (int i = 0; i < GROUP; i++) {
+            int token = BITS <= 32 ? short_token_of((u32)z[i]) : token_of(z[i]);
+            entry[i] = (u16)(context[i] * tokens + token);
+        }
+        for (i64 i = 0; i < here; i++) counts[i & 1][entry[i]]++;
     }
     for (int i = 0; i < b->contexts * tokens; i++) counts[0][i] += counts[1][i];
     for (int c = 0; c < b->contexts; c++) {
@@ -66,8 +71,11 @@ static void NAME(push_flags)(NAME(Strip) * s, Sink *sinks) {
         push(&one, extract(moved, flagged), count_bits(flagged));
         s->active[g] &= ~flagged | moved;
         s->flagged[g] = flagged & moved;
-        if (s->flagged[g])
-            for (int i = 0; i < GROUP; i++) s->z[g * GROUP + i] -= (WORD)((s->flagged[g] >> i) & 1);
+        if (s->flagged[g]) {
+            u8 less[GROUP];
+            store_bytes(less, added(no_bytes(), s->flagged[g], 1));
+            for (int i = 0; i < GROUP; i++) s->z[g * GROUP + i] -= less[i];
+        }
     }
     sinks[0] = any;
     sinks[1] = some;

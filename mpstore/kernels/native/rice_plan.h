@@ -29,6 +29,12 @@ static inline int token_of(u64 distance) {
     return 16 + 2 * (octave - 4) + (int)((distance >> (octave - 1)) & 1);
 }
 
+/* The same with no branch and in 32 bits, which compilers make vectors of. */
+static inline int short_token_of(u32 distance) {
+    int octave = 31 - __builtin_clz(distance | 8), wide = 8 + 2 * octave + (int)((distance >> (octave - 1)) & 1);
+    return distance < 16 ? (int)distance : wide;
+}
+
 /* The tile that the segment has, from whether each group is not all zeros; 0: no map. */
 int rice_choose_tile(const u8 *nonzero, i64 groups);
 
