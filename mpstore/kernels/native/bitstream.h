@@ -11,6 +11,7 @@
 #define AT_ONCE 56           /* bits that one look into a stream is sure to give */
 #define MOST_RUN 16          /* words of bits that a run takes from a stream */
 #define RUN_BYTES (8 * MOST_RUN + 16)
+#define LOOK_BYTES 9         /* that a word of bits can lie in */
 
 typedef struct {
     i64 start, bytes, bit; /* where in the segment, how long, the next bit */
@@ -19,14 +20,14 @@ typedef struct {
 /* A short run of a stream, with all that it can take safely in reach. */
 typedef struct {
     const u8 *from;
-    i64 bit, begun;
+    i64 bit; /* the next one, from there */
     u8 near[RUN_BYTES];
 } Run;
 
 static inline void begin_run(Run *run, const u8 *segment, i64 size, const Source *source) {
     i64 at = source->start + (source->bit >> 3);
     run->from = segment + at;
-    run->bit = run->begun = source->bit & 7;
+    run->bit = source->bit & 7;
     if (UNLIKELY(size - at < RUN_BYTES)) {
         memset(run->near, 0, RUN_BYTES);
         if (size > at) memcpy(run->near, segment + at, (size_t)(size - at));
@@ -34,17 +35,28 @@ static inline void begin_run(Run *run, const u8 *segment, i64 size, const Source
     }
 }
 
-static inline void end_run(const Run *run, Source *source) { source->bit += run->bit - run->begun; }
+/* It has come to bit `bit`. */
+static inline void end_run(const Run *run, i64 bit, Source *source) { source->bit += bit - run->bit; }
 
-/* The next `count` bits, at most 64; above them come others. */
-static inline u64 pull(Run *run, i64 count) {
-    const u8 *at = run->from + (run->bit >> 3);
-    int shift = (int)(run->bit & 7);
+/* A word of bits, from bit `bit` on. */
+static inline u64 bits_at(const u8 *from, i64 bit) {
+    const u8 *at = from + (bit >> 3);
+    int shift = (int)(bit & 7);
     u64 low;
     memcpy(&low, at, 8);
-    u64 bits = low >> shift | (u64)at[8] << 1 << (63 - shift);
-    run->bit += count;
-    return bits;
+    return low >> shift | (u64)at[8] << 1 << (63 - shift);
+}
+
+/* The next `count` bits of a stream, at most 64; above them come others. */
+static inline u64 pull(const u8 *segment, i64 size, Source *source, i64 count) {
+    i64 at = source->start + (source->bit >> 3), bit = source->bit & 7;
+    source->bit += count;
+    if (UNLIKELY(size - at < LOOK_BYTES)) {
+        u8 near[LOOK_BYTES] = {0};
+        if (size > at) memcpy(near, segment + at, (size_t)(size - at));
+        return bits_at(near, bit);
+    }
+    return bits_at(segment + at, bit);
 }
 
 static inline bool ended(const Source *source) { return (source->bit + 7) / 8 == source->bytes; }

@@ -199,10 +199,8 @@ static void pull_strip(const PrefixTree *tree, const u8 *segment, i64 size, Sour
         u64 *first = noted_at(s, tree->sides[n][0], aside[0]), *second = noted_at(s, tree->sides[n][1], aside[1]);
         i64 count = s->count[n], seconds = 0;
         if (!count) continue;
-        Run run;
-        begin_run(&run, segment, size, &sources[n]);
         if (count <= AT_ONCE) {
-            u64 bits = pull(&run, count);
+            u64 bits = pull(segment, size, &sources[n], count);
             seconds = count_bits(bits & first_bits(count));
             for (int g = 0; g < GROUPS; g++) {
                 u64 here = reach[g], set = deposit(bits, here);
@@ -211,18 +209,18 @@ static void pull_strip(const PrefixTree *tree, const u8 *segment, i64 size, Sour
                 bits >>= count_bits(here);
             }
         } else {
-            Run now; /* one that nobody has the address of: it stays in registers */
-            now.from = run.from;
-            now.bit = run.bit;
+            Run run;
+            begin_run(&run, segment, size, &sources[n]);
+            i64 bit = run.bit;
             for (int g = 0; g < GROUPS; g++) {
-                u64 here = reach[g], set = deposit(pull(&now, count_bits(here)), here);
+                u64 here = reach[g], set = deposit(bits_at(run.from, bit), here);
+                bit += count_bits(here);
                 second[g] = set;
                 first[g] = here & ~set;
                 seconds += count_bits(set);
             }
-            run.bit = now.bit;
+            end_run(&run, bit, &sources[n]);
         }
-        end_run(&run, &sources[n]);
         come_to(s, tree->sides[n][0], aside[0], count - seconds);
         come_to(s, tree->sides[n][1], aside[1], seconds);
     }

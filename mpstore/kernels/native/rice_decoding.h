@@ -5,20 +5,24 @@ static void NAME(pull_flags)(NAME(Strip) * s, RiceReader *r) {
     begin_run(&any, r->segment, r->size, &r->sources[0]);
     begin_run(&some, r->segment, r->size, &r->sources[1]);
     begin_run(&one, r->segment, r->size, &r->sources[2]);
+    i64 any_bit = any.bit, some_bit = some.bit, one_bit = one.bit;
     for (int g = 0; g < GROUPS; g++) {
         u64 sparse = s->sparse[g], rows = rows_of(sparse);
-        rows &= 0 - (pull(&any, sparse != 0) & (sparse != 0));
-        u64 set_rows = deposit(pull(&some, count_bits(rows)), rows);
+        rows &= 0 - (bits_at(any.from, any_bit) & (sparse != 0));
+        any_bit += sparse != 0;
+        u64 set_rows = deposit(bits_at(some.from, some_bit), rows);
+        some_bit += count_bits(rows);
         s->active[g] &= ~(sparse & ~whole_rows(set_rows));
         u64 flagged = s->flagged[g] & s->active[g];
         s->flagged[g] = 0;
         if (!flagged) continue;
-        s->flagged[g] = deposit(pull(&one, count_bits(flagged)), flagged);
+        s->flagged[g] = deposit(bits_at(one.from, one_bit), flagged);
+        one_bit += count_bits(flagged);
         s->active[g] &= ~flagged | s->flagged[g];
     }
-    end_run(&any, &r->sources[0]);
-    end_run(&some, &r->sources[1]);
-    end_run(&one, &r->sources[2]);
+    end_run(&any, any_bit, &r->sources[0]);
+    end_run(&some, some_bit, &r->sources[1]);
+    end_run(&one, one_bit, &r->sources[2]);
 }
 
 /* The next bits of a stream under each of the masks. Each group's place is known before its bits are, so that none
@@ -27,20 +31,13 @@ static inline void NAME(pull_masks)(RiceReader *r, Source *source, const u64 *ma
                                     u64 *into) {
     Run run;
     begin_run(&run, r->segment, r->size, source);
-    i64 begin = run.bit;
-    for (int g = 0; g < GROUPS; g++) {
-        run.bit = begin + before[g];
-        into[g] = deposit(pull(&run, 0), masks[g]);
-    }
+    for (int g = 0; g < GROUPS; g++) into[g] = deposit(bits_at(run.from, run.bit + before[g]), masks[g]);
     source->bit += sum;
 }
 
 /* The next bits of a stream, under the only mask there is. */
 static inline u64 NAME(pull_mask)(RiceReader *r, Source *source, u64 mask) {
-    Run run;
-    begin_run(&run, r->segment, r->size, source);
-    source->bit += count_bits(mask);
-    return deposit(pull(&run, 0), mask);
+    return deposit(pull(r->segment, r->size, source, count_bits(mask)), mask);
 }
 
 /* An element whose quotient is q goes on for q steps, so bit i of q changes at each multiple of 2^i. Once few go
