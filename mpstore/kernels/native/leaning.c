@@ -56,7 +56,7 @@ bool merge_leaning(const Leaning *leaning, bool verify, const LeaningMerge *merg
     i64 bytes = leaning->words * leaning->shape.word_bytes;
     for (i64 e = 0; e < merge->sources.count; e++) {
         const u8 *id = merge->ids + ID_BYTES * e;
-        u8 *row = merge->rows + bytes * e;
+        u8 *row = merge->rows + ROW_STRIDE(bytes) * e;
         if (!decoded(leaning, merge->frames[e], merge->sizes[e], id, row)) return false;
         if (verify && !hashes_to(row, bytes, id, leaning->room)) return false;
     }

@@ -28,11 +28,14 @@ typedef struct {
     const u8 *const *frames;
     const i64 *sizes;
     const u8 *ids;
-    u8 *rows;
+    u8 *rows; /* ROW_STRIDE apart */
     Sources sources;
     const Terms *terms;
     u64 start; /* the block's offset in its tensor */
 } LeaningMerge;
+
+/* Bytes from one expert's row to the next: were they a power of two, all rows would share their places in the caches. */
+#define ROW_STRIDE(block_bytes) ((block_bytes) + 192)
 
 /* Decode, merge into `out`, and say how it hashes (with the room of `leaning`, which there must be, but for `verify`
    false) and what was not finite. False: a frame was odd, and nothing is merged. */

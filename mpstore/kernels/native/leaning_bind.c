@@ -65,12 +65,12 @@ static PyObject *py_merge_leaning(PyObject *module, PyObject *args) {
                 ids->items == ID_BYTES * frames->count && base_ids->items == ID_BYTES * blocks &&
                 starts->items == blocks && out->items == bytes * blocks &&
                 nonfinite->items == blocks * (1 + experts) && out_ids->items == ID_BYTES * blocks &&
-                rows->items >= bytes * experts && room->items >= blake3_room(bytes) && whole->items == blocks &&
+                rows->items >= ROW_STRIDE(bytes) * experts && room->items >= blake3_room(bytes) && whole->items == blocks &&
                 experts <= MOST_DELTAS;
     if (!require(fits, "blocks of one size, and for each block what is taken and made")) return end(&call, NULL);
     bool verify = call.integers[9] != 0;
     const u16 *items[MOST_DELTAS];
-    for (i64 e = 0; e < experts; e++) items[e] = (const u16 *)((u8 *)rows->data + bytes * e);
+    for (i64 e = 0; e < experts; e++) items[e] = (const u16 *)((u8 *)rows->data + ROW_STRIDE(bytes) * e);
     leaning.room = room->data;
     Py_BEGIN_ALLOW_THREADS
     for (i64 i = 0; i < blocks; i++) {
@@ -98,8 +98,16 @@ static PyObject *py_merge_leaning(PyObject *module, PyObject *args) {
     return end(&call, Py_NewRef(Py_None));
 }
 
+/* (block_bytes): bytes of a row */
+static PyObject *py_merge_leaning_row(PyObject *module, PyObject *args) {
+    Call call;
+    if (!begin(&call, args, "i")) return NULL;
+    return end(&call, PyLong_FromLongLong(ROW_STRIDE(call.integers[0])));
+}
+
 PyMethodDef leaning_methods[] = {
     {"decode_leaning", py_decode_leaning, METH_VARARGS, NULL},
     {"merge_leaning", py_merge_leaning, METH_VARARGS, NULL},
+    {"merge_leaning_row", py_merge_leaning_row, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
