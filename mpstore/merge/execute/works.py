@@ -247,7 +247,7 @@ class Works:
         known = self._places.get(record.block_ids)
         if known is None:
             return locate(self._repo.objects, record, dtype, blocks)
-        return Stored(dtype, record, blocks, known.take(blocks))
+        return Stored(dtype, record, blocks, known if blocks.size == record.blocks else known.take(blocks))
 
     def _thresholds(
         self, key: str, context: TensorContext, experts: tuple[Expert, ...]
