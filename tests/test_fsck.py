@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,9 +16,10 @@ from mpstore.errors import DamagedError, MpError, NotFoundError, UsageError
 from mpstore.ids import block_id
 from mpstore.repository import Repo
 from mpstore.store import packindex
+from mpstore.store.pack import BLOCKS, RECORDS
 from mpstore.store.packset import pack_ids
 from tests.families import fine_tuned, write_checkpoint
-from tests.repository_material import commit, content_of, new_repository, some_content, tuned_content
+from tests.repository_material import collect, commit, content_of, new_repository, some_content, tuned_content
 
 CONTENT = some_content(1, 3, 4)
 TUNED = tuned_content(CONTENT, 9)
@@ -237,6 +239,52 @@ def test_blocks_and_tensor_records_come_back_from_plain_files(tmp_path: Path) ->
     assert report.damage_left == ()
     assert any("taken from another copy" in line for line in report.repaired)
     assert check(tmp_path / "repo", read_data=True).exit_code == 0
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository that has statistics, in a pack of blocks and one of records; its checkpoints beside it."""
+    top = tmp_path_factory.mktemp("family")
+    tensors = {f"layer{i}": np.random.default_rng(i).standard_normal((8, 32)).astype("f4") for i in range(2)}
+    repo = new_repository(top / "repo", 1 << 20)
+    ingest.add(repo, str(write_checkpoint(top / "base", tensors)), "base")
+    tuned = write_checkpoint(top / "math", fine_tuned(tensors, 1))
+    ingest.add(repo, str(tuned), "math", base=repo.tip("base"))
+    collect(repo, repack_all=True)
+    return top
+
+
+def replaced(path: Path, make: Callable[[Path], None]) -> None:
+    path.unlink()
+    make(path)
+
+
+LOSSES: dict[str, Callable[[Path], None]] = {
+    "delete": DAMAGE["delete"],
+    "empty": lambda path: replaced(path, Path.touch),
+    "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "directory": lambda path: replaced(path, Path.mkdir),
+    "pipe": lambda path: replaced(path, os.mkfifo),
+    "directory, no index": lambda path: (path.with_suffix(".idx").unlink(), replaced(path, Path.mkdir))[1],
+}
+
+
+@pytest.mark.parametrize("kind", [BLOCKS, RECORDS])
+@pytest.mark.parametrize("way", LOSSES)
+def test_a_copy_of_the_repository_makes_it_whole(family: Path, tmp_path: Path, way: str, kind: int) -> None:
+    """Also where what is lost are records of statistics, which no commit names."""
+    root = tmp_path / "repo"
+    shutil.copytree(family / "repo", root)
+    packs = Repo.open(root).objects.packs.tables()
+    (name,) = [info.id.hex() for one in packs for info in one.table.packs if info.kind == kind]
+    pack = root / ".mp" / "objects" / "packs" / f"{name}.pack"
+    LOSSES[way](pack)
+    from_files = repair(root, sources=[str(family / "base"), str(family / "math")])
+    assert (from_files.exit_code == 0) == (kind == BLOCKS)
+    report = repair(root, sources=[str(family / "repo")])
+    assert report.damage_left == ()
+    assert check(root, read_data=True).exit_code == 0
+    assert len(Repo.open(root).refs.names("stats/")) == 1
 
 
 def test_a_source_that_is_not_there_is_an_error_before_anything_is_done(root: Path) -> None:

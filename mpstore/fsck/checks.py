@@ -76,7 +76,9 @@ def check_packs(repo: Repo) -> tuple[list[Damage], list[Damage]]:
                 raise DamagedError(f"index {name}{INDEX_SUFFIX}: it is of another pack")
             expected = table.packs[0].size_bytes
             size = os.path.getsize(pack_path(directory, pack_id))
-            if size != expected:
+            if not os.path.isfile(pack_path(directory, pack_id)):
+                found.append(Damage("pack", name, "it is no file"))
+            elif size != expected:
                 found.append(Damage("pack", name, f"it has {size} bytes, its index says {expected}"))
         except FileNotFoundError:
             whole = _is_whole(pack_path(directory, pack_id))
@@ -127,7 +129,7 @@ def check_objects(repo: Repo) -> tuple[list[Damage], Marker]:
     marker.mark_bases()
     _find_cut_off(repo, marker)
     found += [Damage("object", one.id.hex(), one.reason, one.kind) for one in marker.lost.values()]
-    found += _check_statistics(repo)
+    found += _check_statistics(repo, marker)
     return found, marker
 
 
@@ -149,14 +151,18 @@ def _find_cut_off(repo: Repo, marker: Marker) -> None:
                 marker.lost.setdefault(own_id, Lost(own_id, kind, f"pack {info.id.hex()} is cut off"))
 
 
-def _check_statistics(repo: Repo) -> Iterator[Damage]:
+def _check_statistics(repo: Repo, marker: Marker) -> Iterator[Damage]:
+    """Records of statistics that are lost are counted among what a copy may bring back."""
     for name in repo.refs.names("stats/"):
+        ref = None
         try:
             ref = repo.refs.read(name)
             if ref is not None:
                 repo.objects.read_record("columns", ref.value)
         except (DamagedError, NotFoundError) as error:
             yield Damage("statistics", name, f"{error.message}; `mp analyze` makes them anew")
+            if ref is not None and isinstance(error, DamagedError):
+                marker.lost.setdefault(ref.value, Lost(ref.value, "columns", error.message))
 
 
 def read_packs(repo: Repo, subset: Subset | None, task: Task) -> Content:
@@ -228,9 +234,13 @@ def read_pack(
         found = scan(pack)
     except FileNotFoundError:
         return read  # gc or another fsck took it away
-    except (DamagedError, StorageError) as error:
+    except StorageError as error:
         read.problems.append(error.message)
-        read.refused = isinstance(error, StorageError)
+        read.refused = True
+        return read
+    except DamagedError as error:
+        read.problems.append(error.message)
+        _compare_index(store, pack_id, Scan(None, (), ()), 0, read, proved=False)
         return read
     read.problems += [f"no frame can be made out in bytes {start} to {stop}" for start, stop in found.damaged]
     entries = _chosen(found, subset, generator or np.random.default_rng())

@@ -27,8 +27,8 @@ def mend_names(repo: Repo) -> list[str]:
     for name in repo.refs.names("", deleted=True):
         try:
             done += repo.refs.repair(name)
-        except DamagedError:
-            continue  # neither half can be read: it stays reported
+        except (DamagedError, StorageError):
+            continue  # neither half can be read, or something foreign is in the way: it stays reported
     return done
 
 
@@ -47,6 +47,8 @@ def mend_indexes(repo: Repo, damage: Iterable[Damage]) -> list[str]:
             table = repo.objects.packs.scanned(pack_id)
         except (FileNotFoundError, DamagedError, StorageError):
             continue  # an index that has nothing of the pack would hide it
+        if os.path.isdir(path):
+            _put_aside(repo, path)
         files.write_whole(path, packindex.to_bytes(table), repo.objects.layout.tmp)
         done.append(f"index {name}: rebuilt from its pack, {table.rows} objects")
     return done + _mend_cache(repo, rebuilt=bool(done))
@@ -112,9 +114,13 @@ def salvage(repo: Repo, suspects: Iterable[ObjectId]) -> list[str]:
 
 
 def _quarantine(repo: Repo, pack_id: ObjectId) -> None:
-    layout = repo.objects.layout
-    files.make_directories(layout.quarantine)
-    files.rename(pack_path(layout.packs, pack_id), pack_path(layout.quarantine, pack_id))
-    files.rename(index_path(layout.packs, pack_id), index_path(layout.quarantine, pack_id))
-    files.fsync_directory(layout.quarantine)
-    files.fsync_directory(layout.packs)
+    _put_aside(repo, pack_path(repo.objects.layout.packs, pack_id))
+    _put_aside(repo, index_path(repo.objects.layout.packs, pack_id))
+
+
+def _put_aside(repo: Repo, path: str) -> None:
+    quarantine = repo.objects.layout.quarantine
+    files.make_directories(quarantine)
+    if files.rename(path, os.path.join(quarantine, os.path.basename(path))):
+        files.fsync_directory(quarantine)
+        files.fsync_directory(os.path.dirname(path))

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from mpstore import blocks, checkpoint_dir
 from mpstore.codecs import Format
-from mpstore.errors import DamagedError, IncompatibleError, MpError, NotFoundError
+from mpstore.errors import DamagedError, IncompatibleError, MpError, NotFoundError, StorageError
 from mpstore.ids import ObjectId, block_id, record_id
 from mpstore.records.encoding import encode
 from mpstore.records.model import TensorRecord
@@ -56,7 +56,7 @@ class StoreSource:
                 continue
             try:
                 raw = bytes(self._store.read(own_id))
-            except DamagedError:
+            except (DamagedError, StorageError):
                 continue
             yield own_id, place.form, raw
 
