@@ -14,8 +14,9 @@ import msgpack  # type: ignore[import-untyped]
 
 from mpstore import files
 from mpstore.checkpoint_dir import SourceFile
-from mpstore.errors import StorageError
+from mpstore.errors import DamagedError, StorageError
 from mpstore.ids import ID_BYTES, ObjectId
+from mpstore.regular_file import read_regular
 
 _NAME: Final = "stat-cache"
 _VERSION: Final = 1
@@ -49,10 +50,9 @@ class StatCache:
 
     def _load(self) -> dict[str, list[Any]]:
         try:
-            with open(self._path, "rb") as stream:
-                data = stream.read(_MOST_BYTES + 1)
+            data = read_regular(self._path, _MOST_BYTES + 1)
             version, entries = msgpack.unpackb(data, strict_map_key=True)
-        except (OSError, ValueError, TypeError, msgpack.UnpackException):
+        except (OSError, DamagedError, ValueError, TypeError, msgpack.UnpackException):
             return {}
         if version != _VERSION or not isinstance(entries, dict):
             return {}

@@ -106,7 +106,10 @@ def from_values(values: Mapping[str, Any]) -> Config:
 
 def load(path: str) -> Config:
     """Read a repository's config."""
-    data = read_small(path, _MAX_BYTES)
+    try:
+        data = read_small(path, _MAX_BYTES)
+    except DamagedError as error:
+        raise DamagedError(error.message, hint=_restore_hint(path)) from None
     if data is None:
         raise DamagedError(f"{path} is missing", hint=_restore_hint(path))
     try:

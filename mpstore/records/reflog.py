@@ -15,6 +15,7 @@ from mpstore.ids import ID_BYTES, ObjectId, record_id
 from mpstore.records.encoding import pack_kind, unpack_kind
 from mpstore.records.refnames import MAX_NAME_BYTES
 from mpstore.records.shapes import Maybe, Octets, Structure, Text, Whole
+from mpstore.regular_file import read_regular
 
 MAX_FILE_BYTES: Final = 1 << 20
 MAX_WHY_CHARACTERS: Final = 4096
@@ -87,7 +88,12 @@ def entry_bytes(entry: LogEntry) -> bytes:
 
 def read_ref(path: str, name: str) -> Ref | None:
     """The ref file at `path`; None: there is none. DamagedError when it is not what it claims to be."""
-    ref: Ref | None = _unsealed("ref", _REF, path)
+    try:
+        ref: Ref | None = _unsealed("ref", _REF, path)
+    except DamagedError:
+        if os.path.isdir(path):  # of names that begin with this one
+            return None
+        raise
     if ref is not None and ref.name != name:
         raise DamagedError(f"{path}: damaged: this is the file of {ref.name!r}")
     return ref
@@ -132,11 +138,11 @@ def _seal_holds(kind: str, data: bytes) -> bool:
 
 
 def read_small(path: str, limit_bytes: int) -> bytes | None:
-    """A small file's content; None where there is no such file. DamagedError past the limit."""
+    """A small file's content; None where there is no such file. DamagedError past the limit, or where it is
+    no file."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(limit_bytes + 1)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        data = read_regular(path, limit_bytes + 1)
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror or error}") from error

@@ -213,7 +213,10 @@ class Refs(RefReader):
             why="restored by repair",
             previous=below.digest if below else b"",
         )
-        files.write_whole(self._entry_path(name, seq), reflog.entry_bytes(entry), self._tmp)
+        path = self._entry_path(name, seq)
+        if os.path.isdir(path):
+            _remove_empty_tree(path)
+        files.write_whole(path, reflog.entry_bytes(entry), self._tmp)
         return True
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from mpstore import files
+from mpstore.errors import DamagedError
 from mpstore.ids import ID_BYTES, ObjectId, block_id
+from mpstore.regular_file import read_regular
 
 _CHUNK_IDS: Final = 1024
 _EVERY_IDS: Final = 64
@@ -30,8 +32,8 @@ class Journal:
     def header(self) -> bytes:
         """The file's header as it was received; empty: none."""
         try:
-            return (self._folder / "header").read_bytes()
-        except OSError:
+            return read_regular(self._folder / "header")
+        except (OSError, DamagedError):
             return b""
 
     def ids(self) -> list[ObjectId]:
@@ -40,8 +42,8 @@ class Journal:
         number = 0
         while True:
             try:
-                chunk = (self._folder / f"{number:08d}").read_bytes()
-            except OSError:
+                chunk = read_regular(self._folder / f"{number:08d}")
+            except (OSError, DamagedError):
                 break
             found += chunk[: len(chunk) // ID_BYTES * ID_BYTES]
             number += 1

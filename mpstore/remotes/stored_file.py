@@ -21,6 +21,7 @@ from mpstore.errors import DamagedError, MpError, NotFoundError
 from mpstore.ids import ID_BYTES, block_id
 from mpstore.pipeline import OrderedPipeline
 from mpstore.records.model import FileEntry, Manifest, TensorRecord
+from mpstore.regular_file import read_regular
 from mpstore.repository import Repo
 
 if TYPE_CHECKING:
@@ -99,8 +100,8 @@ class StoredFile:
         name = block_id(self.entry.path.encode() + self.ids).hex()
         kept = Path(self.repo.root, "cache", _CACHE, name)
         try:
-            known = kept.read_bytes()
-        except OSError:
+            known = read_regular(kept)
+        except (OSError, DamagedError):
             known = b""
         if len(known) == 32:
             return known

@@ -153,7 +153,7 @@ class ObjectStore:
             start = int(locations.offset[own].min())
             stop = int((locations.offset[own] + locations.frame_bytes[own]).max())
             wanted = int(locations.frame_bytes[own].sum())
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, DamagedError):
                 if stop - start <= 2 * wanted:  # else they lie apart, and what is between is not wanted
                     self._pack(number).prefetch(start, stop - start)
 
@@ -161,13 +161,19 @@ class ObjectStore:
         """Of rows that lie in one pack."""
         offsets = locations.offset[rows].tolist()
         places = list(zip(offsets, locations.frame_bytes[rows].tolist(), strict=True))
+        ids = locations.ids[rows].tobytes()
+        numbers = rows.tolist()
         try:
             pack = self._pack(int(locations.pack[rows[0]]))
         except FileNotFoundError:
             yield from self._moved(locations, rows, purpose)
             return
-        ids = locations.ids[rows].tobytes()
-        numbers = rows.tolist()
+        except DamagedError as error:  # it is no file
+            name = pack_name(self.packs.ids[int(locations.pack[rows[0]])])
+            for k, place in enumerate(places):
+                own_id = ids[k * ID_BYTES : (k + 1) * ID_BYTES]
+                yield self._elsewhere(own_id, (name, *place), purpose, error, numbers[k]).piece
+            return
         for i, j in coalesced(places):
             start = places[i][0]
             try:

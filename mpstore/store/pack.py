@@ -21,6 +21,7 @@ from blake3 import blake3
 from mpstore import files, page_cache
 from mpstore.errors import DamagedError, StorageError
 from mpstore.ids import ObjectId
+from mpstore.regular_file import open_regular
 from mpstore.store.frame import (
     FIXED_BYTES,
     MAGIC,
@@ -81,17 +82,17 @@ class PackFile:
     """An open pack of `size` bytes. Threads share it; it is closed when the last one lets go of it."""
 
     def __init__(self, path: str) -> None:
-        """FileNotFoundError: it is not there. StorageError: it cannot be opened."""
+        """FileNotFoundError: it is not there. DamagedError: it is no file. StorageError: it cannot be
+        opened."""
         self.path = path
         self.name = os.path.basename(path)
         self._fd = -1
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd, self.size = open_regular(path)
         except FileNotFoundError:
             raise
         except OSError as error:
             raise StorageError(f"{path}: {error.strerror}") from error
-        self.size = os.fstat(self._fd).st_size
         _switch_off_read_ahead(self._fd)
 
     def __del__(self) -> None:

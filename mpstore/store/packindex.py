@@ -22,6 +22,7 @@ from mpstore import kernels
 from mpstore.errors import DamagedError, StorageError
 from mpstore.ids import ID_BYTES, ObjectId
 from mpstore.kernels.idrows_numpy import prefixes, rows_of
+from mpstore.regular_file import open_regular
 from mpstore.store.frame import NO_BASE
 from mpstore.store.pack import PACK_HEADER_BYTES, Entry
 
@@ -255,9 +256,8 @@ def open_index(path: str, verify_below_bytes: int = 1 << 16) -> IndexTable:
     FileNotFoundError: it is not there. DamagedError: it is not what it claims to be.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd, size = open_regular(path)
         try:
-            size = os.fstat(fd).st_size
             if size <= verify_below_bytes:
                 return parse(os.pread(fd, size, 0), path, verify=True)
             data = mmap.mmap(fd, size, access=mmap.ACCESS_READ)

@@ -18,6 +18,7 @@ from typing import Final
 
 from mpstore import files, processes
 from mpstore.ids import ID_BYTES, ObjectId
+from mpstore.regular_file import read_regular
 
 SUFFIX: Final = ".session"
 _numbers = itertools.count(1)
@@ -95,8 +96,8 @@ def read_sessions(directory: str) -> Iterator[SessionInfo]:
         if not name.endswith(SUFFIX):
             continue
         path = os.path.join(directory, name)
-        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
-            yield _parse(path, file.read())
+        with contextlib.suppress(FileNotFoundError):
+            yield _parse(path, read_regular(path))
 
 
 def sweep_sessions(directory: str) -> int:

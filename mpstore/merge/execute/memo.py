@@ -18,8 +18,9 @@ import msgpack  # type: ignore[import-untyped]
 from blake3 import blake3
 
 from mpstore import files
-from mpstore.errors import StorageError
+from mpstore.errors import DamagedError, StorageError
 from mpstore.ids import ID_BYTES, ObjectId
+from mpstore.regular_file import read_regular
 
 _MAGIC: Final = b"mpMM\x01\x00\x00\x00"
 _MOST_FILE_BYTES: Final = 256 << 20
@@ -117,9 +118,8 @@ def _dump(items: Iterable[tuple[bytes, bytes]]) -> bytes:
 def _load(path: Path) -> dict[bytes, bytes]:
     """The entries of a file; none where it is not a whole memo file."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(_MOST_FILE_BYTES)
-    except OSError:
+        data = read_regular(path, _MOST_FILE_BYTES)
+    except (OSError, DamagedError):
         return {}
     head, body = data[: len(_MAGIC) + ID_BYTES], data[len(_MAGIC) + ID_BYTES :]
     if head != _MAGIC + blake3(body).digest():
