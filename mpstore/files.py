@@ -92,12 +92,22 @@ def make_directories(path: Path) -> None:
     while not os.path.isdir(directory):
         missing.append(directory)
         directory = os.path.dirname(directory)
+    if _is_unsettled(directory):
+        fsync_directory(os.path.dirname(directory))
     for directory in reversed(missing):
         with _translated(directory):
             _announce("mkdir", directory)
             with contextlib.suppress(FileExistsError):  # somebody else was faster
                 os.mkdir(directory)
         fsync_directory(os.path.dirname(directory))
+
+
+def _is_unsettled(directory: str) -> bool:
+    """Whether who made the directory may have been killed before its name was durable: nothing has been put
+    in it yet. Who may not write to its parent is in nobody's place who may."""
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        return next(entries, None) is None and os.access(os.path.dirname(directory), os.R_OK | os.W_OK)
+    return False
 
 
 def remove(path: Path) -> bool:

@@ -6,12 +6,20 @@ Commits and gc are cut the same way in test_crash.py.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import random
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
 from mpstore import files
+from mpstore.errors import UsageError
 from mpstore.files import Operation
 from mpstore.records.refs import Refs
+from mpstore.repository import Repo
 from tests.crash_disk import CrashDisk
 
 WAYS = ("strict", "names", "random")
@@ -30,6 +38,85 @@ def oid(number: int | None) -> bytes | None:
 
 def alive(state: dict[str, bytes | None]) -> dict[str, bytes]:
     return {name: value for name, value in state.items() if value}
+
+
+def killed_everywhere(
+    tmp_path: Path,
+    action: Callable[[Path], None],
+    after: Callable[[Path], None],
+    check: Callable[[Path], None],
+) -> int:
+    """`action` killed before each time that it makes names durable, `after` it by another process, then the
+    power cut: `check` what that leaves. How many kills there were."""
+    for count in itertools.count():
+        home = tmp_path / f"home{count}"
+        (home / "tmp").mkdir(parents=True)
+        disk = CrashDisk(home)
+        left = iter(range(count))
+
+        def apply(operation: Operation, disk: CrashDisk = disk) -> None:
+            disk.apply(operation, bytes(operation.data or b""))
+
+        def kill(
+            operation: Operation, left: Iterator[int] = left, apply: Callable[..., None] = apply
+        ) -> None:
+            if operation.kind == "fsync_dir" and next(left, None) is None:
+                raise KeyboardInterrupt
+            apply(operation)
+
+        try:
+            files.set_observer(kill)
+            with contextlib.suppress(KeyboardInterrupt):
+                action(home)
+            ended = next(left, None) is not None
+            files.set_observer(apply)
+            after(home)
+        finally:
+            files.set_observer(None)
+        disk.crash(tmp_path / "left", "strict", random.Random(1))
+        try:
+            check(tmp_path / "left")
+        except BaseException as error:
+            error.add_note(f"killed at fsync_dir {count}")
+            raise
+        shutil.rmtree(home)
+        if ended:
+            return count
+    raise AssertionError
+
+
+@pytest.mark.parametrize("name", ["heads/b", "heads/new/b"])
+def test_invariant_05_the_log_directory_that_a_killed_process_left_is_made_durable(
+    tmp_path: Path, name: str
+) -> None:
+    def move(home: Path) -> None:
+        values = {one: ref.value for one, ref in Refs(home).values().items()}
+        Refs(home).move(name, values.get(name), oid(2 if name not in values else 3), "", "", time_ns=2)
+
+    def check(left: Path) -> None:
+        newest = Refs(left).log(name)[0]
+        assert newest.new in (oid(2), oid(3))
+        assert Refs(left).values()[name].value == newest.new
+
+    assert killed_everywhere(tmp_path, move, move, check) > 2
+
+
+def test_invariant_05_a_repository_whose_making_was_killed_is_durable_when_it_is_used(tmp_path: Path) -> None:
+    def make(home: Path) -> None:
+        Repo.init(home / "deep" / "repo")
+
+    def use(home: Path) -> None:
+        with contextlib.suppress(UsageError):  # it had all but come to an end
+            make(home)
+        Repo.open(home / "deep" / "repo").refs.move("heads/a", None, oid(1), "", "")
+
+    def check(left: Path) -> None:
+        root = Path(Repo.open(left / "deep" / "repo").root)
+        for directory in ("objects/packs", "refs/heads", "refs/tags", "logs", "tmp"):
+            assert (root / directory).is_dir(), directory
+        assert Refs(root).log("heads/a")
+
+    assert killed_everywhere(tmp_path, make, use, check) > 9
 
 
 def test_invariant_05_ref_moves_survive_power_cuts(tmp_path: Path) -> None:

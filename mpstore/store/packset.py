@@ -67,8 +67,10 @@ class Layout:
 
     def create(self) -> None:
         """Make all that is missing."""
-        for path in (self.packs, self.trash, self.sessions, self.tmp, self.cache):
-            files.make_directories(path)
+        files.make_directories(self.packs)
+        for path in (self.trash, self.sessions, self.tmp, self.cache):
+            if not os.path.isdir(path):  # else it is empty as a rule, and a crash may take it
+                files.make_directories(path)
 
 
 def pack_path(directory: str, pack_id: ObjectId) -> str:
