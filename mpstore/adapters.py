@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -29,6 +30,8 @@ _PREFIX: Final = "base_model.model."
 _PAIR: Final = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.weight)?$")
 _REGEX: Final = re.compile(r"[\w.\-|()\[\]^$\\?*+]{1,300}")
 _QUANTIFIED_GROUP: Final = re.compile(r"\)[*+?{]|[*+?]{2}")
+_BACK_REFERENCE: Final = re.compile(r"\\[1-9]")
+_MAX_STEPS: Final = 1e8  # a second or two
 # Settings under which A and B are not what is added to the base's weights.
 _UNSUPPORTED: Final = (
     "use_dora", "use_qalora", "lora_bias", "layer_replication", "target_parameters",
@@ -51,7 +54,12 @@ class AdapterConfig:
         """α/r, or α/√r, for one module (its name in the base)."""
         alpha = self.alpha
         for pattern, value in self.alpha_pattern.items():
-            if re.match(rf"(.*\.)?({pattern})$", module):
+            if _steps(pattern, len(module)) > _MAX_STEPS:
+                raise IncompatibleError(
+                    f"alpha_pattern {pattern[:80]!r} could take forever on the module {module[:80]!r}",
+                    hint="write the modules' names out in adapter_config.json, without * and ?",
+                )
+            if _compiled(pattern).match(module):
                 alpha = value
                 break
         return alpha / (math.sqrt(rank) if self.rslora else rank)
@@ -109,21 +117,40 @@ def read_config(data: Buffer, where: str) -> AdapterConfig:
 
 
 def _alpha(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise DamagedError(f"{where}: lora_alpha is a number, not {value!r}")
-    return float(value)
+    try:
+        if not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value):
+            return float(value)
+    except OverflowError:  # an integer that no float can be
+        pass
+    raise DamagedError(f"{where}: lora_alpha is a number, not {value!r:.80}")
 
 
 def _pattern(text: str, where: str) -> str:
     """A pattern that cannot run away: PEFT allows any regular expression, and this one is from outside."""
     text = text.removeprefix("^")
     try:
-        harmless = _REGEX.fullmatch(text) and not _QUANTIFIED_GROUP.search(text) and re.compile(text)
+        odd = _QUANTIFIED_GROUP.search(text) or _BACK_REFERENCE.search(text)
+        harmless = _REGEX.fullmatch(text) and not odd and _compiled(text)
     except re.error:
         harmless = False
     if not harmless:
         raise IncompatibleError(f"{where}: the pattern {text[:80]!r} is not one that is supported")
     return text
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """As PEFT applies it: to the end of a module's name, or to all of it. (re's own cache holds 512.)"""
+    return re.compile(rf"(.*\.)?({pattern})$")
+
+
+@cache
+def _steps(pattern: str, length: int) -> float:
+    """No fewer than the ways in which a name of `length` can be tried: a loop may end at any place, an option
+    be taken or not, and each group take any of its branches."""
+    loops, options = pattern.count("*") + pattern.count("+"), pattern.count("?")
+    groups, branches = pattern.count("(") + 1, pattern.count("|") + pattern.count("(") + 1
+    return float(length + 1) ** (loops + 1) * 2.0**options * (branches / groups) ** groups
 
 
 @dataclass

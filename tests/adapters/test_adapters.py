@@ -157,11 +157,25 @@ def test_what_does_not_fit_is_named(tensors, words):
         {"alpha_pattern": {"(a+)+": 1}},
         {"alpha_pattern": {"[": 1}},
         {"alpha_pattern": {"a" * 400: 1}},
+        {"alpha_pattern": {r"\1a": 1}},
     ],
 )
 def test_what_is_no_plain_lora_is_refused(words):
     with pytest.raises(IncompatibleError):
         config(**words)
+
+
+@pytest.mark.parametrize("pattern", [".*a" * 60 + "x", "a?" * 30 + "a" * 30, "(a|a)" * 30])
+def test_a_pattern_that_could_take_forever_is_refused_before_it_is_tried(pattern):
+    with pytest.raises(IncompatibleError, match="could take forever"):
+        config(alpha_pattern={pattern: 1}).scale("layers." + "a" * 30 + ".b", 8)
+
+
+def test_patterns_as_people_write_them_are_tried():
+    layers = "|".join(str(layer) for layer in range(32))
+    found = config(alpha_pattern={rf"model\.layers\.({layers})\..*(q|v)_proj": 16, r"h\.\d+\..*": 4})
+    assert found.scale("model.layers.31.self_attn.v_proj", 8) == 2
+    assert found.scale("base.h.11.mlp", 8) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -174,6 +188,8 @@ def test_what_is_no_plain_lora_is_refused(words):
         b" " * (1 << 21),
         b'{"peft_type": "LORA", "lora_alpha": "x"}',
         b'{"peft_type": "LORA", "lora_alpha": NaN}',
+        b'{"peft_type": "LORA", "lora_alpha": 1' + b"0" * 400 + b"}",
+        b'{"peft_type": "LORA", "alpha_pattern": {"x": 1' + b"0" * 400 + b"}}",
         b'{"peft_type": "LORA", "alpha_pattern": []}',
         b'{"peft_type": "LORA", "alpha_pattern": [1]}',
         b'{"peft_type": "LORA", "alpha_pattern": {"x": true}}',
