@@ -80,7 +80,7 @@ def scan(path: str | os.PathLike[str]) -> Checkpoint:
 
 def list_files(directory: str | os.PathLike[str]) -> tuple[SourceFile, ...]:
     """Every file below the directory that belongs to a checkpoint, sorted by path. Errors as of `scan`."""
-    return tuple(sorted(_walk(os.path.abspath(directory), ""), key=lambda file: file.path))
+    return tuple(sorted(_walk(os.path.abspath(directory)), key=lambda file: file.path))
 
 
 def check_path(path: str) -> str:
@@ -126,18 +126,22 @@ def tensor_keys(files: Iterable[tuple[str, Sequence[str]]]) -> dict[str, tuple[s
     return keys
 
 
-def _walk(directory: str, prefix: str) -> Iterator[SourceFile]:
-    try:
-        entries = list(os.scandir(directory))
-    except OSError as error:
-        raise StorageError(f"{directory}: {error.strerror or error}") from error
-    for entry in entries:
-        if entry.name in _SKIPPED:
-            continue
-        if not entry.is_dir(follow_symlinks=False):
-            yield _file(entry.path, prefix + entry.name)
-        else:
-            yield from _walk(entry.path, f"{prefix}{entry.name}/")
+def _walk(root: str) -> Iterator[SourceFile]:
+    """A list of what is still to be seen, not recursion: directories may nest deeper than calls."""
+    waiting = [(root, "")]
+    while waiting:
+        directory, prefix = waiting.pop()
+        try:
+            entries = list(os.scandir(directory))
+        except OSError as error:
+            raise StorageError(f"{directory}: {error.strerror or error}") from error
+        for entry in entries:
+            if entry.name in _SKIPPED:
+                continue
+            if not entry.is_dir(follow_symlinks=False):
+                yield _file(entry.path, prefix + entry.name)
+            else:
+                waiting.append((entry.path, f"{prefix}{entry.name}/"))
 
 
 def _file(source: str, path: str) -> SourceFile:

@@ -17,6 +17,7 @@ from mpstore import dtypes
 from mpstore.dtypes import Dtype
 from mpstore.errors import DamagedError
 from mpstore.ids import Buffer
+from mpstore.records.shapes import MAX_DIMENSION, MAX_DIMENSIONS
 
 MAX_HEADER_BYTES: Final = 100_000_000
 LENGTH_BYTES: Final = 8
@@ -182,10 +183,18 @@ def _tensor(name: str, entry: Any, where: str) -> TensorInfo:
         raise _damaged(at, "lacks dtype, shape or data_offsets")
     dtype = dtypes.of(entry["dtype"]) if isinstance(entry["dtype"], str) else None
     if dtype is None:
-        raise _damaged(at, f"unknown dtype {entry['dtype']!r}", "a newer mp may know it; nothing was added")
+        raise _damaged(
+            at, f"unknown dtype {_brief(entry['dtype'])}", "a newer mp may know it; nothing was added"
+        )
     shape, offsets = entry["shape"], entry["data_offsets"]
     if not _sizes(shape):
         raise _damaged(at, f"shape {_brief(shape)} is not a list of sizes below 2^63")
+    if len(shape) > MAX_DIMENSIONS or any(size > MAX_DIMENSION for size in shape):
+        raise _damaged(
+            at,
+            f"shape {_brief(shape)} has more than {MAX_DIMENSIONS} dimensions or one above 2^48",
+            "a repository has no room for it; nothing was added",
+        )
     if not _sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise _damaged(at, f"data_offsets {_brief(offsets)} are not two ascending positions")
     expected = _expected_bytes(dtype, shape)

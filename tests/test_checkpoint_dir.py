@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import socket
+import sys
 from pathlib import Path
 
 import families
@@ -75,6 +77,18 @@ def test_special_files_are_refused(checkpoint: Path, monkeypatch: pytest.MonkeyP
         listener.bind("s")
         with pytest.raises(IncompatibleError, match="not a regular file"):
             scan(checkpoint)
+
+
+def test_directories_may_nest_deeper_than_calls(checkpoint: Path) -> None:
+    deep = "d/" * 300
+    os.makedirs(checkpoint / deep)
+    (checkpoint / deep / "x").touch()
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 150)
+    try:
+        assert f"{deep}x" in names(checkpoint)
+    finally:
+        sys.setrecursionlimit(usual)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "consolidated.00.pth", "x.ckpt", "m.pkl", "w.pt"])

@@ -19,6 +19,8 @@ from mpstore.errors import DamagedError, UsageError
 from mpstore.ids import ID_BYTES, Buffer
 from mpstore.records import model
 from mpstore.records.shapes import (
+    MAX_DIMENSION,
+    MAX_DIMENSIONS,
     MAX_LIST,
     AnyJson,
     Checked,
@@ -50,7 +52,7 @@ _SHA256 = Octets(lengths=(0, 32))  # b"": never computed (a merge does not read 
 _IDS = Octets(step=ID_BYTES)
 _COMMIT_KINDS = ("full", "delta", "lora")
 _DTYPE = Text(pattern=re.compile(r"[A-Z][A-Z0-9_]{0,31}"))
-_SHAPE = Many(Whole(high=2**48), most=64)
+_SHAPE = Many(Whole(high=MAX_DIMENSION), most=MAX_DIMENSIONS)
 _ARRAY_ITEM_BYTES = {
     f"{order}{kind}{size}": size
     for order, kinds, sizes in (("<", "fiu", (2, 4, 8)), ("|", "iub", (1,)))
