@@ -45,6 +45,7 @@ from mpstore.records.model import Plan
 from mpstore.repository import Repo
 
 Model = str | tuple[str, Mapping[str, Any]]
+_MAX_RECIPE_BYTES = 4 << 20  # the recipe's room allows a million characters
 _WORTH_COMPARING = 0.9
 
 
@@ -262,9 +263,16 @@ def _recipe_text(recipe: str | PathLike[str]) -> str:
     if isinstance(recipe, str) and "\n" in recipe:
         return recipe
     try:
-        return Path(recipe).read_text(encoding="utf-8")
+        with open(recipe, "rb") as stream:
+            data = stream.read(_MAX_RECIPE_BYTES + 1)
     except (FileNotFoundError, IsADirectoryError):
         raise NotFoundError(f"no recipe {recipe}", hint="name a YAML file, or say it with flags") from None
+    except OSError as error:  # one of reading does not know the name
+        raise OSError(error.errno, error.strerror, str(recipe)) from error
+    if len(data) > _MAX_RECIPE_BYTES:  # a wrong name, perhaps of a model: not to be read into memory
+        raise UsageError(f"{recipe} has more than {_MAX_RECIPE_BYTES} bytes, and no recipe has")
+    try:
+        return data.decode("utf-8")
     except UnicodeDecodeError:
         raise UsageError(f"{recipe} is not UTF-8 text") from None
 

@@ -24,6 +24,8 @@ from mpstore.errors import DamagedError, InterruptedByUser, MpError, StorageErro
 
 _PIPE_CLOSED = 141  # what a shell shows for a program that SIGPIPE ended, as with git
 
+_MOST_SAID = 8000  # characters of one error; a hook's output may be some
+
 
 class _Verbs(click.Group):
     """A group whose commands are imported when called."""
@@ -156,6 +158,8 @@ def _translate_bug(error: Exception) -> MpError:
 
 def _fail(error: MpError, session: Session) -> int:
     """Print the error where it belongs; the exit code is its own."""
+    if len(error.message) > _MOST_SAID:  # it quotes a file or a flag
+        error.say(f"{error.message[: _MOST_SAID // 2]} … {error.message[-_MOST_SAID // 2 :]}")
     if isinstance(error, DamagedError) and error.hint is None and error.message.startswith("pack "):
         error.hint = (
             "`mp fsck --read-data` tells what it touches, `mp fsck --repair --from DIR` mends from a copy"

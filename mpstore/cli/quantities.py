@@ -29,7 +29,7 @@ _SIZE_UNITS: Final = {
     "tib": 2**40,
 }
 _AGE_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_NUMBER: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)")
+_NUMBER: Final = re.compile(r"(\d{1,40}(?:\.\d{1,40})?)\s*([a-zA-Z]*)")
 
 
 def parse_size(text: str, flag: str) -> int:

@@ -16,7 +16,7 @@ _UNITS: Final = {"": 1, "b": 1, "%": 0} | {
     for power, prefix in enumerate("kmgt", start=1)
     for suffix, step in (("", 1024), ("ib", 1024), ("b", 1000))
 }
-_NUMBER: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([a-zA-Z]*|%)")
+_NUMBER: Final = re.compile(r"([0-9]{1,40}(?:\.[0-9]{1,40})?|\.[0-9]{1,40})\s*([a-zA-Z]*|%)")
 _HINT: Final = "write 2GiB, 500MB, 123456 (bytes), 25% (of the experts' full raw size) or 0"
 
 

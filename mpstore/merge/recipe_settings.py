@@ -122,6 +122,8 @@ def number(parameter: Parameter, raw: Any, where: str) -> float | int:
     """A number within the parameter's bounds, as float (integer parameters: int)."""
     try:
         value = math.nan if isinstance(raw, bool) else float(raw)  # YAML reads 1e-5 as text
+    except OverflowError:  # an integer of hundreds of digits
+        value = math.inf
     except (TypeError, ValueError):
         raise RecipeError(f"{where}{parameter.name} is a number, not {raw!r}") from None
     if not math.isfinite(value):

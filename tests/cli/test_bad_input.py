@@ -210,7 +210,7 @@ def test_integers_that_differ(quick: Command, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("unharmed")
 def test_budgets_that_are_none(real: Command, quick: Command, merge_words: Words) -> None:
-    for budget in ("-1", "-5%", "lots", "25 percent", "1e9x", "", "%"):
+    for budget in ("-1", "-5%", "lots", "25 percent", "1e9x", "", "%", "9" * 5000):
         run = real if budget == "-1" else quick
         refused = run("merge", *merge_words(), f"--budget={budget}", "--branch", "merged", code=2)
         assert "--budget" in refused.err
@@ -244,6 +244,27 @@ def test_recipes_that_cannot_be_meant(quick: Command, tmp_path: Path) -> None:
         recipe.write_text(text)
         assert said in quick("merge", recipe, "--branch", "merged", code=code).err, text
     assert "nowhere.yml" in quick("merge", "nowhere.yml", "--branch", "merged", code=3).err
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_recipes_that_are_other_files(quick: Command, tmp_path: Path) -> None:
+    """A model's weights by mistake: neither read into memory nor quoted."""
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(1 << 40)
+    for path in (tmp_path / "model.safetensors", "/dev/zero"):
+        assert f"{path} has more than" in quick("merge", path, "--branch", "merged", code=2).err
+    assert "/proc/self/mem: " in quick("merge", "/proc/self/mem", "--branch", "merged", code=1).err
+    (tmp_path / "long.yml").write_text(f"merge_method: linear\n? {'k' * 100_000}\n: 1\n")
+    said = quick("merge", tmp_path / "long.yml", "--branch", "merged", code=2).err
+    assert "unknown key" in said
+    assert len(said) < 10_000
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_numbers_of_thousands_of_digits(quick: Command, merge_words: Words) -> None:
+    for flag, words in (("--memory", merge_words()), ("--keep-reflog", ["--dry-run"])):
+        verb = "plan" if flag == "--memory" else "gc"
+        assert flag in quick(verb, *words, flag, "9" * 5000 + "d"[: verb == "gc"], code=2).err
 
 
 @pytest.mark.usefixtures("unharmed")

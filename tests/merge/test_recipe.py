@@ -302,6 +302,8 @@ def test_what_is_wrong_is_said_with_its_line_and_the_nearest_known_word(text, li
         ("density", "much"),
         ("density", "null"),
         ("weight", ".inf"),
+        ("weight", "1" + "0" * 400),
+        ("weight", "0x" + "f" * 400),
         ("weight", "[0.5, [1]]"),
         ("gamma", "0.1"),
     ],
