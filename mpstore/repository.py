@@ -220,7 +220,8 @@ class Repo:
         lengths = self.block_lengths(record)
         there = places.found[chosen]
         for frame in self.objects.fetch(places, chosen[there], purpose):
-            yield frame.row, _of_length(self.objects.decode(frame), frame.id, lengths[frame.row])
+            raw = self.objects.decode(frame.of_length(lengths[frame.row]))
+            yield frame.row, _of_length(raw, frame.id, lengths[frame.row])
         for row in chosen[~there].tolist():  # gc moved it again while others were looked for
             block = record.block(row)
             raw = np.frombuffer(self.objects.read(block, purpose), np.uint8)

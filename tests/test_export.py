@@ -15,14 +15,18 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpstore import export, files, ingest, processes
+from mpstore import dtypes, export, files, ingest, processes
+from mpstore.codecs import Format, codes
 from mpstore.errors import DamagedError, NotFoundError, StorageError, UsageError
 from mpstore.export import content
 from mpstore.export.status import FileStatus
 from mpstore.records.config import Config
 from mpstore.records.encoding import encode
-from mpstore.records.model import Commit, FileEntry, Manifest
+from mpstore.records.model import Commit, FileEntry, Manifest, TensorRecord
 from mpstore.repository import Repo
+from mpstore.safetensors_file import build_header
+from mpstore.store.frame import FrameHeader
+from mpstore.store.pack import BLOCKS, PackWriter
 
 SMALL = Config(block_elements=256, pack_bytes=1 << 16, threads=2)
 TENSORS = {
@@ -304,6 +308,28 @@ def test_a_manifest_that_contradicts_its_content_is_damage(repo: Repo, tmp_path:
             export.checkout(repo, rewritten(repo, change), tmp_path / "out")
         assert not (tmp_path / "out").exists()
     assert encode(repo.manifest(repo.commit(tip(repo)).manifest))  # the true one is whole
+
+
+def test_a_block_that_claims_to_be_long_is_not_decoded(repo: Repo, tmp_path: Path) -> None:
+    """A frame of a few bytes that stands for a gigabyte."""
+    lie = FrameHeader(bytes([7] * 32), codes.CONST, Format.F32, 1 << 30, (4,))
+    writer = PackWriter(repo.objects.layout.tmp, BLOCKS)
+    writer.append(lie, [b"once"])
+    writer.publish(repo.objects.layout.packs, writer.seal())
+    tensor = TensorRecord("F32", (2,), 256, lie.id)
+    header = build_header([("t", dtypes.known("F32"), (2,))]).raw
+    with repo.objects.writer("test") as session:
+        entry = FileEntry("a.safetensors", "safetensors", len(header) + 8, b"", session.put(header), ("t",))
+        manifest = Manifest((entry,), {"t": repo.put(session, tensor)})
+        commit = repo.put(
+            session, Commit(repo.put(session, manifest), (), "full", "", 0, "", {"verb": "add"})
+        )
+        session.finish()
+    lying = Repo.open(repo.root)
+    with pytest.raises(DamagedError, match="of 1073741824 bytes, where 8 are expected"):
+        export.checkout(lying, commit, tmp_path / "out")
+    with pytest.raises(DamagedError, match="of 1073741824 bytes, where 8 are expected"):
+        lying.read_tensor(manifest, "t")
 
 
 def test_status_tells_by_content(repo: Repo, source: Path, tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ class BlockRun:
         places = self._located()
         bases = self._bases(places, rows)
         found: dict[int, Bytes] = {}
-        frames = list(self._store.fetch(places, list(rows), "other"))
+        fetched = self._store.fetch(places, list(rows), "other")
+        frames = [frame.of_length(int(self.lengths[frame.row])) for frame in fetched]
         for frame, raw in zip(frames, self._store.decode_many(frames, bases), strict=True):
             if raw.size != self.lengths[frame.row]:
                 expected = self.lengths[frame.row]

@@ -84,6 +84,14 @@ class Frame(NamedTuple):
     def raw_bytes(self) -> int:
         return self.header.raw_bytes
 
+    def of_length(self, raw_bytes: int) -> Frame:
+        """Itself, when it says that it decodes to so many bytes: to be asked before it is decoded, since a
+        few bytes can stand for a gigabyte. DamagedError otherwise."""
+        if self.header.raw_bytes != raw_bytes:
+            block = f"block {short(self.id)} of {self.header.raw_bytes} bytes"
+            raise DamagedError(f"{self.where}: {block}, where {raw_bytes} are expected")
+        return self
+
     @property
     def place(self) -> PlaceInPack:
         return self.pack, self.offset, self.header.frame_bytes
