@@ -14,9 +14,13 @@ from pathlib import Path
 import pytest
 
 from mpstore import files
+from mpstore.codecs import Format, Level
 from mpstore.errors import DamagedError, StorageError
-from mpstore.store import ObjectStore, read_sessions
-from tests.store_material import fill, open_store
+from mpstore.ids import block_id
+from mpstore.store import Hint, ObjectStore, read_sessions
+from mpstore.store import frame as frames
+from mpstore.store.pack import BLOCKS, PackWriter
+from tests.store_material import bf16_block, fill, fine_tuned, open_store
 
 
 def put_aside(root: Path, trash: str = "somebody") -> list[Path]:
@@ -110,6 +114,30 @@ def test_a_session_that_was_swept_stops_its_writer(tmp_path: Path) -> None:
         os.unlink(session.path)
         with pytest.raises(StorageError, match="removed"):
             writer.adopt(next(iter(content)))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 1500])
+def test_deltas_that_lean_on_each_other_are_as_good_as_not_there(tmp_path: Path, length: int) -> None:
+    """A hostile pack: a ring of deltas, each of them right by itself. What is put again lies there whole."""
+    store = open_store(tmp_path, 1 << 20)
+    raws = [fine_tuned(bf16_block(0), k) for k in range(length)]
+    ids = [block_id(raw) for raw in raws]
+    pack = PackWriter(store.layout.tmp, BLOCKS)
+    for k, (own_id, raw) in enumerate(zip(ids, raws, strict=True)):
+        base = (k - 1) % length
+        made = frames.encode(own_id, raw, Format.BF16, (ids[base], raws[base]), Level.DEFAULT)
+        assert made[0].base == ids[base]
+        pack.append(*made)
+    pack.publish(store.layout.packs, pack.seal())
+    with pytest.raises(DamagedError):
+        store.read(ids[0])
+    with store.writer("again") as writer:
+        assert not writer.adopt(ids[0])
+        for own_id, raw in zip(ids[:10], raws[:10], strict=True):
+            assert writer.put(raw, Hint(Format.BF16, ids[1 % length], raws[1 % length])) == own_id
+        assert writer.finish().new_blocks == len(ids[:10])
+    for own_id, raw in zip(ids[:10], raws[:10], strict=True):
+        assert bytes(store.read(own_id)) == raw
 
 
 def test_a_read_that_misses_brings_packs_back_from_the_trash(tmp_path: Path) -> None:

@@ -83,10 +83,15 @@ class ObjectWriter:
             if place is None:
                 return False
             # A delta that nothing needed may have outlived its base: then it is as good as not there.
-            if self._pin(packs.ids[place.pack]) and (not place.based or self.adopt(place.base)):
+            if self._pin(packs.ids[place.pack]) and (not place.based or self._adopt_base(place.base)):
                 return True
             packs.refresh()
         return False
+
+    def _adopt_base(self, base: ObjectId) -> bool:
+        """Lean on a base, which must lean on nothing itself: deltas are one deep, whatever a pack says."""
+        place = self._store.packs.place(base)
+        return place is not None and not place.based and self._pin(self._store.packs.ids[place.pack])
 
     def hold_pack(self, pack_id: ObjectId) -> bool:
         """Lean on all that lies in a pack (not on the bases of its deltas). False: it has gone."""
