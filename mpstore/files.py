@@ -158,7 +158,10 @@ def remove_tree(path: Path) -> None:
         remove(path)
         return
     with _translated(path):
-        entries = list(os.scandir(path))
+        try:
+            entries = list(os.scandir(path))
+        except FileNotFoundError:
+            return
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             remove_tree(entry.path)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from mpstore import files, gc
 from mpstore.codecs import Format, Level
 from mpstore.errors import ConflictError, DamagedError, StorageError, UsageError
+from mpstore.files import Operation
 from mpstore.ids import block_id
 from mpstore.reachability import hold
 from mpstore.records.model import Parent
@@ -418,3 +420,59 @@ def test_a_pack_with_bytes_that_nothing_accounts_for_stays_as_it_is(tmp_path: Pa
     pack.with_suffix(".idx").unlink()
     collect(Repo.open(tmp_path), compression=Level.MAX)
     assert pack.read_bytes() == bits
+
+
+def gc_beside_another(root: Path, when: Callable[[Operation], bool], what: Callable[[], None]) -> None:
+    """A gc, at one of whose operations somebody else does something."""
+    waiting = [what]
+
+    def meanwhile(operation: Operation) -> None:
+        if waiting and when(operation):
+            waiting.pop()()
+
+    files.set_observer(meanwhile)
+    try:
+        collect(Repo.open(root), repack_all=True)
+    finally:
+        files.set_observer(None)
+    assert not waiting
+
+
+def test_two_gcs_may_clear_away_what_a_dead_one_left(tmp_path: Path) -> None:
+    repo = new_repository(tmp_path)
+    commit(repo, "base", some_content(1))
+    left = [Path(repo.objects.layout.trash) / name for name in ("1.1.00000000.0-1", "1.1.00000000.0-2")]
+    for directory in left:
+        directory.mkdir()
+        (directory / "x.idx").touch()
+    gc_beside_another(tmp_path, lambda one: one.path.startswith(str(left[0])), lambda: shutil.rmtree(left[1]))
+    assert not any(directory.exists() for directory in left)
+    assert content_of(Repo.open(tmp_path), repo.tip("base") or b"") == some_content(1)
+
+
+def test_a_directory_of_refs_may_go_while_gc_makes_refs_durable(tmp_path: Path) -> None:
+    repo = new_repository(tmp_path)
+    commit(repo, "base", some_content(1))
+    commit(repo, "gone", some_content(2))
+    remove_branch(repo, "gone")
+    heads = Path(repo.root) / "refs" / "heads"
+    (heads / "empty").mkdir()
+    empty = heads / "empty"
+    gc_beside_another(tmp_path, lambda one: (one.kind, one.path) == ("fsync_dir", str(empty)), empty.rmdir)
+
+
+@pytest.mark.parametrize("what", ["file", "directory"])
+def test_two_gcs_may_sweep_the_same_temporary_files(tmp_path: Path, what: str) -> None:
+    repo = new_repository(tmp_path)
+    commit(repo, "base", some_content(1))
+    left = [Path(repo.objects.layout.tmp) / name for name in ("a", "b", "c")]
+    for path in left:
+        path.touch() if what == "file" else path.mkdir()
+        os.utime(path, (0, 0))
+
+    def sweep() -> None:
+        for path in left:
+            path.unlink() if what == "file" else path.rmdir()
+
+    gc_beside_another(tmp_path, lambda one: Path(one.path) in left, sweep)
+    assert not os.listdir(repo.objects.layout.tmp)

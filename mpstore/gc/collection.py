@@ -17,7 +17,7 @@ import numpy as np
 
 from mpstore import files, processes
 from mpstore.codecs import Level
-from mpstore.errors import ConflictError, DamagedError, MpError
+from mpstore.errors import ConflictError, DamagedError, MpError, StorageError
 from mpstore.events import Progress, silent
 from mpstore.gc.choice import Choice, choose
 from mpstore.gc.hosts import describe, drop_sessions, line
@@ -206,7 +206,11 @@ def _make_refs_durable(repo: Repo) -> None:
     """What is removed next stays removed after a crash, so the refs that allow it must stay moved too."""
     for tree in ("refs", "logs"):
         for directory, _, _ in os.walk(os.path.join(repo.root, tree)):
-            files.fsync_directory(directory)
+            try:
+                files.fsync_directory(directory)
+            except StorageError:
+                if os.path.isdir(directory):  # else it went with the last ref in it
+                    raise
     files.fsync_directory(repo.objects.layout.packs)
 
 
@@ -214,12 +218,16 @@ def _sweep_temporary(directory: str) -> int:
     """Remove what dead processes left in tmp/; names that tell no process are nobody's after a day."""
     count = 0
     for entry in list(os.scandir(directory)):
-        owner = processes.parse(entry.name)
-        if owner is None:
-            dead = time.time() - entry.stat(follow_symlinks=False).st_mtime > 24 * 3600
-        else:
-            dead = processes.provably_dead(owner)
-        if dead:
+        if _is_left_over(entry):
             files.remove_tree(entry.path)
             count += 1
     return count
+
+
+def _is_left_over(entry: os.DirEntry[str]) -> bool:
+    owner = processes.parse(entry.name)
+    if owner is not None:
+        return processes.provably_dead(owner)
+    with contextlib.suppress(FileNotFoundError):  # it has gone meanwhile
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime > 24 * 3600
+    return False

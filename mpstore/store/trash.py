@@ -37,8 +37,9 @@ def put_aside(layout: Layout, trash: str, victims: Sequence[ObjectId]) -> None:
     for directory in trash_directories(layout):
         owner = processes.parse(os.path.basename(directory))
         if directory != trash and (owner is None or processes.provably_dead(owner)):
-            for name in os.listdir(directory):
-                files.rename(os.path.join(directory, name), os.path.join(trash, name))
+            with contextlib.suppress(FileNotFoundError):  # another gc has cleared it away
+                for name in os.listdir(directory):
+                    files.rename(os.path.join(directory, name), os.path.join(trash, name))
             files.remove_directory(directory)
 
 
