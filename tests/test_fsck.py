@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from mpstore import files, fsck, ingest
 from mpstore.errors import DamagedError, MpError, NotFoundError, UsageError
 from mpstore.ids import block_id
 from mpstore.repository import Repo
-from mpstore.store import packindex
+from mpstore.store import packindex, set_read_observer
 from mpstore.store.pack import BLOCKS, RECORDS
 from mpstore.store.packset import pack_ids
 from tests.families import fine_tuned, write_checkpoint
@@ -389,3 +390,57 @@ def test_an_index_with_its_checksum_that_says_something_else_is_found_and_mended
     assert repair(root).damage_left == ()
     assert whole(root, "expert")
     assert check(root, read_data=True).exit_code == 0
+
+
+class BadStretch:
+    """A disk that cannot read some bytes of a file: every read that touches them fails."""
+
+    def __init__(self, path: Path, start: int, stop: int) -> None:
+        self._path, self._start, self._stop = str(path), start, stop
+
+    def __call__(self, path: str, offset: int, length: int, _: str) -> None:
+        if path == self._path and offset < self._stop and offset + length > self._start:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Packs of several pages."""
+    root = tmp_path_factory.mktemp("large") / "repo"
+    commit(new_repository(root, 1 << 24), "base", some_content(1, 50, 6))
+    return root
+
+
+@pytest.mark.parametrize("kind", [BLOCKS, RECORDS])
+@pytest.mark.parametrize(("where", "indexed"), [("inside", False), ("to the end", True)])
+def test_what_lies_around_an_unreadable_stretch_is_salvaged(
+    large: Path, tmp_path: Path, where: str, indexed: bool, kind: int
+) -> None:
+    root = tmp_path / "repo"
+    shutil.copytree(large, root)
+    table = packindex.merge([numbered.table for numbered in Repo.open(root).objects.packs.tables()])
+    (number,) = [i for i, info in enumerate(table.packs) if info.kind == kind]
+    rows = np.flatnonzero(table.pack == number)
+    offsets = table.offset[rows].astype(np.int64)
+    ends = offsets + table.frame_bytes[rows]
+    size = table.packs[number].size_bytes
+    # A frame reaches into it whose header can be read.
+    start = next(page for page in range(4096, size, 4096) if ((offsets + 70 < page) & (page < ends)).any())
+    stop = start + 4096 if where == "inside" else size
+    spared = (ends <= start) | (offsets >= stop)
+    assert 9 < spared.sum() < len(rows)
+    pack = root / ".mp" / "objects" / "packs" / f"{table.packs[number].id.hex()}.pack"
+    if not indexed:
+        pack.with_suffix(".idx").unlink()
+    set_read_observer(BadStretch(pack, start, stop))
+    try:
+        assert check(root, read_data=True).exit_code == 4
+        report = repair(root)
+    finally:
+        set_read_observer(None)
+    assert any("salvaged" in line for line in report.repaired)
+    left = Repo.open(root).objects
+    for own_id in table.ids(rows[spared]):
+        assert left.contains(own_id.tobytes())
+        left.read(own_id.tobytes())
+    assert not left.locate(table.ids(rows[~spared]).tobytes()).found.any()

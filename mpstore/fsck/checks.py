@@ -25,7 +25,7 @@ from mpstore.reachability import Lost, Marker, logged_names, whole_table
 from mpstore.repository import Repo
 from mpstore.store import ObjectStore, packindex
 from mpstore.store.frame import record_kind
-from mpstore.store.pack import Entry, PackFile, Scan, read_group, scan
+from mpstore.store.pack import PACK_HEADER_BYTES, Entry, PackFile, Scan, read_group, scan
 from mpstore.store.packset import INDEX_SUFFIX, index_path, pack_ids, pack_path
 
 What: TypeAlias = Literal["ref", "pack", "index", "object", "statistics"]
@@ -244,7 +244,7 @@ def read_pack(
         return read
     read.problems += [f"no frame can be made out in bytes {start} to {stop}" for start, stop in found.damaged]
     entries = _chosen(found, subset, generator or np.random.default_rng())
-    hasher = blake3(pack.read(0, min(8, pack.size), "verify", None))
+    hasher = blake3(pack.readable(0, min(PACK_HEADER_BYTES, pack.size), "verify"))
     for group in _groups(entries):
         _read_group(store, pack, group, read, hasher)
     every = len(entries) == len(found.entries) and not read.problems
@@ -300,6 +300,10 @@ def _read_group(
     try:
         data, frames = read_group(pack, group)
     except DamagedError as error:
+        if len(group) > 1:  # one bad place must not spoil its neighbours
+            for entry in group:
+                _read_group(store, pack, [entry], read, hasher)
+            return
         read.problems.append(error.message)
         read.bad_ids |= {entry.header.id for entry in group}
         return

@@ -41,13 +41,15 @@ RECORDS: Final = 1
 _PACK_HEADER: Final = struct.Struct("<4sHH")
 PACK_HEADER_BYTES: Final = _PACK_HEADER.size
 _SCAN_BYTES: Final = 1 << 20
+_PAGE_BYTES: Final = 4096  # what a disk fails to read at a time
 
 ReadObserver = Callable[[str, int, int, str], None]  # path, offset, bytes, purpose
 _read_observer: ReadObserver | None = None
 
 
 def set_read_observer(observer: ReadObserver | None) -> None:
-    """Have every pread of a pack told to `observer`: the audit that budgets are tested against."""
+    """Have every pread of a pack told to `observer`: the audit that budgets are tested against. It may raise
+    OSError: a fault of the disk."""
     global _read_observer
     _read_observer = observer
 
@@ -109,7 +111,7 @@ class PackFile:
         if offset + length > self.size:
             raise DamagedError(f"pack {self.name}: {length} bytes at offset {offset} are past its end")
         if _read_observer is not None:
-            _read_observer(self.path, offset, length, purpose)
+            self._tell(_read_observer, offset, length, purpose)
         parts = []
         position, missing = offset, length
         while missing:
@@ -123,11 +125,32 @@ class PackFile:
             meter.count(purpose, length)
         return memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
 
+    def readable(self, offset: int, length: int, purpose: str) -> memoryview:
+        """What can be read of these bytes, up to the first page that cannot: for looking at damaged packs."""
+        with contextlib.suppress(DamagedError):
+            return self.read(offset, length, purpose, None)
+        parts, stop = [], offset + length
+        with contextlib.suppress(DamagedError):
+            while offset < stop:
+                size = min(stop - offset, _PAGE_BYTES - offset % _PAGE_BYTES)
+                parts.append(self.read(offset, size, purpose, None))
+                offset += size
+        return memoryview(b"".join(parts))
+
+    def _tell(self, observer: ReadObserver, offset: int, length: int, purpose: str) -> None:
+        try:
+            observer(self.path, offset, length, purpose)
+        except OSError as error:
+            raise self._unreadable(offset, error) from error
+
     def _pread(self, offset: int, length: int) -> bytes:
         try:
             return os.pread(self._fd, length, offset)
         except OSError as error:
-            raise DamagedError(f"pack {self.name}: reading at {offset}: {error.strerror}") from error
+            raise self._unreadable(offset, error) from error
+
+    def _unreadable(self, offset: int, error: OSError) -> DamagedError:
+        return DamagedError(f"pack {self.name}: reading at {offset}: {error.strerror}")
 
     def prefetch(self, offset: int, length: int) -> None:
         """Have the kernel read ahead, in the background, what is sure to be read soon."""
@@ -201,22 +224,28 @@ def _header_at(pack: PackFile, offset: int, size: int) -> FrameHeader | None:
     if length < FIXED_BYTES:
         return None
     try:
-        header = parse_header(pack.read(offset, length, "scan", None), "")
+        header = parse_header(pack.readable(offset, length, "scan"), "")
     except DamagedError:
         return None
     return header if offset + header.frame_bytes <= size else None
 
 
 def _next_magic(pack: PackFile, offset: int, size: int) -> int:
-    """The next place at or after `offset` where a frame may begin; `size` when there is none."""
+    """The next place at or after `offset` where a frame may begin; `size` when there is none. What cannot be
+    read is leapt over, by more each time."""
+    pages = 1
     while offset < size:
-        data = bytes(pack.read(offset, min(_SCAN_BYTES, size - offset), "scan", None))
+        wanted = min(_SCAN_BYTES, size - offset)
+        data = bytes(pack.readable(offset, wanted, "scan"))
         found = data.find(MAGIC)
         if found >= 0:
             return offset + found
-        if offset + len(data) >= size:
-            break
-        offset += len(data) - len(MAGIC) + 1
+        offset += len(data)
+        if len(data) < wanted:
+            offset = (offset // _PAGE_BYTES + pages) * _PAGE_BYTES
+            pages = 1 if data else min(2 * pages, _SCAN_BYTES // _PAGE_BYTES)
+        elif offset < size:
+            offset -= len(MAGIC) - 1
     return size
 
 
