@@ -302,12 +302,22 @@ def test_a_manifest_that_contradicts_its_content_is_damage(repo: Repo, tmp_path:
         ({"sha256": bytes(32)}, "SHA-256"),
         ({"size": size + 1}, "expected|fit"),
         ({"size": size + (1 << 20)}, "do not fit"),
+        ({"size": 1 << 50}, "do not fit"),
         ({"content_ids": b""}, "do not fit"),
     ):
         with pytest.raises(DamagedError, match=message):
             export.checkout(repo, rewritten(repo, change), tmp_path / "out")
         assert not (tmp_path / "out").exists()
     assert encode(repo.manifest(repo.commit(tip(repo)).manifest))  # the true one is whole
+
+
+def test_blocks_that_would_end_within_a_byte_are_damage(repo: Repo) -> None:
+    with repo.objects.writer("test") as session:
+        ids = session.put(b"\x12") + session.put(b"\x34")
+        record = repo.put(session, TensorRecord("F4", (2,), 1, ids))
+        session.finish()
+    with pytest.raises(DamagedError, match="do not end on a byte"):
+        repo.read_tensor(Manifest((), {"t": record}), "t")
 
 
 def test_a_block_that_claims_to_be_long_is_not_decoded(repo: Repo, tmp_path: Path) -> None:

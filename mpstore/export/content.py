@@ -166,9 +166,10 @@ def file_content(repo: Repo, manifest: Manifest, entry: FileEntry) -> FileConten
     records = [tensor_record(repo, manifest, key, entry.path) for key in entry.tensors]
     lengths = [length for record in records for length in tensor_lengths(repo, record)]
     head = entry.size - sum(lengths)
-    before = list(blocks.byte_lengths(max(head, 0), 8, blocks.OPAQUE_BLOCK_BYTES))
-    if head < 0 or len(before) * ID_BYTES != len(entry.content_ids):
+    count = blocks.count(max(head, 0), blocks.OPAQUE_BLOCK_BYTES)
+    if head < 0 or count * ID_BYTES != len(entry.content_ids):  # before a list of so many is made
         raise DamagedError(f"{entry.path}: its tensors and its {entry.size} bytes do not fit each other")
+    before = list(blocks.byte_lengths(head, 8, blocks.OPAQUE_BLOCK_BYTES))
     ids = entry.content_ids + b"".join(record.block_ids for record in records)
     return FileContent(entry.path, entry.sha256, b"", BlockRun(repo.objects, ids, before + lengths))
 
