@@ -52,10 +52,8 @@ def merge(blocks: Blocks, kind: Kind, terms: Terms, half: bool, verify: bool) ->
     out = np.empty((count, size), np.uint8)
     nonfinite = np.empty((count, 1 + experts), np.int64)
     ids, whole = bytearray(ID_BYTES * count), bytearray(count)
-    rows, room = (
-        scratch("rows", experts * library.merge_leaning_row(size)),
-        scratch("hash", library.blake3_room(size)),
-    )
+    rows = scratch("rows", experts * library.merge_leaning_row(size))
+    room = scratch("hash", library.blake3_room(size))
     library.merge_leaning(
         blocks.frames, blocks.ids, blocks.bases, blocks.base_ids, blocks.plain,
         np.array(blocks.starts, np.uint64), out, nonfinite, ids, rows, room, whole,
