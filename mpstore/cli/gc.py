@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from mpstore.cli import quantities
 from mpstore.cli.options import verb
 from mpstore.cli.quantities import plural, seconds, size
 from mpstore.cli.session import Session
+from mpstore.errors import StorageError
 
 if TYPE_CHECKING:
     from mpstore.api import GcReport
@@ -65,13 +67,20 @@ def command(
     to you: a command that still runs on that host loses what it is about to commit.
     """
     session.kept = "whatever is needed is still there; the next mp gc goes on"
-    report = session.repository().gc(
-        dry_run=dry_run,
-        keep_reflog_seconds=quantities.parse_age(keep_reflog, "--keep-reflog"),
-        repack=repack,
-        compression=compression,
-        drop_sessions=dropped,
-    )
+    repository = session.repository()
+    try:
+        report = repository.gc(
+            dry_run=dry_run,
+            keep_reflog_seconds=quantities.parse_age(keep_reflog, "--keep-reflog"),
+            repack=repack,
+            compression=compression,
+            drop_sessions=dropped,
+        )
+    except StorageError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT):
+            cache = repository.mp_dir / "cache"  # whoever is here has come to free space
+            error.hint = f"gc needs some space to begin: {cache} may be deleted, it is made anew"
+        raise
     session.report(report.as_json(), _lines(report))
 
 

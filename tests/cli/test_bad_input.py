@@ -440,6 +440,13 @@ def test_disk_full(quick: Command, family: Family) -> None:
     quick("add", family.base, "--branch", "new", "--base", "math")
     quick("fsck", "--repair")
     quick("fsck")
+    room = 0
+    files.set_observer(full)
+    try:
+        said = quick("gc", code=1).err
+    finally:
+        files.set_observer(None)
+    assert "cache may be deleted" in said, "who collects garbage has no other space to free"
 
 
 def test_process_that_may_not_write_large_files(real: Command, quick: Command) -> None:
