@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,9 @@ from mpstore.errors import NotFoundError, UsageError
 if TYPE_CHECKING:
     from mpstore.api import Repository
     from mpstore.events import Progress
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # a message from outside could steer the terminal
 
 
 class OutputClosed(Exception):
@@ -104,7 +108,7 @@ class Session:
             self._document(value)
             return
         for line in lines:
-            _print(line)
+            _print(_CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", line))
 
     def report(self, value: Mapping[str, Any], lines: Iterable[str]) -> None:
         """Print what was done: as `answer`, but `-q` silences the lines."""

@@ -260,6 +260,16 @@ def test_recipes_that_are_other_files(quick: Command, tmp_path: Path) -> None:
     assert len(said) < 10_000
 
 
+def test_messages_do_not_steer_the_terminal(quick: Command, family: Family) -> None:
+    quick("add", family.base, "--branch", "steered", "-m", "\x1b]0;title\x07 and\ttext")
+    for verb in ("log", "show"):
+        said = quick(verb, "steered").out
+        assert "\\x1b]0;title\\x07 and\ttext" in said
+        assert "\x1b" not in said
+    assert quick.json("log", "steered")["commits"][0]["message"] == "\x1b]0;title\x07 and\ttext"
+    quick("branch", "-d", "steered")
+
+
 @pytest.mark.usefixtures("unharmed")
 def test_numbers_of_thousands_of_digits(quick: Command, merge_words: Words) -> None:
     for flag, words in (("--memory", merge_words()), ("--keep-reflog", ["--dry-run"])):
