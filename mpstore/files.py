@@ -143,13 +143,16 @@ def rename(old: Path, new: Path) -> bool:
     """
     with _translated(old):
         _announce("rename", old, new)
-        try:
-            os.rename(old, new)
-        except FileNotFoundError:
-            if os.path.lexists(old):
-                raise
-            return False
-    return True
+        while True:
+            try:
+                os.rename(old, new)
+                return True
+            except FileNotFoundError:
+                if not os.path.lexists(old):
+                    return False
+                if not os.path.isdir(os.path.dirname(new) or "."):
+                    raise
+                # it was away, and is there again: two gcs hand it to and fro
 
 
 def remove_tree(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,34 @@ def test_missing_things_are_answers_not_errors(tmp_path: Path) -> None:
     files.remove_tree(tmp_path / "none")
     with pytest.raises(StorageError):
         files.StagedFile(tmp_path / "none")
+
+
+def test_a_file_that_comes_and_goes_is_renamed_or_is_not_there(tmp_path: Path) -> None:
+    """As packs do while two gcs hand them to and fro: it may be away for rename, and back a moment later."""
+    old, new, away = (tmp_path / name for name in ("old", "new", "away"))
+    old.touch()
+    done = threading.Event()
+
+    def hand() -> None:
+        while not done.is_set():
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(old, away)
+                os.rename(away, old)
+
+    other = threading.Thread(target=hand)
+    other.start()
+    try:
+        renamed = 0
+        for _ in range(3000):
+            if files.rename(old, new):
+                os.rename(new, old)
+                renamed += 1
+    finally:
+        done.set()
+        other.join()
+    assert renamed
+    with pytest.raises(StorageError):
+        files.rename(old, tmp_path / "none" / "new")
 
 
 def test_directories_are_made_with_their_parents_and_removed_without_following_links(tmp_path: Path) -> None:
