@@ -13,13 +13,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mpstore.cli.main import main
 
 ROOT = Path(__file__).parent.parent
+MP = (sys.executable, "-m", "mpstore.cli")
 
 
 @dataclass(frozen=True)
@@ -65,17 +66,7 @@ class Command:
         return self(*words, "--json", code=code).document
 
     def run(self, words: Sequence[str], environment: Mapping[str, str]) -> Ended:
-        done = subprocess.run(
-            [sys.executable, "-m", "mpstore.cli", *words],
-            cwd=self.directory,
-            env=clean_environment(environment),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
-        return Ended(tuple(words), done.returncode, done.stdout, done.stderr)
+        return replace(process(self.directory, [*MP, *words], environment), words=tuple(words))
 
 
 @dataclass(frozen=True)
@@ -119,3 +110,23 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     dropped = ("MP_", "PYTHONDONTWRITEBYTECODE")  # the second makes every process compile every module
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     return {**kept, "PYTHONPATH": str(ROOT), "MP_AUTHOR": "tester", **(extra or {})}
+
+
+def process(directory: Path, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Ended:
+    """Run any command, as one sees it that is started by itself."""
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env=clean_environment(environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    return Ended(tuple(command), done.returncode, done.stdout, done.stderr)
+
+
+def in_shell(directory: Path, script: str) -> Ended:
+    """Run a line of shell in which `mp` stands for this working copy's."""
+    return process(directory, ["sh", "-c", f'mp() {{ {" ".join(MP)} "$@"; }}; {script}'])

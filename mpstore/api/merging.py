@@ -127,20 +127,23 @@ def plan(repo: Repo, words: Words, limits: Limits, store: bool, progress: Progre
     remote = RemoteModels(repo, "", progress, limits.threads)
     with _named(words), _models(repo, words, limits, progress, remote) as known:
         prepared = engine.prepare(repo, _request(words, limits), known, progress)
-    plan_id = record_id(Plan.KIND, encode(prepared.plan))
-    if store:
-        _keep(repo, prepared.plan, progress)
+    plan_id = _kept(repo, prepared.plan, progress) if store else _id_of(prepared.plan)
     raw_bytes = engine.expert_raw_bytes(repo, prepared.plan)
     fetched = to_fetch(repo, prepared.plan)
     return PlanResult(plan_id, prepared.plan, raw_bytes, fetched, _curve(prepared), _tighter(repo, prepared))
 
 
-def _keep(repo: Repo, made: Plan, progress: Progress) -> None:
-    """What was asked is answered in a repository that cannot be written to, too."""
+def _kept(repo: Repo, made: Plan, progress: Progress) -> ObjectId:
+    """Stored, but in a repository that cannot be written to, where what was asked is answered, too."""
     try:
-        engine.store_plan(repo, made)
+        return engine.store_plan(repo, made)
     except StorageError as error:
         progress.warn(f"the plan is not stored, so that mp merge --plan will not find it: {error.message}")
+        return _id_of(made)
+
+
+def _id_of(made: Plan) -> ObjectId:
+    return record_id(Plan.KIND, encode(made))
 
 
 def merge(

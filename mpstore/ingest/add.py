@@ -23,6 +23,10 @@ from mpstore.records.model import CommitKind
 from mpstore.repository import Repo
 
 _MUCH_SMALLER: Final = 0.25  # than the base, in norm: fine-tunes are not, and deltas are
+_PERHAPS_DELTAS: Final = (
+    "{} is much smaller than {}, and in other directions: is it a delta checkpoint? It was added as full "
+    "weights; --kind delta adds it as one"
+)
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,11 @@ def add(
     checkpoint = scan(path)
     if kind is not None:
         checkpoint = _as_kind(checkpoint, kind)
-    found = (
-        FoundBase(base_name or short(base), base) if base is not None else find_base(repo, checkpoint, branch)
-    )
-    if base is not None:
-        _check_base(repo, base, base_name or short(base), checkpoint)
+    if base is None:
+        found = find_base(repo, checkpoint, branch)
+    else:
+        found = FoundBase(base_name or short(base), base)
+        _check_base(repo, found, checkpoint)
     cache = StatCache(repo.root)
     how = {"verb": "add"} if found is None else {"verb": "add", "base": to_hex(found.commit)}
     with CheckpointWriter(
@@ -107,24 +111,19 @@ def add(
             branch, tip, author=author, message=message, how=how, base_named=base is not None
         )
     cache.remember(checkpoint.files, committed.commit, scanned_ns)
-    if base is not None and kind is None and _looks_like_deltas(repo, base, committed):
-        progress.warn(
-            f"{checkpoint.root} is much smaller than {base_name or short(base)}, and in other directions: "
-            "is it a delta checkpoint? It was added as full weights; --kind delta adds it as one"
-        )
+    if found is not None and base is not None and kind is None and _looks_like_deltas(repo, base, committed):
+        progress.warn(_PERHAPS_DELTAS.format(checkpoint.root, found.branch))
     name = None if found is None else found.branch
     return AddResult(branch, name, round(time.monotonic() - started, 3), committed)
 
 
-def _check_base(repo: Repo, base: ObjectId, name: str, checkpoint: Checkpoint) -> None:
+def _check_base(repo: Repo, base: FoundBase, checkpoint: Checkpoint) -> None:
     """A base that was named has something in common with what is added; an adapter has tensors of its own."""
     if checkpoint.kind == "lora":
         return
-    manifest = repo.manifest(repo.commit(base).manifest)
+    manifest = repo.manifest(repo.commit(base.commit).manifest)
     here = repo.tensors(manifest)  # of the others, which were never fetched, the name must do
-    keys = tensor_keys(
-        (path, [one.name for one in head.tensors]) for path, head in checkpoint.headers.items()
-    )
+    keys = tensor_keys(tensor_names(checkpoint.headers))
     ours = [
         (key, tensor.shape)
         for path, header in checkpoint.headers.items()
@@ -135,7 +134,7 @@ def _check_base(repo: Repo, base: ObjectId, name: str, checkpoint: Checkpoint) -
     )
     if ours and not any(common):
         raise IncompatibleError(
-            f"{checkpoint.root} and the base {name} have no tensor of one name and shape in common",
+            f"{checkpoint.root} and the base {base.branch} have no tensor of one name and shape in common",
             hint="name the model that it was made from, or leave --base out",
         )
 

@@ -11,8 +11,6 @@ import os
 import pickle
 import shutil
 import struct
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command import Command, Ended, Inline, clean_environment
+from command import MP, Command, Ended, Inline, process
 from families import Family, base_tensors, fine_tuned, write_checkpoint
 
 from mpstore import files
@@ -523,19 +521,3 @@ class Limited(Command):
         # Python would put compiled modules into place even where the limit has cut them short.
         own = {**environment, "PYTHONDONTWRITEBYTECODE": "1"}
         return process(self.directory, ["prlimit", "--fsize=16384", *MP, *words], own)
-
-
-MP = [sys.executable, "-m", "mpstore.cli"]
-
-
-def process(directory: Path, command: Sequence[str], environment: Mapping[str, str]) -> Ended:
-    done = subprocess.run(
-        command,
-        cwd=directory,
-        env=clean_environment(environment),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return Ended(tuple(command), done.returncode, done.stdout, done.stderr)

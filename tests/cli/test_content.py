@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import Command, Inline
+from command import Command, Inline, in_shell
 from families import Family, read_checkpoint, safetensors_bytes, write_checkpoint
 
 
@@ -293,22 +293,8 @@ def test_quiet_says_nothing_but_answers(mp: Command, family: Family) -> None:
 
 
 def test_answers_go_through_a_pipe_that_closes(mp: Command) -> None:
-    import subprocess
-    import sys
-
-    from command import clean_environment
-
-    script = f"{sys.executable} -m mpstore.cli cat base lm_head.weight --json | head -n 1"
-    done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=mp.directory,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == "{\n"
-    assert done.stderr == ""
+    done = in_shell(mp.directory, "mp cat base lm_head.weight --json | head -n 1")
+    assert (done.code, done.out, done.err) == (0, "{\n", "")
 
 
 def test_log_of_json_is_json_for_every_question(mp: Command) -> None:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import Command, Inline, clean_environment
+from command import Command, Inline, clean_environment, in_shell
 
 from mpstore.cli.table import VERBS
 
@@ -158,35 +158,21 @@ def test_closed_pipe_is_quiet() -> None:
 
 def test_a_working_directory_that_is_gone_is_named(process: Command) -> None:
     process("init")
-    gone = f"mkdir gone && cd gone && rmdir ../gone && {sys.executable} -m mpstore.cli"
+    gone = "mkdir gone && cd gone && rmdir ../gone && mp"
     for words, code, said in (
         ("log", 3, "the working directory is gone"),
         (f"-C {process.directory} log", 0, ""),
     ):
-        done = subprocess.run(
-            ["sh", "-c", f"{gone} {words}"],
-            cwd=process.directory,
-            env=clean_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == code
-        assert said in done.stderr
+        done = in_shell(process.directory, f"{gone} {words}")
+        assert done.code == code
+        assert said in done.err
 
 
 def test_closed_streams_are_no_error_of_ours(process: Command) -> None:
     process("init")
     for closing, code in ((">&-", 0), ("2>&-", 0), ("<&-", 0), (">&- 2>&- <&-", 0)):
-        script = f"{sys.executable} -m mpstore.cli branch {closing}"
-        done = subprocess.run(
-            ["sh", "-c", script],
-            cwd=process.directory,
-            env=clean_environment(),
-            capture_output=True,
-            check=False,
-        )
-        assert (done.returncode, done.stderr) == (code, b""), closing
+        done = in_shell(process.directory, f"mp branch {closing}")
+        assert (done.code, done.err) == (code, ""), closing
 
 
 def test_json_never_says_nan() -> None:
