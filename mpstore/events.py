@@ -1,11 +1,13 @@
 """Progress as a sink that is passed in: the engine tells, the command line shows.
 
 Relies on nothing. Promises: `silent` may be passed anywhere; a sink's methods are called from one
-thread at a time by the code that owns the task (workers report through their pipeline's collector).
+thread at a time by the code that owns the task (workers report through their pipeline's collector, or the
+task is a `SharedTask`).
 """
 
 from __future__ import annotations
 
+import threading
 from typing import Protocol
 
 
@@ -23,6 +25,22 @@ class Progress(Protocol):
     def task(self, label: str, total: int | None, unit: str) -> Task: ...
 
     def warn(self, message: str) -> None: ...
+
+
+class SharedTask:
+    """A task that several threads may advance."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._lock = threading.Lock()
+
+    def advance(self, amount: int) -> None:
+        with self._lock:
+            self._task.advance(amount)
+
+    def finish(self) -> None:
+        with self._lock:
+            self._task.finish()
 
 
 class _SilentTask:

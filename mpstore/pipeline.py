@@ -1,4 +1,5 @@
-"""Work in any order, results in order: a bounded queue between one reader and the pool of workers.
+"""Work in any order, results in order: a bounded queue between one reader and the pool of workers, and long
+jobs side by side.
 
 Relies on the standard library. Promises: at most `depth` pieces of work are under way; results are consumed
 in the order of submission, by the submitting thread; after an error nothing of it is still running.
@@ -8,11 +9,12 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 def thread_count(asked: int | None, configured: int) -> int:
@@ -65,3 +67,41 @@ class OrderedPipeline:
             if not future.cancelled():
                 future.exception()
         self._queue.clear()
+
+
+def in_parallel(
+    act: Callable[[T], R],
+    items: Iterable[T],
+    count: int,
+    stop: Callable[[], None],
+    stopped: type[BaseException],
+) -> list[R]:
+    """`act` of every item, at most `count` at a time, each in a thread of its own; the results in order.
+
+    After the first failure, or Ctrl-C, none begins, and `stop` is called, at which those under way are to end
+    by raising `stopped`; the failure is raised once none is running.
+    """
+    with ThreadPoolExecutor(count, thread_name_prefix="mp-file") as pool:
+        futures = [pool.submit(act, item) for item in items]
+
+        def end() -> None:
+            for future in futures:
+                future.cancel()
+            stop()
+
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+            failed = any(future.done() and future.exception() for future in futures)
+        except BaseException:
+            end()
+            raise
+        if failed:
+            end()
+    return [future.result() for future in _telling(futures, stopped)]
+
+
+def _telling(futures: list[Future[R]], stopped: type[BaseException]) -> list[Future[R]]:
+    """The failed one that says why, where there is any; else all."""
+    failed = [future for future in futures if not future.cancelled() and future.exception() is not None]
+    why = [future for future in failed if not isinstance(future.exception(), stopped)]
+    return why or failed or futures

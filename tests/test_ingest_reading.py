@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mpstore.errors import DamagedError
+from mpstore.hashing import Hashing
 from mpstore.ingest.reading import HashedReader
 
 PIECE = 1 << 20
@@ -24,7 +25,7 @@ def test_a_hash_lags_behind_and_is_that_of_all(pieces: int) -> None:
     data = np.random.default_rng(pieces).integers(0, 256, pieces * PIECE + 777, np.uint8).tobytes()
     buffers = [np.empty(PIECE, np.uint8) for _ in range(3)]
     hashed = [None] * 3
-    with HashedReader(io.BytesIO(data), "x") as reader:
+    with Hashing() as hashing, HashedReader(io.BytesIO(data), "x", hashing) as reader:
         assert reader.read(77) == data[:77]
         for k in range(pieces):
             if (before := hashed[k % 3]) is not None:
@@ -42,14 +43,14 @@ def test_a_buffer_that_is_not_hashed_yet_says_so() -> None:
     """What `fill` gives is done when the buffer may change, not before."""
     data = bytes(range(256)) * (PIECE // 8)
     buffer = np.empty(len(data), np.uint8)
-    with HashedReader(io.BytesIO(data), "x") as reader:
+    with Hashing() as hashing, HashedReader(io.BytesIO(data), "x", hashing) as reader:
         reader.fill(buffer).result()
         buffer[:] = 0
         assert reader.finish(hashlib.sha256(data).digest()) == hashlib.sha256(data).digest()
 
 
 def test_no_thread_is_left_after_an_error() -> None:
-    with HashedReader(io.BytesIO(bytes(PIECE)), "x") as reader:
+    with Hashing() as hashing, HashedReader(io.BytesIO(bytes(PIECE)), "x", hashing) as reader:
         reader.fill(np.empty(PIECE, np.uint8))
         assert hashing_threads() == 1
         with pytest.raises(DamagedError, match="early"):

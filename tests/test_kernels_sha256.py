@@ -64,3 +64,38 @@ def test_what_the_kernel_does_not_take() -> None:
     for words, data in ((state, bytes(63)), (np.zeros(7, np.uint32), bytes(64)), (state.view(np.uint8), b"")):
         with pytest.raises(ValueError, match=r"whole blocks|an array of items"):
             library.sha256_blocks(words, data)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 3000)), max_size=40), st.integers(0, 1 << 30))
+def test_several_hashes_go_on_together(sizes: list[tuple[int, int]], seed: int) -> None:
+    """Of any number and any sizes, each from wherever it stands."""
+    rng = np.random.default_rng(seed)
+    firsts = [rng.integers(0, 256, first, np.uint8).tobytes() for first, _ in sizes]
+    seconds = [rng.integers(0, 256, second, np.uint8).tobytes() for _, second in sizes]
+    expected = [hashlib.sha256(a + b).digest() for a, b in zip(firsts, seconds, strict=True)]
+    for module in sides("sha256"):
+        assert module.lanes() >= 1
+        own = [module.sha256() for _ in sizes]
+        module.together(own, firsts)
+        module.together(own, seconds)
+        assert [one.digest() for one in own] == expected
+    library = native.variants().get("v4")
+    if library is None:
+        return
+    kernels.select("v4")  # also where the processor's own instructions would be taken
+    module = kernels.pick("sha256")
+    wide = [module.WideSha256() for _ in sizes]
+    module.together(wide, firsts)
+    module.together(wide, seconds)
+    assert [one.digest() for one in wide] == expected
+
+
+def test_what_the_kernel_of_several_does_not_take() -> None:
+    library = native.variants().get("v4")
+    if library is None:
+        pytest.skip("no variant has it here")
+    state = np.zeros(8, np.uint32)
+    for states, pieces in (([state], [bytes(63)]), ([state], []), ([state[:7].copy()], [bytes(64)])):
+        with pytest.raises(ValueError, match="whole blocks"):
+            library.sha256_together(states, pieces)

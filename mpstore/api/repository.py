@@ -57,29 +57,32 @@ class Repository(Looking, HubSide):
         `base`: the revision it was fine-tuned from, found by sampling where it is not given. `kind`: found
         out by default. `message`: "add NAME" by default. Hooks: pre-add, post-add, post-commit.
         """
-        from mpstore import ingest
-        from mpstore.api import measuring
+        said: dict[str, Any] = {"base": base, "kind": kind, "message": message, "author": author}
+        return self.add_all([(path, branch)], threads=threads, **said)[0]
 
-        self._repo.refs.check_name(f"heads/{branch}")
-        based_on = None if base is None else revisions.resolve(self._repo, base)
-        details = {"path": str(path), "branch": branch, "base": base, "message": message}
-        self._hooks.run("pre-add", details)
-        added = ingest.add(
-            self._repo,
-            path,
-            branch,
-            base=based_on,
-            base_name=base,
-            kind=kind,
-            message=message or f"add {Path(path).resolve().name}",
-            author=author,
-            progress=self._progress,
-            threads=threads,
+    def add_all(
+        self,
+        checkpoints: Sequence[tuple[str | PathLike[str], str]],
+        *,
+        base: str | None = None,
+        kind: CommitKind | None = None,
+        message: str = "",
+        author: str = "",
+        threads: int | None = None,
+    ) -> list[AddResult]:
+        """`add` of several, each (path, branch), faster than one by one; said is what is said of all.
+
+        The one whose branch `base` names comes first (without `base`, the first one), and the others may lean
+        on it. Those come in together, and none is committed before all of them are stored.
+        """
+        from mpstore.api import adding
+
+        hooks = adding.Hooks(
+            before=lambda details: self._hooks.run("pre-add", details),
+            after=lambda details: self._committed("add", details),
         )
-        if added.committed.created:
-            measuring.compare_with_siblings(self._repo, added.commit, self._progress, threads)
-            self._committed("add", added.as_json())
-        return added
+        said = adding.Said(base, kind, message, author)
+        return adding.add_all(self._repo, hooks, checkpoints, said, self._progress, threads)
 
     def checkout(
         self,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mpstore.cli import quantities
 from mpstore.cli.options import threads_option, verb
 from mpstore.cli.session import Session
+from mpstore.errors import UsageError
 
 if TYPE_CHECKING:
-    from mpstore.api import CommitKind
+    from mpstore.api import AddResult, CommitKind
 
 
 @verb(
@@ -19,11 +24,18 @@ if TYPE_CHECKING:
     """
   mp add ./base --branch base
   mp add ./math --branch math --base base -m "fine-tuned on GSM8K"
+  mp add ./base ./math ./code --base base
   mp add adapter.safetensors --branch tuned --kind delta --base base
 """,
 )
-@click.argument("path")
-@click.option("--branch", required=True, metavar="NAME", help="The branch that gets the commit.")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option(
+    "--branch",
+    "branches",
+    multiple=True,
+    metavar="NAME",
+    help="The branch that gets the commit, one for each PATH (default: called as PATH is).",
+)
 @click.option("--base", metavar="REV", help="The model it was fine-tuned from (default: found by sampling).")
 @click.option(
     "--kind", type=click.Choice(["full", "delta", "lora"]), help="What the tensors are (default: found out)."
@@ -32,8 +44,8 @@ if TYPE_CHECKING:
 @threads_option
 def command(
     session: Session,
-    path: str,
-    branch: str,
+    paths: tuple[str, ...],
+    branches: tuple[str, ...],
     base: str | None,
     kind: CommitKind | None,
     message: str,
@@ -43,31 +55,61 @@ def command(
 
     Blocks that the store has are not stored again, and the rest is encoded against the base where that is
     smaller. With a base, the statistics that plans are made from are computed on the way.
+
+    Several PATHs are faster than one by one. The one whose branch --base names comes first (without --base,
+    the first PATH), so that the others can be encoded against it.
     """
     repository = session.repository()
-    session.kept = f"{branch} is where it was; blocks already stored are found again by the next try"
-    result = repository.add(
-        session.path(path),
-        branch=branch,
+    checkpoints = _named([session.path(path) for path in paths], branches)
+    kept = f"{checkpoints[0][1]} is" if len(checkpoints) == 1 else "a branch without its commit is"
+    session.kept = f"{kept} where it was; blocks already stored are found again by the next try"
+    results = repository.add_all(
+        checkpoints,
         base=base,
         kind=kind,
         message=message,
         author=session.author(repository),
         threads=threads,
     )
+    documents = [result.as_json() for result in results]
+    lines = [line for result in results for line in _lines(result)]
+    session.report(documents[0] if len(documents) == 1 else _together(documents), lines)
+
+
+def _named(paths: Sequence[Path], branches: Sequence[str]) -> list[tuple[Path, str]]:
+    """Each path with its branch."""
+    if branches and len(branches) != len(paths):
+        raise UsageError(
+            f"--branch is given {quantities.plural(len(branches), 'time')} for "
+            f"{quantities.plural(len(paths), 'PATH')}",
+            hint="give it once for each PATH, in their order, or not at all: then each is called as its PATH",
+        )
+    return list(zip(paths, branches or map(_branch_of, paths), strict=True))
+
+
+def _branch_of(path: Path) -> str:
+    """What a checkpoint's branch is called if nobody says."""
+    name = Path(os.path.abspath(path)).name.removesuffix(".safetensors")
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "model"
+
+
+def _together(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What `--json` says of several."""
+    sums = {key: sum(one[key] for one in documents) for key in ("raw_bytes", "stored_bytes")}
+    return {"added": documents, **sums, "seconds": max(one["seconds"] for one in documents)}
+
+
+def _lines(result: AddResult) -> list[str]:
     added = result.as_json()
-    unchanged = [f"{branch} has this very checkpoint already ({added['commit'][:10]}); nothing to commit"]
-    session.report(added, _lines(added) if result.committed.created else unchanged)
-
-
-def _lines(added: dict[str, object]) -> list[str]:
-    count = {key: value for key, value in added.items() if isinstance(value, int)}
-    against = f", against {added['base']}" if added.get("base") else ""
-    new, blocks = count["new_blocks"], count["blocks"]
+    if not result.committed.created:
+        return [
+            f"{result.branch} has this very checkpoint already ({added['commit'][:10]}); nothing to commit"
+        ]
+    against = f", against {added['base']}" if added["base"] else ""
     return [
-        f"{added['branch']}: {str(added['commit'])[:10]}  {quantities.plural(count['tensors'], 'tensor')}, "
-        f"{quantities.plural(blocks, 'block')}, {new:,} new{against}",
-        f"  {quantities.size(count['raw_bytes'])} took {quantities.size(count['stored_bytes'])} of disk "
-        f"({quantities.share(count['stored_bytes'], count['raw_bytes'])}) in "
-        f"{quantities.seconds(float(str(added['seconds'])))}",
+        f"{result.branch}: {added['commit'][:10]}  {quantities.plural(added['tensors'], 'tensor')}, "
+        f"{quantities.plural(added['blocks'], 'block')}, {added['new_blocks']:,} new{against}",
+        f"  {quantities.size(added['raw_bytes'])} took {quantities.size(added['stored_bytes'])} of disk "
+        f"({quantities.share(added['stored_bytes'], added['raw_bytes'])}) in "
+        f"{quantities.seconds(added['seconds'])}",
     ]

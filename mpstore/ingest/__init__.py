@@ -3,9 +3,20 @@
 Relies on repository, checkpoint_dir and statistics. Promises: see the modules.
 """
 
-from mpstore.ingest.add import AddResult, add
+from mpstore.ingest.add import AddResult, Said, Source, add, add_all
 from mpstore.ingest.base_search import FoundBase, find_base
 from mpstore.ingest.checkpoint_writer import CheckpointWriter, Committed
 from mpstore.ingest.reading import Stream
 
-__all__ = ["AddResult", "CheckpointWriter", "Committed", "FoundBase", "Stream", "add", "find_base"]
+__all__ = [
+    "AddResult",
+    "CheckpointWriter",
+    "Committed",
+    "FoundBase",
+    "Said",
+    "Source",
+    "Stream",
+    "add",
+    "add_all",
+    "find_base",
+]

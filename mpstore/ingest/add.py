@@ -1,24 +1,30 @@
-"""Adding a checkpoint directory: scan, find the base, stream every file, commit.
+"""Adding checkpoint directories: scan, find the base, stream every file, commit.
 
 Relies on checkpoint_dir and the CheckpointWriter. Promises: everything headers can show is checked before the
-store is touched; a file that is known to be unchanged is not read; the branch moves last, or not at all.
+store is touched; a file that is known to be unchanged is not read; branches move last, or not at all.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from itertools import zip_longest
 from typing import Any, Final
 
 from mpstore.checkpoint_dir import Checkpoint, SourceFile, scan, tensor_keys, tensor_names
 from mpstore.errors import IncompatibleError, StorageError, UsageError
-from mpstore.events import Progress, Task, silent
+from mpstore.events import Progress, SharedTask, Task, silent
 from mpstore.ids import ObjectId, short, to_hex
 from mpstore.ingest.base_search import FoundBase, find_base
 from mpstore.ingest.checkpoint_writer import CheckpointWriter, Committed
+from mpstore.ingest.crew import Crew
 from mpstore.ingest.reading import OpenedFile
 from mpstore.ingest.stat_cache import StatCache
+from mpstore.pipeline import thread_count
 from mpstore.records.model import CommitKind
 from mpstore.repository import Repo
 
@@ -59,6 +65,25 @@ class AddResult:
         }
 
 
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint (a directory, or one safetensors file), the branch that gets it, the commit's message."""
+
+    path: str | os.PathLike[str]
+    branch: str
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What is said of every checkpoint of one call: the base (None: it is to be found), the kind (None: it is
+    to be found out), and who adds."""
+
+    base: FoundBase | None = None
+    kind: CommitKind | None = None
+    author: str = ""
+
+
 def add(
     repo: Repo,
     path: str | os.PathLike[str],
@@ -72,49 +97,123 @@ def add(
     progress: Progress = silent,
     threads: int | None = None,
 ) -> AddResult:
-    """Store the checkpoint at `path` and commit it on `branch`.
+    """`add_all` of one. `base`: the commit it was made from, called `base_name` in the result."""
+    found = None if base is None else FoundBase(base_name or short(base), base)
+    said = Said(found, kind, author)
+    return add_all(repo, [Source(path, branch, message)], said, progress=progress, threads=threads)[0]
 
-    `base`: the commit it was made from (called `base_name` in the result); without it, the nearest known
-    checkpoint of the same shapes is found by sampling. `kind`: found out by default. Errors: those of
-    `checkpoint_dir.scan`, IncompatibleError where the base has nothing in common with it, ConflictError where
-    the branch has moved meanwhile, StorageError.
+
+def add_all(
+    repo: Repo,
+    sources: Sequence[Source],
+    said: Said,
+    *,
+    progress: Progress = silent,
+    threads: int | None = None,
+) -> list[AddResult]:
+    """Store the checkpoints and commit each on its branch; all are there before the first one is committed.
+
+    Without a base, the nearest known checkpoint of the same shapes is found by sampling, for each. Errors:
+    those of `checkpoint_dir.scan`, IncompatibleError where the base has nothing in common with one,
+    ConflictError where a branch has moved meanwhile, StorageError.
     """
-    started = time.monotonic()
-    scanned_ns = time.time_ns()
-    tip = repo.tip(branch)
-    checkpoint = scan(path)
-    if kind is not None:
-        checkpoint = _as_kind(checkpoint, kind)
-    if base is None:
-        found = find_base(repo, checkpoint, branch)
-    else:
-        found = FoundBase(base_name or short(base), base)
-        _check_base(repo, found, checkpoint)
     cache = StatCache(repo.root)
-    how = {"verb": "add"} if found is None else {"verb": "add", "base": to_hex(found.commit)}
-    with CheckpointWriter(
-        repo,
-        label=f"add {branch}",
-        base=None if found is None else found.commit,
-        kind=checkpoint.kind,
-        layout=tensor_names(checkpoint.headers),
-        threads=threads,
-        progress=progress,
-    ) as writer:
-        task = progress.task(f"adding {branch}", checkpoint.size, "bytes")
+    incoming = [_Incoming(repo, cache, source, said) for source in sources]
+    label = f"adding {sources[0].branch}" if len(sources) == 1 else f"adding {len(sources)} checkpoints"
+    weights = max((len(one.checkpoint.headers) for one in incoming), default=0) * len(incoming)
+    crew = Crew(thread_count(threads, repo.config.threads), weights, len(incoming))
+    with ExitStack() as stack:
+        stack.enter_context(crew)
+        writers = [stack.enter_context(one.writer(crew, progress)) for one in incoming]
+        task = SharedTask(progress.task(label, sum(one.checkpoint.size for one in incoming), "bytes"))
         try:
-            for file in checkpoint.files:
-                _add_file(writer, cache, checkpoint, file, task)
+            crew.each(_works(incoming, writers, task))
         finally:
             task.finish()
-        committed = writer.commit(
-            branch, tip, author=author, message=message, how=how, base_named=base is not None
+        return [one.commit(writer, progress) for one, writer in zip(incoming, writers, strict=True)]
+
+
+def _works(
+    incoming: Sequence[_Incoming], writers: Sequence[CheckpointWriter], task: Task
+) -> list[Callable[[], None]]:
+    """The first file of each, then the second of each: like files need the same blocks of the base."""
+    pairs = list(zip(incoming, writers, strict=True))
+    rows = zip_longest(*(one.checkpoint.files for one in incoming))
+    return [
+        partial(one.add_file, writer, file, task)
+        for row in rows
+        for (one, writer), file in zip(pairs, row, strict=True)
+        if file is not None
+    ]
+
+
+class _Incoming:
+    """One checkpoint on its way in: everything that its headers can show has been checked."""
+
+    def __init__(self, repo: Repo, cache: StatCache, source: Source, said: Said) -> None:
+        self._started = time.monotonic()
+        self._scanned_ns = time.time_ns()
+        self._repo = repo
+        self._source = source
+        self._said = said
+        self._tip = repo.tip(source.branch)
+        self._cache = cache
+        self.checkpoint = scan(source.path)
+        if said.kind is not None:
+            self.checkpoint = _as_kind(self.checkpoint, said.kind)
+        self._base = said.base
+        if self._base is None:
+            self._base = find_base(repo, self.checkpoint, source.branch)
+        else:
+            _check_base(repo, self._base, self.checkpoint)
+
+    def writer(self, crew: Crew, progress: Progress) -> CheckpointWriter:
+        """What takes its files, those of them that are not known already."""
+        return CheckpointWriter(
+            self._repo,
+            label=f"add {self._source.branch}",
+            base=None if self._base is None else self._base.commit,
+            kind=self.checkpoint.kind,
+            layout=tensor_names(self.checkpoint.headers),
+            crew=crew,
+            progress=progress,
         )
-    cache.remember(checkpoint.files, committed.commit, scanned_ns)
-    if found is not None and base is not None and kind is None and _looks_like_deltas(repo, base, committed):
-        progress.warn(_PERHAPS_DELTAS.format(checkpoint.root, found.branch))
-    name = None if found is None else found.branch
-    return AddResult(branch, name, round(time.monotonic() - started, 3), committed)
+
+    def add_file(self, writer: CheckpointWriter, file: SourceFile, task: Task) -> None:
+        """Store one of its files, or find that it is known."""
+        header = self.checkpoint.headers.get(file.path)
+        names = () if header is None else [tensor.name for tensor in header.tensors]
+        known = self._cache.find(file)
+        if known is not None and writer.adopt(known, file.path, names) is not None:
+            task.advance(file.size)
+            return
+        try:
+            with OpenedFile(file) as stream:
+                if file.kind == "safetensors":
+                    writer.add_safetensors(file.path, stream, file.size, task=task)
+                else:
+                    writer.add_opaque(file.path, stream, file.size, task=task)
+                stream.check_unchanged()
+        except OSError as error:
+            raise StorageError(f"{file.source}: {error.strerror or error}") from error
+
+    def commit(self, writer: CheckpointWriter, progress: Progress) -> AddResult:
+        """Commit what the writer has taken."""
+        base, said, source = self._base, self._said, self._source
+        committed = writer.commit(
+            source.branch,
+            self._tip,
+            author=said.author,
+            message=source.message,
+            how={"verb": "add"} if base is None else {"verb": "add", "base": to_hex(base.commit)},
+            base_named=said.base is not None,
+        )
+        self._cache.remember(self.checkpoint.files, committed.commit, self._scanned_ns)
+        unsaid = None if said.kind is not None else said.base
+        if unsaid is not None and _looks_like_deltas(self._repo, unsaid.commit, committed):
+            progress.warn(_PERHAPS_DELTAS.format(self.checkpoint.root, unsaid.branch))
+        seconds = round(time.monotonic() - self._started, 3)
+        return AddResult(source.branch, None if base is None else base.branch, seconds, committed)
 
 
 def _check_base(repo: Repo, base: FoundBase, checkpoint: Checkpoint) -> None:
@@ -156,23 +255,3 @@ def _as_kind(checkpoint: Checkpoint, kind: CommitKind) -> Checkpoint:
             hint="leave --kind out to have it found out",
         )
     return Checkpoint(checkpoint.root, checkpoint.files, checkpoint.headers, kind)
-
-
-def _add_file(
-    writer: CheckpointWriter, cache: StatCache, checkpoint: Checkpoint, file: SourceFile, task: Task
-) -> None:
-    header = checkpoint.headers.get(file.path)
-    names = () if header is None else [tensor.name for tensor in header.tensors]
-    known = cache.find(file)
-    if known is not None and writer.adopt(known, file.path, names) is not None:
-        task.advance(file.size)
-        return
-    try:
-        with OpenedFile(file) as stream:
-            if file.kind == "safetensors":
-                writer.add_safetensors(file.path, stream, file.size, task=task)
-            else:
-                writer.add_opaque(file.path, stream, file.size, task=task)
-            stream.check_unchanged()
-    except OSError as error:
-        raise StorageError(f"{file.source}: {error.strerror or error}") from error

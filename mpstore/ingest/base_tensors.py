@@ -6,7 +6,9 @@ the same shape are paired.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, TypeAlias
@@ -27,14 +29,69 @@ _AHEAD_BYTES: Final = 32 << 20
 _PIECE_BLOCKS: Final = 32
 
 
+class SharedBlocks:
+    """Decoded blocks that several experts of one base ask for at about the same time: decoded once for all of
+    them. Keeps `limit_bytes` of them, those asked for last. For any number of threads."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._kept: dict[ObjectId, Future[Bytes]] = {}
+        self._kept_bytes = 0
+        self._lock = threading.Lock()
+
+    def read(
+        self, wanted: Mapping[int, ObjectId], load: Callable[[Sequence[int]], Mapping[int, Bytes]]
+    ) -> dict[int, Bytes]:
+        """The blocks by row; `load` reads rows, and what it raises, everybody who waits for them gets."""
+        found: dict[int, Future[Bytes]] = {}
+        own: list[int] = []
+        with self._lock:
+            for row, block in wanted.items():
+                future = self._kept.pop(block, None)
+                if future is None:
+                    future = Future()
+                    own.append(row)
+                self._kept[block] = found[row] = future  # asked for last
+        if own:
+            self._load(own, wanted, found, load)
+        return {row: future.result() for row, future in found.items()}
+
+    def _load(
+        self,
+        own: list[int],
+        wanted: Mapping[int, ObjectId],
+        found: Mapping[int, Future[Bytes]],
+        load: Callable[[Sequence[int]], Mapping[int, Bytes]],
+    ) -> None:
+        try:
+            loaded = load(own)
+        except BaseException as error:
+            with self._lock:
+                for row in own:
+                    self._kept.pop(wanted[row], None)
+            for row in own:
+                found[row].set_exception(error)
+            raise
+        for row in own:
+            found[row].set_result(loaded[row])
+        with self._lock:
+            self._kept_bytes += sum(raw.size for raw in loaded.values())
+            for block in list(self._kept):
+                if self._kept_bytes <= self._limit_bytes:
+                    break
+                if self._kept[block].done():
+                    self._kept_bytes -= self._kept.pop(block).result().size
+
+
 @dataclass(frozen=True)
 class BaseTensor:
-    """A tensor of the base and where its blocks lie."""
+    """A tensor of the base and where its blocks lie. `shared`: where others look for them, too."""
 
     record: TensorRecord
     dtype: Dtype
     places: Locations
     store: ObjectStore
+    shared: SharedBlocks | None = None
 
     def block(self, index: int) -> ObjectId:
         return self.record.block(index)
@@ -55,6 +112,11 @@ class BaseTensor:
 
     def read(self, rows: Sequence[int]) -> dict[int, Bytes]:
         """The decoded blocks at `rows`, neighbours read together. DamagedError: one is missing or damaged."""
+        if self.shared is None:
+            return self._read(rows)
+        return self.shared.read({row: self.block(row) for row in rows}, self._read)
+
+    def _read(self, rows: Sequence[int]) -> dict[int, Bytes]:
         there = [row for row in rows if self.places.found[row]]
         frames = list(self.store.fetch(self.places, there, "base"))
         decoded = self.store.decode_many(frames)
@@ -68,8 +130,9 @@ class BaseTensor:
 class BaseTensors:
     """The tensors of a base manifest by key; an empty one where there is no base."""
 
-    def __init__(self, repo: Repo, manifest: ObjectId | None) -> None:
+    def __init__(self, repo: Repo, manifest: ObjectId | None, shared: SharedBlocks | None = None) -> None:
         self._store = repo.objects
+        self._shared = shared
         self._block_elements = repo.config.block_elements
         self._records: Mapping[str, TensorRecord] = {}
         if manifest is not None:
@@ -83,7 +146,7 @@ class BaseTensors:
         dtype = dtypes.of(record.dtype)
         if dtype is None:
             return None
-        return BaseTensor(record, dtype, self._store.locate(record.block_ids), self._store)
+        return BaseTensor(record, dtype, self._store.locate(record.block_ids), self._store, self._shared)
 
     def has(self, key: str) -> bool:
         return key in self._records

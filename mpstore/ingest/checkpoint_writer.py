@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
@@ -22,6 +22,7 @@ from mpstore.errors import DamagedError, RemoteError
 from mpstore.events import Progress, Task, silent
 from mpstore.ids import ObjectId, record_id
 from mpstore.ingest.base_tensors import BaseAhead
+from mpstore.ingest.crew import Crew
 from mpstore.ingest.pairing import Pairing
 from mpstore.ingest.reading import BufferPool, Bytes, HashedReader, Stream
 from mpstore.ingest.tensor_work import TensorWork
@@ -33,7 +34,6 @@ from mpstore.safetensors_file import TensorInfo, read_header
 from mpstore.statistics import Row
 from mpstore.store import Hint, Prepared, WriteSummary
 
-_DEPTH_PER_THREAD: Final = 4
 _BATCH_BYTES: Final = 4 << 20
 
 
@@ -109,7 +109,7 @@ class CheckpointWriter:
     `base`: the commit that it was made from; its blocks help to encode, and the statistics of the pair are
     computed on the way. `kind` "delta": the tensors are deltas themselves. `layout`: (path, tensor names) of
     every safetensors file to come, where the caller knows them all; without it, a tensor whose name a
-    second file of the same directory repeats has no statistics.
+    second file of the same directory repeats has no statistics. `crew`: who works, if not one of its own.
     """
 
     def __init__(
@@ -121,17 +121,20 @@ class CheckpointWriter:
         kind: CommitKind = "full",
         layout: Iterable[tuple[str, Sequence[str]]] | None = None,
         threads: int | None = None,
+        crew: Crew | None = None,
         progress: Progress = silent,
     ) -> None:
         self._repo = repo
         self._kind = kind
         self._base_commit = base
+        self._shared_crew = crew is not None  # which then is not ours to dismiss
+        self._crew = crew or Crew(thread_count(threads, repo.config.threads))
         self._writer = repo.objects.writer(label)
         try:
             if base is not None:
                 self._writer.pin_commit(base)
             base_manifest = None if base is None else repo.commit(base).manifest
-            self._pairing = Pairing(repo, base_manifest, kind)
+            self._pairing = Pairing(repo, base_manifest, kind, self._crew.shared)
         except BaseException:
             self._writer.close()
             raise
@@ -140,9 +143,6 @@ class CheckpointWriter:
         self._new_blocks = 0
         self._lock = threading.Lock()
         self._progress = progress
-        workers = thread_count(threads, repo.config.threads)
-        self._depth = workers * _DEPTH_PER_THREAD
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mp-encode")
 
     def __enter__(self) -> CheckpointWriter:
         return self
@@ -150,7 +150,8 @@ class CheckpointWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        if not self._shared_crew:
+            self._crew.__exit__()
         self._writer.__exit__(kind, error, trace)
 
     # Files
@@ -170,7 +171,7 @@ class CheckpointWriter:
         than was promised. `task` hears of every byte taken, `stored` of every block of a tensor in order,
         once it will be found again.
         """
-        with HashedReader(stream, check_path(path)) as reader:
+        with HashedReader(stream, check_path(path), self._crew.hashing, size) as reader:
             return self._keep(self._safetensors(_Incoming(path, reader, size, sha256, task, stored)))
 
     def _safetensors(self, file: _Incoming) -> _Stored:
@@ -188,7 +189,7 @@ class CheckpointWriter:
             (tensor.start, work.base) for tensor, work in zip(header.tensors, works, strict=True)
         )
         records: list[TensorRecord] = []
-        with OrderedPipeline(self._pool, self._depth) as pipeline, _what_came_is_kept(pipeline):
+        with OrderedPipeline(self._crew.pool, self._crew.depth) as pipeline, _what_came_is_kept(pipeline):
             for key, tensor, work in zip(keys, header.tensors, works, strict=True):
                 self._add_tensor(key, tensor, work, _Flow(file, pipeline, ahead), records)
         sha256 = reader.finish(file.sha256)
@@ -207,7 +208,7 @@ class CheckpointWriter:
         stored: Callable[[ObjectId], None] | None = None,
     ) -> FileEntry:
         """Store any other file from its stream. Errors as of `add_safetensors`."""
-        with HashedReader(stream, check_path(path)) as reader:
+        with HashedReader(stream, check_path(path), self._crew.hashing, size) as reader:
             return self._keep(self._opaque(_Incoming(path, reader, size, sha256, task, stored)))
 
     def _opaque(self, file: _Incoming) -> _Stored:
@@ -218,7 +219,7 @@ class CheckpointWriter:
             ids.append(self._writer.append(prepared))
             file.is_stored(ids[-1])
 
-        with OrderedPipeline(self._pool, self._depth) as pipeline, _what_came_is_kept(pipeline):
+        with OrderedPipeline(self._crew.pool, self._crew.depth) as pipeline, _what_came_is_kept(pipeline):
             while data := reader.read_block(blocks.OPAQUE_BLOCK_BYTES):
                 work = partial(self._writer.prepare, data, Hint(Format.BYTES))
                 pipeline.submit(work, consume)
@@ -313,7 +314,9 @@ class CheckpointWriter:
         """
         manifest, owners = self._manifest()
         manifest_id = record_id(Manifest.KIND, encode(manifest))
-        statistics = self._pairing.put_statistics(self._writer, self._pool, manifest, manifest_id, owners)
+        statistics = self._pairing.put_statistics(
+            self._writer, self._crew.pool, manifest, manifest_id, owners
+        )
         same = tip is not None and self._is(self._repo.commit(tip), manifest_id, base_named)
         if same and tip is not None:
             commit_id = tip

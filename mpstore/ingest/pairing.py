@@ -13,7 +13,7 @@ from typing import Final
 
 from mpstore import blocks
 from mpstore.ids import ObjectId
-from mpstore.ingest.base_tensors import BaseTensors
+from mpstore.ingest.base_tensors import BaseTensors, SharedBlocks
 from mpstore.ingest.tensor_work import TensorWork
 from mpstore.pipeline import OrderedPipeline
 from mpstore.records.model import CommitKind, Manifest
@@ -30,11 +30,17 @@ _DEPTH: Final = 16
 class Pairing:
     """The base (None: there is none) and the rows gathered against it. For any number of threads."""
 
-    def __init__(self, repo: Repo, base_manifest: ObjectId | None, kind: CommitKind) -> None:
+    def __init__(
+        self,
+        repo: Repo,
+        base_manifest: ObjectId | None,
+        kind: CommitKind,
+        shared: SharedBlocks | None = None,
+    ) -> None:
         self._repo = repo
         self._base_manifest = None if kind == "lora" else base_manifest  # an adapter has tensors of its own
         self._kind: ExpertKind = "delta" if kind == "delta" else "full"
-        self._base = BaseTensors(repo, self._base_manifest)
+        self._base = BaseTensors(repo, self._base_manifest, shared)
         self._collector = Collector(repo.config.block_elements)
         self._measured: dict[str, str] = {}
         self._lock = threading.Lock()

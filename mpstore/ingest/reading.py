@@ -1,7 +1,7 @@
 """Bytes of a file or of any `read(n)` stream, into buffers that are used again; hashed on the way.
 
-Relies on errors and kernels. Promises: every byte is read once, in order, and enters the SHA-256, which a
-thread of its own computes; a stream that ends early or goes on too long is DamagedError; a file that changes
+Relies on errors and hashing. Promises: every byte is read once, in order, and enters the SHA-256, which
+another thread computes; a stream that ends early or goes on too long is DamagedError; a file that changes
 while it is read is noticed.
 """
 
@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from mpstore import kernels, page_cache
+from mpstore import page_cache
 from mpstore.checkpoint_dir import SourceFile
 from mpstore.errors import DamagedError, StorageError
+from mpstore.hashing import Hashing
 
 Bytes = npt.NDArray[np.uint8]
 _AHEAD_BYTES: Final = 32 << 20
@@ -32,27 +33,23 @@ class Stream(Protocol):
 
 
 class HashedReader:
-    """A stream with its SHA-256 and the count of bytes taken. For one thread; a context manager.
+    """A stream (of `size` bytes, where that is known) with its SHA-256 and the count of bytes taken. For one
+    thread; a context manager. Whoever reads goes on while `hashing` hashes."""
 
-    SHA-256 is a chain that no second thread can help with, and a third of what an ingest computes where the
-    processor has no instructions for it. So it has a thread that does nothing else: whoever reads goes on,
-    and those who encode wait for neither.
-    """
-
-    def __init__(self, stream: Stream, where: str) -> None:
+    def __init__(self, stream: Stream, where: str, hashing: Hashing, size: int | None = None) -> None:
         self._read = stream.read
         self._readinto = getattr(stream, "readinto", None)
         self.where = where
-        self._sha256 = kernels.pick("sha256").sha256()
-        self._hashing = ThreadPoolExecutor(1, thread_name_prefix="mp-sha256")
+        self._sha256 = hashing.begin(size)
         self._unhashed: deque[Future[None]] = deque()
         self.taken_bytes = 0
 
     def __enter__(self) -> HashedReader:
+        self._sha256.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._hashing.shutdown(wait=True, cancel_futures=True)
+        self._sha256.__exit__()
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes."""
@@ -97,16 +94,14 @@ class HashedReader:
         self.taken_bytes += len(data)
         while len(self._unhashed) >= _UNHASHED:
             self._unhashed.popleft().result()
-        self._unhashed.append(self._hashing.submit(self._sha256.update, data))
+        self._unhashed.append(self._sha256.submit(data))
         return self._unhashed[-1]
 
     def finish(self, expected_sha256: bytes | None) -> bytes:
         """The SHA-256, the stream being at its end. DamagedError: it goes on, or the sum is another."""
         if self._read(1):
             raise DamagedError(f"{self.where}: goes on after its end at byte {self.taken_bytes}")
-        while self._unhashed:
-            self._unhashed.popleft().result()
-        digest: bytes = self._sha256.digest()
+        digest = self._sha256.digest()
         if expected_sha256 is not None and digest != expected_sha256:
             raise DamagedError(
                 f"{self.where}: SHA-256 is {digest.hex()}, expected {expected_sha256.hex()}",

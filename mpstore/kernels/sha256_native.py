@@ -6,24 +6,45 @@ Relies on kernels.native and hashlib. Promises: the same digests; long updates r
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from mpstore.ids import Buffer
-from mpstore.kernels import native
+from mpstore.kernels import native, sha256_numpy
 from mpstore.kernels.sha256_numpy import Sha256
 
 _BLOCK_BYTES: Final = 64
+_LANES: Final = 16
 _BEGIN: Final = (
     0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19
 )  # fmt: skip
 
 
+def _pays() -> bool:
+    pays = getattr(native.library(), "sha256_pays", None)  # not every variant has it
+    return pays is not None and bool(pays())
+
+
 def sha256() -> Sha256:
     """A hash of nothing yet, by whichever code is the faster here."""
-    pays = getattr(native.library(), "sha256_pays", None)  # not every variant has it
-    return WideSha256() if pays is not None and pays() else hashlib.sha256()
+    return WideSha256() if _pays() else hashlib.sha256()
+
+
+def lanes() -> int:
+    """How many hashes `together` takes about as long for as for two; 1: each takes its time."""
+    return _LANES if _pays() else 1
+
+
+def together(hashes: Sequence[Sha256], pieces: Sequence[Buffer]) -> None:
+    """Go on with each hash by its piece; no hash may stand there twice."""
+    wide = [hash for hash in hashes if isinstance(hash, WideSha256)]
+    if not wide or len(wide) < len(hashes):
+        sha256_numpy.together(hashes, pieces)
+        return
+    wholes = [hash.begin(piece) for hash, piece in zip(wide, pieces, strict=True)]
+    native.library().sha256_together([hash.state for hash in wide], wholes)
 
 
 class WideSha256:
@@ -31,15 +52,15 @@ class WideSha256:
 
     def __init__(self) -> None:
         self._blocks: Any = native.library().sha256_blocks
-        self._state = np.array(_BEGIN, np.uint32)
+        self.state = np.array(_BEGIN, np.uint32)
         self._rest = b""  # what does not fill a block yet
         self._taken_bytes = 0
 
-    def update(self, data: Buffer, /) -> None:
-        """Go on with these bytes."""
+    def begin(self, data: Buffer) -> memoryview:
+        """Take these bytes; the whole blocks of them that the state must go on by before all else."""
         view = memoryview(data)
         if not view.nbytes:
-            return
+            return view
         view = view.cast("B")
         self._taken_bytes += view.nbytes
         if self._rest:
@@ -47,18 +68,23 @@ class WideSha256:
             self._rest += view[:lacking]
             view = view[lacking:]
             if len(self._rest) < _BLOCK_BYTES:
-                return
-            self._blocks(self._state, self._rest)
+                return view
+            self._blocks(self.state, self._rest)
         whole = view.nbytes // _BLOCK_BYTES * _BLOCK_BYTES
-        if whole:
-            self._blocks(self._state, view[:whole])
         self._rest = bytes(view[whole:])
+        return view[:whole]
+
+    def update(self, data: Buffer, /) -> None:
+        """Go on with these bytes."""
+        whole = self.begin(data)
+        if whole.nbytes:
+            self._blocks(self.state, whole)
 
     def digest(self) -> bytes:
         """Of what was taken so far."""
         end = self._rest + b"\x80"
         end += bytes(-(len(end) + 8) % _BLOCK_BYTES) + (8 * self._taken_bytes).to_bytes(8, "big")
-        state = self._state.copy()
+        state = self.state.copy()
         self._blocks(state, end)
         return state.astype(">u4").tobytes()
 

@@ -14,6 +14,9 @@ bool sha256_pays(void);
 
 /* Take `count` blocks of 64 bytes into the state a, b, ... h. */
 void sha256_blocks(u32 *state, const u8 *bytes, i64 count);
+
+/* Go on with several hashes at once: left[i] blocks from[i] into states[i]. All three are used up. */
+void sha256_together(u32 **states, const u8 **from, i64 *left, i64 count);
 #else
 #define MP_SHA256 0
 #endif

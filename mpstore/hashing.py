@@ -1,0 +1,263 @@
+"""SHA-256 of files that stream by: in threads that do nothing else, many at once where that is cheaper.
+
+Relies on kernels. Promises: a file's pieces are hashed in order; a piece may change when its future is done;
+no file waits long for another's bytes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final, Protocol
+
+from mpstore import kernels
+from mpstore.ids import Buffer
+
+_SMALL_BYTES: Final = 64 << 10  # not worth a place in a lane
+_PATIENCE_SECONDS: Final = 0.1
+
+
+class Stopped(Exception):
+    """What `submit` raises after `stop`. Who stopped has a better reason to tell."""
+
+
+class FileHash(Protocol):
+    """The SHA-256 of one file under way. For one thread; a context manager."""
+
+    def __enter__(self) -> FileHash: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def submit(self, data: Buffer) -> Future[None]:
+        """Have `data` hashed behind what came before it; it must not change before the result is there."""
+
+    def digest(self) -> bytes:
+        """Of everything submitted."""
+
+
+class Hashing:
+    """Hashes for any number of files at a time. For any number of threads; a context manager.
+
+    SHA-256 is a chain that no second thread can help with, and a third of what an ingest computes where the
+    processor has no instructions for it. So each file's hash has a thread, and whoever reads goes on; but
+    where hashes side by side in one thread take hardly longer than one, all files share that thread.
+    """
+
+    def __init__(self) -> None:
+        module = kernels.pick("sha256")
+        self._new = module.sha256
+        self._lanes = _Lanes(module) if module.lanes() > 1 else None
+        self._stopped = threading.Event()
+
+    def __enter__(self) -> Hashing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lanes is not None:
+            self._lanes.close()
+
+    @property
+    def together(self) -> bool:
+        """Whether several files at once cost much less than one after the other."""
+        return self._lanes is not None
+
+    def begin(self, size: int | None = None) -> FileHash:
+        """The hash of a file; of `size` bytes, if that is known."""
+        if self._lanes is not None:
+            return _Lane(self._lanes, self._new(), size, self._stopped)
+        return _Chain(self._new(), self._stopped)
+
+    def stop(self) -> None:
+        """Have everybody who submits fail."""
+        self._stopped.set()
+
+
+class _Chain:
+    """A hash with a thread of its own."""
+
+    def __init__(self, own: Any, stopped: threading.Event) -> None:
+        self._own = own
+        self._stopped = stopped
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mp-sha256")
+        self._last: Future[None] | None = None
+
+    def __enter__(self) -> _Chain:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def submit(self, data: Buffer) -> Future[None]:
+        if self._stopped.is_set():
+            raise Stopped
+        self._last = self._thread.submit(self._own.update, data)
+        return self._last
+
+    def digest(self) -> bytes:
+        if self._last is not None:
+            self._last.result()
+        found: bytes = self._own.digest()
+        return found
+
+
+class _Piece:
+    """Bytes to be hashed; `view` is what is left of them."""
+
+    def __init__(self, view: memoryview) -> None:
+        self.view = view
+        self.done: Future[None] = Future()
+
+
+class _Lane:
+    """A hash that goes on together with others. While there are pieces in `pending`, `own` belongs to the
+    thread of `_Lanes`, whose lock guards all else."""
+
+    def __init__(self, lanes: _Lanes, own: Any, size: int | None, stopped: threading.Event) -> None:
+        self.own = own
+        self.pending: deque[_Piece] = deque()
+        self.late = False
+        self.lacking_bytes = size
+        self._lanes = lanes
+        self._stopped = stopped
+
+    def __enter__(self) -> _Lane:
+        self._lanes.enter(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lanes.leave(self)
+
+    @property
+    def expected(self) -> bool:
+        """Whether the others should wait for what comes next here."""
+        return not self.pending and not self.late and self.lacking_bytes != 0
+
+    def submit(self, data: Buffer) -> Future[None]:
+        if self._stopped.is_set():
+            raise Stopped
+        view = memoryview(data)
+        piece = _Piece(view.cast("B") if view.nbytes else memoryview(b""))
+        if piece.view.nbytes < _SMALL_BYTES and not self.pending:
+            self.own.update(piece.view)
+            piece.done.set_result(None)
+        self._lanes.submit(self, piece)
+        return piece.done
+
+    def digest(self) -> bytes:
+        self._lanes.ended(self)
+        found: bytes = self.own.digest()
+        return found
+
+
+class _Lanes:
+    """The thread that goes on with every file that has a piece, with all of them at once."""
+
+    def __init__(self, module: Any) -> None:
+        self._together = module.together
+        self._most: int = module.lanes()
+        self._open: list[_Lane] = []
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def enter(self, lane: _Lane) -> None:
+        with self._changed:
+            self._open.append(lane)
+
+    def leave(self, lane: _Lane) -> None:
+        """Forget a lane, and what of it was not hashed yet."""
+        with self._changed:
+            self._open.remove(lane)
+            lane.pending.clear()
+            self._changed.notify()
+
+    def submit(self, lane: _Lane, piece: _Piece) -> None:
+        with self._changed:
+            if lane.lacking_bytes is not None:
+                lane.lacking_bytes = max(0, lane.lacking_bytes - piece.view.nbytes)
+            if not piece.done.done():
+                lane.late = False
+                lane.pending.append(piece)
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="mp-sha256", daemon=True)
+                    self._thread.start()
+            self._changed.notify()
+
+    def ended(self, lane: _Lane) -> None:
+        """Nothing more comes in this lane: wait for what came."""
+        with self._changed:
+            lane.lacking_bytes = 0
+            last = lane.pending[-1] if lane.pending else None
+            self._changed.notify()
+        if last is not None:
+            last.done.result()
+
+    def _run(self) -> None:
+        while turn := self._turn():
+            try:
+                self._step(turn)
+            except BaseException as error:  # to those who wait for it
+                for lane, piece in turn:
+                    self._conclude(lane, piece, error)
+
+    def _turn(self) -> list[tuple[_Lane, _Piece]]:
+        """Lanes and their pieces to go on with; none: it is over.
+
+        Files that are read side by side come to their ends of tensors at different times: a lane that has
+        nothing is waited for, as all lanes together take hardly longer than one, but not for long.
+        """
+        deadline = None
+        with self._changed:
+            while not self._closed:
+                ready = [lane for lane in self._open if lane.pending]
+                if len(ready) >= self._most or (ready and not any(lane.expected for lane in self._open)):
+                    return [(lane, lane.pending[0]) for lane in ready[: self._most]]
+                if not ready:
+                    self._changed.wait()
+                    continue
+                now = time.monotonic()
+                deadline = now + _PATIENCE_SECONDS if deadline is None else deadline
+                if now < deadline:
+                    self._changed.wait(deadline - now)
+                else:
+                    for lane in self._open:
+                        lane.late = not lane.pending
+        return []
+
+    def _step(self, turn: list[tuple[_Lane, _Piece]]) -> None:
+        """Go on by what all have; a piece that is much shorter than the others' does not hold them up."""
+        small = [(lane, piece) for lane, piece in turn if piece.view.nbytes < _SMALL_BYTES]
+        for lane, piece in small:
+            lane.own.update(piece.view)
+            self._conclude(lane, piece)
+        if small:
+            return
+        step = min(piece.view.nbytes for _, piece in turn)
+        self._together([lane.own for lane, _ in turn], [piece.view[:step] for _, piece in turn])
+        for lane, piece in turn:
+            piece.view = piece.view[step:]
+            if not piece.view.nbytes:
+                self._conclude(lane, piece)
+
+    def _conclude(self, lane: _Lane, piece: _Piece, error: BaseException | None = None) -> None:
+        with self._changed:
+            if lane.pending and lane.pending[0] is piece:
+                lane.pending.popleft()
+            if len(self._open) > self._most and lane in self._open:  # then others take their turn
+                self._open.remove(lane)
+                self._open.append(lane)
+        if piece.done.done():
+            return
+        if error is None:
+            piece.done.set_result(None)
+        else:
+            piece.done.set_exception(error)
