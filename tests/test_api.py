@@ -174,6 +174,21 @@ def test_a_directory_can_be_an_expert(repository: Repository, family: Family) ->
     assert "merge-inputs" not in " ".join(branch.name for branch in repository.branches())
 
 
+def test_directories_of_a_merge_come_in_together_once_every_model_is_known(
+    repository: Repository, family: Family
+) -> None:
+    paths = [str(path) for path in family.experts.values()]
+    before = repository.stats().blocks
+    with pytest.raises(mpstore.NotFoundError, match="nowhere"):
+        repository.merge("none", **{**MERGE, "experts": [*paths, "nowhere"]})
+    assert repository.stats().blocks == before
+    stored = repository.merge("stored", **{**MERGE, "experts": list(family.experts)})
+    loose = repository.merge("loose", **{**MERGE, "experts": paths})
+    assert not repository.diff("stored", "loose").tensors
+    assert stored.plan_id != loose.plan_id
+    assert "merge-inputs" not in " ".join(branch.name for branch in repository.branches())
+
+
 def test_status_names_the_nearest_branch(repository: Repository, family: Family, tmp_path: Path) -> None:
     assert repository.status(family.experts["code"]).revision == "code"
     repository.checkout("math", tmp_path / "out")

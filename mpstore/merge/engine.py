@@ -83,11 +83,15 @@ def prepare(
     can show to be wrong has been looked for; without it the plan is made from headers.
     """
     recipe = request.recipe
+    for name in (recipe.base, *recipe.experts):
+        with _named(recipe, name):
+            models.expect(name)
     with _named(recipe, recipe.base):
         base = models.find(recipe.base)
     if fetch and not base.whole:
         _check_headers(repo, request, models, base)
         base = models.fetch(base)
+    models.take(recipe.experts, base.commit)
     experts = []
     for name in recipe.experts:
         with _named(recipe, name):

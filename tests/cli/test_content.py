@@ -67,6 +67,53 @@ def test_add_says_what_the_contract_promises(empty: Command, family: Family) -> 
     assert second["new_blocks"] < second["blocks"]
 
 
+def test_several_are_added_at_once_each_on_a_branch_called_as_it_is(empty: Command, family: Family) -> None:
+    """The base goes ahead, wherever it stands, and the others lean on it."""
+    told = empty.json("add", *family.experts.values(), family.base, "--base", "base", "-m", "all")
+    assert [one["branch"] for one in told["added"]] == [*family.experts, "base"]
+    assert [one["base"] for one in told["added"]] == ["base", "base", None]
+    assert set(told) == {"added", "raw_bytes", "stored_bytes", "seconds"}
+    assert told["raw_bytes"] == sum(one["raw_bytes"] for one in told["added"])
+    for name, path in {"base": family.base, **family.experts}.items():
+        empty("checkout", name, f"out-{name}")
+        assert digests(empty.directory / f"out-{name}") == digests(path)
+        assert empty.json("log", name)["commits"][0]["message"] == "all"
+    text = empty("add", *family.experts.values()).out
+    assert "math has this very checkpoint already" in text
+    assert "code has this very checkpoint already" in text
+
+
+def test_without_a_base_the_first_is_there_for_the_others_to_be_found(empty: Command, family: Family) -> None:
+    told = empty.json(
+        "add", family.base, *family.experts.values(), "--branch", "b", "--branch", "x", "--branch", "y"
+    )
+    assert [(one["branch"], one["base"]) for one in told["added"]] == [("b", None), ("x", "b"), ("y", "b")]
+
+
+def test_branches_and_paths_must_match(empty: Command, family: Family) -> None:
+    said = empty("add", family.base, "--branch", "a", "--branch", "b", code=2)
+    assert "--branch is given 2 times for 1 PATH" in said.err
+    said = empty(
+        "add", family.base, *family.experts.values(), *2 * ("--branch", "a"), "--branch", "b", code=2
+    )
+    assert "two checkpoints for the branch a" in said.err
+
+
+def test_several_of_which_one_is_wrong_store_nothing(empty: Command, family: Family) -> None:
+    said = empty("add", family.base, "nowhere", "--base", "base", code=3)
+    assert "nowhere" in said.err
+    assert empty.json("branch")["branches"] == []
+    assert empty.json("stats")["blocks"] == 0
+
+
+def test_a_branch_is_called_as_what_it_was_made_from(empty: Command, family: Family, tmp_path: Path) -> None:
+    odd = Path(shutil.copytree(family.base, tmp_path / "My model (v2)"))
+    assert empty.json("add", odd)["branch"] == "My-model-v2"
+    single = tmp_path / "one.safetensors"
+    single.write_bytes(safetensors_bytes({"w": np.arange(5, dtype=np.float32)}))
+    assert empty.json("add", single)["branch"] == "one"
+
+
 def test_blocks_and_new_blocks_count_the_same_things(empty: Command, tmp_path: Path) -> None:
     """The tensors' blocks: neither headers nor other files; what a checkpoint repeats is new once."""
     tensors = {"a": np.arange(3000, dtype=np.float32), "b": np.ones(2048, np.float32)}

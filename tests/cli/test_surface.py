@@ -58,7 +58,7 @@ def test_version(bare: Command, process: Command) -> None:
         (["frobnicate"], 2, "no command 'mp frobnicate'"),
         (["mrege"], 2, "did you mean 'mp merge'"),
         (["log", "--oneliner"], 2, "--oneline"),
-        (["add", "."], 2, "--branch"),
+        (["add"], 2, "PATH..."),
         (["log", "-n", "many"], 2, "-n"),
         (["log"], 3, "mp init"),
         (["-C", "nowhere", "log"], 3, "nowhere"),
