@@ -1,7 +1,7 @@
 """SHA-256 of files that stream by: in threads that do nothing else, many at once where that is cheaper.
 
-Relies on kernels. Promises: a file's pieces are hashed in order; a piece may change when its future is done;
-no file waits long for another's bytes.
+Relies on kernels and pipeline. Promises: a file's pieces are hashed in order; a piece may change when its
+future is done; no file waits long for another's bytes.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
 from mpstore import kernels
 from mpstore.ids import Buffer
+from mpstore.pipeline import in_parallel
 
 _SMALL_BYTES: Final = 64 << 10  # not worth a place in a lane
 _PATIENCE_SECONDS: Final = 0.1
+_MOST_AT_ONCE: Final = 8
 
 
 class Stopped(Exception):
@@ -58,10 +61,19 @@ class Hashing:
         if self._lanes is not None:
             self._lanes.close()
 
-    @property
-    def together(self) -> bool:
-        """Whether several files at once cost much less than one after the other."""
-        return self._lanes is not None
+    def at_once(self, files: int) -> int:
+        """How many of so many files should stream by at a time: several where hashes side by side cost much
+        less than one after the other, but no more than keep their bytes in memory at once."""
+        return 1 if self._lanes is None else max(1, min(files, _MOST_AT_ONCE))
+
+    def each(self, works: Sequence[Callable[[], None]]) -> None:
+        """Do all of it, a work a file, so many at once. The first failure ends the others."""
+        at_once = self.at_once(len(works))
+        if at_once > 1:
+            in_parallel(lambda work: work(), works, at_once, self.stop, Stopped)
+            return
+        for work in works:
+            work()
 
     def begin(self, size: int | None = None) -> FileHash:
         """The hash of a file; of `size` bytes, if that is known."""

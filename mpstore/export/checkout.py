@@ -1,7 +1,7 @@
 """A commit as a directory: byte for byte, whole or not at all.
 
-Relies on content, update, selection and files. Promises: every file is checked against its recorded size and
-SHA-256 before the directory appears; it appears by one rename; no path leaves it.
+Relies on content, writing, update, selection and files. Promises: every file is checked against its recorded
+size and SHA-256 before the directory appears; it appears by one rename; no path leaves it.
 """
 
 from __future__ import annotations
@@ -13,18 +13,22 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
-from mpstore import files, kernels, processes
+from mpstore import files, processes
 from mpstore.checkpoint_dir import check_path
-from mpstore.errors import DamagedError, StorageError, UsageError
-from mpstore.events import Progress, Task, silent
+from mpstore.errors import StorageError, UsageError
+from mpstore.events import Progress, SharedTask, Task, silent
 from mpstore.export import update as updating
-from mpstore.export.content import GROUPS_PER_THREAD, Bytes, FileContent, file_content, joined
+from mpstore.export.content import GROUPS_PER_THREAD, FileContent, file_content
 from mpstore.export.selection import select
+from mpstore.export.writing import FileWriter
+from mpstore.hashing import Hashing
 from mpstore.ids import ObjectId, short
-from mpstore.pipeline import OrderedPipeline, thread_count
+from mpstore.pipeline import thread_count
 from mpstore.repository import Repo
+
+_LEAST_GROUPS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,10 @@ def checkout(
         check_path(content.path)
     workers = thread_count(threads, repo.config.threads)
     raw_bytes = sum(content.size for content in contents)
-    task = progress.task(f"checking out {short(commit)}", raw_bytes, "bytes")
-    with ThreadPoolExecutor(workers, thread_name_prefix="mp-decode") as pool:
-        job = _Job(pool, workers * GROUPS_PER_THREAD, task)
+    task = SharedTask(progress.task(f"checking out {short(commit)}", raw_bytes, "bytes"))
+    with Hashing() as hashing, ThreadPoolExecutor(workers, thread_name_prefix="mp-decode") as pool:
+        depth = max(_LEAST_GROUPS, workers * GROUPS_PER_THREAD // hashing.at_once(len(contents)))
+        job = _Job(pool, depth, hashing, task)
         in_place = update and os.path.isdir(target)
         written = job.update(target, contents) if in_place else job.replace(target, contents)
     task.finish()
@@ -114,21 +119,23 @@ def _entries(directory: str) -> list[str]:
 
 
 class _Job:
-    """Files being written by a pool; `task` hears of every byte."""
+    """A directory's files being written; `task` hears of every byte."""
 
-    def __init__(self, pool: ThreadPoolExecutor, depth: int, task: Task) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, depth: int, hashing: Hashing, task: Task) -> None:
         self._pool = pool
-        self._depth = depth
+        self._hashing = hashing
         self._task = task
+        self._writer = FileWriter(pool, depth, hashing, task)
 
     def replace(self, target: str, contents: Sequence[FileContent]) -> int:
         """Build the directory beside its place, then give it its name."""
         parent, name = os.path.split(target)
         files.make_directories(parent)
         with _staged_directory(parent, name) as staged:
-            for content in contents:
-                path = updating.prepare_parents(staged, content.path)
-                self._write(content, path)
+            paths = [updating.prepare_parents(staged, content.path) for content in contents]
+            self._hashing.each(
+                [partial(self._writer.write, *each) for each in zip(contents, paths, strict=True)]
+            )
             files.fsync_directory(staged)
             _put_in_place(staged, target)
         return sum(content.size for content in contents)
@@ -141,46 +148,9 @@ class _Job:
             if updating.is_patchable(path, content):
                 written += updating.patch(self._pool, path, content, self._task)
             else:
-                self._write(content, path)
+                self._writer.write(content, path)
                 written += content.size
         return written
-
-    def _write(self, content: FileContent, path: str) -> None:
-        """Decode in threads, write where it belongs, hash in order; the name comes last."""
-        # A merge's weights have no SHA-256 to compare with; their blocks are verified like all others.
-        sha256 = kernels.pick("sha256").sha256() if content.sha256 else None
-        head = len(content.prefix)
-        if os.path.isdir(path) and not os.path.islink(path):
-            raise UsageError(f"{path} is a directory, and should become a file", hint="remove it")
-        with files.StagedFile(os.path.dirname(path)) as staged:
-            if head:
-                staged.write_at(0, content.prefix)
-                if sha256 is not None:
-                    sha256.update(content.prefix)
-
-            def decode(rows: range) -> list[Bytes]:
-                pieces = joined(content.run.read(rows))
-                at = head + int(content.run.offsets[rows[0]])
-                for piece in pieces:
-                    staged.write_at(at, piece)
-                    at += piece.size
-                return pieces
-
-            def consume(raws: list[Bytes]) -> None:
-                if sha256 is not None:
-                    for raw in raws:
-                        sha256.update(raw.data)
-                self._task.advance(sum(raw.size for raw in raws))
-
-            with OrderedPipeline(self._pool, self._depth) as pipeline:
-                for rows in content.run.groups():
-                    pipeline.submit(partial(decode, rows), consume)
-            if sha256 is not None and sha256.digest() != content.sha256:
-                raise DamagedError(
-                    f"{content.path}: SHA-256 is {sha256.hexdigest()}, recorded is {content.sha256.hex()}",
-                    hint="every block is whole, so its manifest is wrong; `mp fsck` tells more",
-                )
-            staged.publish(path)
 
 
 @contextlib.contextmanager

@@ -127,7 +127,7 @@ def add_all(
         writers = [stack.enter_context(one.writer(crew, progress)) for one in incoming]
         task = SharedTask(progress.task(label, sum(one.checkpoint.size for one in incoming), "bytes"))
         try:
-            crew.each(_works(incoming, writers, task))
+            crew.hashing.each(_works(incoming, writers, task))
         finally:
             task.finish()
         return [one.commit(writer, progress) for one, writer in zip(incoming, writers, strict=True)]
