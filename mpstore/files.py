@@ -241,8 +241,11 @@ class StagedFile:
     def write_at(self, offset: int, buffer: Buffer) -> None:
         """Write at a place of its own; several threads may. Not mixed with `write`."""
         self._synced = False
+        view = memoryview(buffer).cast("B")
         with _translated(self.path):
-            _write_all(self._fd, self.path, memoryview(buffer).cast("B"), offset)
+            _write_all(self._fd, self.path, view, offset)
+        if view.nbytes >= _BUFFER_BYTES:
+            self._write_behind(offset, view.nbytes)
 
     def flush(self) -> None:
         """Hand what was gathered to the operating system."""
@@ -256,16 +259,15 @@ class StagedFile:
             _write_all(self._fd, self.path, view, self._written_bytes)
         self._written_bytes += view.nbytes
         if self._written_bytes - self._handed_bytes >= _WRITE_BEHIND_BYTES:
-            self._write_behind()
+            self._write_behind(self._handed_bytes, self._written_bytes - self._handed_bytes)
+            self._handed_bytes = self._written_bytes
 
-    def _write_behind(self) -> None:
+    def _write_behind(self, start: int, length: int) -> None:
         """Have Linux begin to write what was just handed to it, so that the fsync at the end finds little to
         do. (The advice drops clean pages only, and these are dirty.)"""
         if sys.platform == "linux":
-            length = self._written_bytes - self._handed_bytes
             with contextlib.suppress(OSError):
-                os.posix_fadvise(self._fd, self._handed_bytes, length, os.POSIX_FADV_DONTNEED)
-        self._handed_bytes = self._written_bytes
+                os.posix_fadvise(self._fd, start, length, os.POSIX_FADV_DONTNEED)
 
     def fsync(self) -> None:
         """Make the content durable."""

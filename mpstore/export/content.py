@@ -73,6 +73,14 @@ class BlockRun:
             found[frame.row] = raw
         return [found[row] for row in rows]
 
+    def prefetch(self, rows: Sequence[int]) -> None:
+        """Have the disk bring the blocks at `rows`, and what they lean on, which will be read soon."""
+        places = self._located()
+        self._store.prefetch(places, rows)
+        if bases := _leant_on(places, rows):
+            located = self._store.locate(b"".join(bases))
+            self._store.prefetch(located, np.flatnonzero(located.found))
+
     def _located(self) -> Locations:
         if self._places is None:
             places = self._store.locate(self._ids)
@@ -83,13 +91,18 @@ class BlockRun:
 
     def _bases(self, places: Locations, rows: Sequence[int]) -> Mapping[ObjectId, Bytes]:
         """The blocks that these lean on, each once; what is odd about one the store will say."""
-        wanted = {places.base_ids[row].tobytes() for row in rows} - {bytes(ID_BYTES)}
+        wanted = _leant_on(places, rows)
         if not wanted:
             return {}
         located = self._store.locate(b"".join(wanted))
         there = np.flatnonzero(located.found & ~located.based)
         frames = list(self._store.fetch(located, there, "base"))
         return dict(zip((frame.id for frame in frames), self._store.decode_many(frames), strict=True))
+
+
+def _leant_on(places: Locations, rows: Sequence[int]) -> set[bytes]:
+    """Ids of the blocks that those at `rows` lean on."""
+    return {places.base_ids[row].tobytes() for row in rows} - {bytes(ID_BYTES)}
 
 
 def joined(raws: Sequence[Bytes]) -> list[Bytes]:

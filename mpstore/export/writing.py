@@ -67,7 +67,10 @@ class FileWriter:
             self._task.advance(sum(raw.size for raw in raws))
 
         with OrderedPipeline(self._pool, self._depth) as pipeline:
-            for rows in content.run.groups():
+            groups = content.run.groups()
+            for place, rows in enumerate(groups):
+                for ahead in groups[place + self._depth if place else 0 : place + self._depth + 1]:
+                    content.run.prefetch(ahead)
                 pipeline.submit(partial(decode, rows), consume)
 
 
