@@ -19,6 +19,7 @@ from mpstore.pipeline import in_parallel
 
 _SMALL_BYTES: Final = 64 << 10  # not worth a place in a lane
 _PATIENCE_SECONDS: Final = 0.1
+POINT_BYTES: Final = 32 << 20
 _MOST_AT_ONCE: Final = 8
 
 
@@ -39,6 +40,10 @@ class FileHash(Protocol):
     def digest(self) -> bytes:
         """Of everything submitted."""
 
+    @property
+    def points(self) -> Sequence[bytes]:
+        """Where the hash stood after each POINT_BYTES; nothing where that is not known."""
+
 
 class Hashing:
     """Hashes for any number of files at a time. For any number of threads; a context manager.
@@ -49,9 +54,8 @@ class Hashing:
     """
 
     def __init__(self) -> None:
-        module = kernels.pick("sha256")
-        self._new = module.sha256
-        self._lanes = _Lanes(module) if module.lanes() > 1 else None
+        self._module = kernels.pick("sha256")
+        self._lanes = _Lanes(self._module) if self._module.lanes() > 1 else None
         self._stopped = threading.Event()
 
     def __enter__(self) -> Hashing:
@@ -78,8 +82,20 @@ class Hashing:
     def begin(self, size: int | None = None) -> FileHash:
         """The hash of a file; of `size` bytes, if that is known."""
         if self._lanes is not None:
-            return _Lane(self._lanes, self._new(), size, self._stopped)
-        return _Chain(self._new(), self._stopped)
+            return _Lane(self._lanes, self._module.sha256(), size, self._stopped)
+        return _Chain(self._module.sha256(), self._stopped)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether `resume` can be called."""
+        return self._lanes is not None
+
+    def resume(self, point: bytes, after_bytes: int, size: int) -> FileHash:
+        """The hash of `size` bytes more of a file, `point` (b"" at the beginning) being where it stood after
+        so many, a multiple of POINT_BYTES."""
+        if self._lanes is None:
+            raise ValueError("no hash here begins in the middle")
+        return _Lane(self._lanes, self._module.resumed(point, after_bytes), size, self._stopped)
 
     def stop(self) -> None:
         """Have everybody who submits fail."""
@@ -88,6 +104,8 @@ class Hashing:
 
 class _Chain:
     """A hash with a thread of its own."""
+
+    points: Sequence[bytes] = ()
 
     def __init__(self, own: Any, stopped: threading.Event) -> None:
         self._own = own
@@ -131,6 +149,8 @@ class _Lane:
         self.pending: deque[_Piece] = deque()
         self.late = False
         self.lacking_bytes = size
+        self.points: list[bytes] = []
+        self._until_point = POINT_BYTES
         self._lanes = lanes
         self._stopped = stopped
 
@@ -150,7 +170,19 @@ class _Lane:
         if self._stopped.is_set():
             raise Stopped
         view = memoryview(data)
-        piece = _Piece(view.cast("B") if view.nbytes else memoryview(b""))
+        view = view.cast("B") if view.nbytes else memoryview(b"")
+        while view.nbytes > (room := self._until_point):
+            self._submit(view[:room])
+            view = view[room:]
+        return self._submit(view)
+
+    def _submit(self, view: memoryview) -> Future[None]:
+        """Of bytes that pass no point, but may reach one."""
+        piece = _Piece(view)
+        self._until_point -= view.nbytes
+        if not self._until_point:
+            self._until_point = POINT_BYTES
+            piece.done.add_done_callback(lambda _: self.points.append(self.own.point()))
         if piece.view.nbytes < _SMALL_BYTES and not self.pending:
             self.own.update(piece.view)
             piece.done.set_result(None)

@@ -12,23 +12,21 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from mpstore import files, processes
 from mpstore.checkpoint_dir import check_path
 from mpstore.errors import StorageError, UsageError
-from mpstore.events import Progress, SharedTask, Task, silent
+from mpstore.events import Progress, SharedTask, silent
 from mpstore.export import update as updating
 from mpstore.export.content import GROUPS_PER_THREAD, FileContent, file_content
 from mpstore.export.selection import select
-from mpstore.export.writing import FileWriter
+from mpstore.export.writing import FileWriter, Workshop
+from mpstore.hash_points import HashPoints
 from mpstore.hashing import Hashing
 from mpstore.ids import ObjectId, short
 from mpstore.pipeline import thread_count
 from mpstore.repository import Repo
-
-_LEAST_GROUPS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -78,8 +76,8 @@ def checkout(
     raw_bytes = sum(content.size for content in contents)
     task = SharedTask(progress.task(f"checking out {short(commit)}", raw_bytes, "bytes"))
     with Hashing() as hashing, ThreadPoolExecutor(workers, thread_name_prefix="mp-decode") as pool:
-        depth = max(_LEAST_GROUPS, workers * GROUPS_PER_THREAD // hashing.at_once(len(contents)))
-        job = _Job(pool, depth, hashing, task)
+        groups = workers * GROUPS_PER_THREAD
+        job = _Job(Workshop(pool, groups, hashing, HashPoints(repo.root), task))
         in_place = update and os.path.isdir(target)
         written = job.update(target, contents) if in_place else job.replace(target, contents)
     task.finish()
@@ -119,23 +117,17 @@ def _entries(directory: str) -> list[str]:
 
 
 class _Job:
-    """A directory's files being written; `task` hears of every byte."""
+    """A directory's files being written."""
 
-    def __init__(self, pool: ThreadPoolExecutor, depth: int, hashing: Hashing, task: Task) -> None:
-        self._pool = pool
-        self._hashing = hashing
-        self._task = task
-        self._writer = FileWriter(pool, depth, hashing, task)
+    def __init__(self, shop: Workshop) -> None:
+        self._shop = shop
 
     def replace(self, target: str, contents: Sequence[FileContent]) -> int:
         """Build the directory beside its place, then give it its name."""
         parent, name = os.path.split(target)
         files.make_directories(parent)
         with _staged_directory(parent, name) as staged:
-            paths = [updating.prepare_parents(staged, content.path) for content in contents]
-            self._hashing.each(
-                [partial(self._writer.write, *each) for each in zip(contents, paths, strict=True)]
-            )
+            self._write([(one, updating.prepare_parents(staged, one.path)) for one in contents])
             files.fsync_directory(staged)
             _put_in_place(staged, target)
         return sum(content.size for content in contents)
@@ -146,11 +138,17 @@ class _Job:
         for content in contents:
             path = updating.prepare_parents(target, content.path)
             if updating.is_patchable(path, content):
-                written += updating.patch(self._pool, path, content, self._task)
+                written += updating.patch(self._shop.pool, path, content, self._shop.task)
             else:
-                self._writer.write(content, path)
+                self._write([(content, path)])
                 written += content.size
         return written
+
+    def _write(self, each: Sequence[tuple[FileContent, str]]) -> None:
+        with FileWriter(self._shop) as writer:
+            for content, path in each:
+                writer.add(content, path)
+            writer.run()
 
 
 @contextlib.contextmanager

@@ -1,104 +1,181 @@
-"""One file of a checkout: decoded in threads, written where it belongs, hashed in order.
+"""Files of a checkout: decoded in threads, written where it belongs, hashed part by part, side by side.
 
-Relies on content, hashing and files. Promises: the file has its name once its SHA-256 is the recorded one;
-memory is bounded by `depth` groups of blocks a file.
+Relies on content, hashing, hash_points and files. Promises: a file has its name once its SHA-256 is the
+recorded one; memory is bounded by some groups of blocks a part under way.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
+import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from mpstore import files
 from mpstore.errors import DamagedError, UsageError
 from mpstore.events import Task
-from mpstore.export.content import Bytes, FileContent, joined
-from mpstore.hashing import Hashing
+from mpstore.export.content import FileContent, joined
+from mpstore.hash_points import HashPoints, Part
+from mpstore.hashing import FileHash, Hashing
 from mpstore.ids import Buffer
 from mpstore.pipeline import OrderedPipeline
 
+_LEAST_DEPTH: Final = 2
 _UNHASHED: Final = 4  # groups decoded whose hash may lag behind
+_READ_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What files are written with, `groups` of blocks of them at a time; `task` hears of every byte."""
+
+    pool: ThreadPoolExecutor
+    groups: int
+    hashing: Hashing
+    points: HashPoints
+    task: Task
 
 
 class FileWriter:
-    """Writes files in a pool. For any number of threads, a file each; `task` hears of every byte."""
+    """Writes files, each in parts. A context manager: on leaving, what is not complete is discarded."""
 
-    def __init__(self, pool: ThreadPoolExecutor, depth: int, hashing: Hashing, task: Task) -> None:
-        self._pool = pool
-        self._depth = depth
-        self._hashing = hashing
-        self._task = task
+    def __init__(self, shop: Workshop) -> None:
+        self._shop = shop
+        self._outputs: list[_Output] = []
+        self._parts: list[tuple[_Output, Part]] = []
 
-    def write(self, content: FileContent, path: str) -> None:
-        """Write a file. DamagedError: its SHA-256 is not the recorded one."""
-        if os.path.isdir(path) and not os.path.islink(path):
-            raise UsageError(f"{path} is a directory, and should become a file", hint="remove it")
-        # A merge's weights have no SHA-256 to compare with; their blocks are verified like all others.
-        checked = _Checked(content, self._hashing) if content.sha256 else None
-        with checked or contextlib.nullcontext(), files.StagedFile(os.path.dirname(path)) as staged:
-            self._fill(staged, content, checked)
-            if checked is not None:
-                checked.finish()
-            staged.publish(path)
-
-    def _fill(self, staged: files.StagedFile, content: FileContent, checked: _Checked | None) -> None:
-        head = len(content.prefix)
-        if head:
-            staged.write_at(0, content.prefix)
-            if checked is not None:
-                checked.take(content.prefix)
-
-        def decode(rows: range) -> list[Bytes]:
-            pieces = joined(content.run.read(rows))
-            at = head + int(content.run.offsets[rows[0]])
-            for piece in pieces:
-                staged.write_at(at, piece)
-                at += piece.size
-            return pieces
-
-        def consume(raws: list[Bytes]) -> None:
-            if checked is not None:
-                for raw in raws:
-                    checked.take(raw.data)
-            self._task.advance(sum(raw.size for raw in raws))
-
-        with OrderedPipeline(self._pool, self._depth) as pipeline:
-            groups = content.run.groups()
-            for place, rows in enumerate(groups):
-                for ahead in groups[place + self._depth if place else 0 : place + self._depth + 1]:
-                    content.run.prefetch(ahead)
-                pipeline.submit(partial(decode, rows), consume)
-
-
-class _Checked:
-    """The SHA-256 of a file being written, against the recorded one. A context manager."""
-
-    def __init__(self, content: FileContent, hashing: Hashing) -> None:
-        self._content = content
-        self._own = hashing.begin(content.size)
-        self._unhashed: deque[Future[None]] = deque()
-
-    def __enter__(self) -> None:
-        self._own.__enter__()
+    def __enter__(self) -> FileWriter:
+        return self
 
     def __exit__(self, *_: object) -> None:
-        self._own.__exit__()
+        for output in self._outputs:
+            output.discard()
 
-    def take(self, data: Buffer) -> None:
-        """The next bytes, which must not change any more. What waits to be hashed is bounded."""
-        while len(self._unhashed) >= _UNHASHED:
-            self._unhashed.popleft().result()
-        self._unhashed.append(self._own.submit(data))
+    def add(self, content: FileContent, path: str) -> None:
+        """Have `run` write this file."""
+        if os.path.isdir(path) and not os.path.islink(path):
+            raise UsageError(f"{path} is a directory, and should become a file", hint="remove it")
+        parts = [Part(0, content.size)]
+        # A merge's weights have no SHA-256 to compare with; their blocks are verified like all others.
+        if content.sha256 and self._shop.hashing.resumes:
+            parts = self._shop.points.parts(content.sha256, content.size)
+        output = _Output(self._shop, content, path, len(parts))
+        self._outputs.append(output)
+        self._parts += [(output, part) for part in parts]
 
-    def finish(self) -> None:
-        """DamagedError: the sum is another."""
-        found, recorded = self._own.digest(), self._content.sha256
-        if found != recorded:
-            raise DamagedError(
-                f"{self._content.path}: SHA-256 is {found.hex()}, recorded is {recorded.hex()}",
-                hint="every block is whole, so its manifest is wrong; `mp fsck` tells more",
-            )
+    def run(self) -> None:
+        """Write the files, as many parts at once as pays; the last part to end gives a file its name.
+        DamagedError: the SHA-256 of one is not the recorded one."""
+        hashing = self._shop.hashing
+        depth = max(_LEAST_DEPTH, self._shop.groups // hashing.at_once(len(self._parts)))
+        hashing.each([partial(output.write, part, depth) for output, part in self._parts])
+
+
+class _Output:
+    """A file being written by as many threads as it has parts, or fewer."""
+
+    def __init__(self, shop: Workshop, content: FileContent, path: str, parts: int) -> None:
+        self._shop = shop
+        self._content = content
+        self._path = path
+        self._left = parts
+        self._in_doubt = False
+        self._staged: files.StagedFile | None = None
+        self._lock = threading.Lock()
+
+    def discard(self) -> None:
+        """Remove what has no name yet."""
+        if self._staged is not None:
+            self._staged.discard()
+
+    def write(self, part: Part, depth: int) -> None:
+        """Write and check a part, so many groups of blocks at a time."""
+        with self._lock:
+            if self._staged is None:
+                self._staged = files.StagedFile(os.path.dirname(self._path))
+            staged = self._staged
+        whole = True
+        if self._content.sha256:
+            with self._hash(part) as own:
+                self._fill(staged, part, own, depth)
+                whole = self._agrees(part, own)
+        else:
+            self._fill(staged, part, None, depth)
+        with self._lock:
+            self._in_doubt = self._in_doubt or not whole
+            self._left -= 1
+            last = self._left == 0
+        if last:
+            if self._in_doubt:
+                self._check_again(staged)
+            staged.publish(self._path)
+
+    def _hash(self, part: Part) -> FileHash:
+        size = part.stop - part.start
+        if size == self._content.size:
+            return self._shop.hashing.begin(size)
+        return self._shop.hashing.resume(part.before, part.start, size)
+
+    def _agrees(self, part: Part, own: FileHash) -> bool:
+        """Whether the part's hash has come to where it should; of a file of one part the points are kept."""
+        digest, recorded = own.digest(), self._content.sha256
+        if part.after:
+            return list(own.points) == [part.after]
+        if part.start == 0:
+            if digest != recorded:
+                raise self._wrong(digest)
+            self._shop.points.keep(recorded, own.points)
+        return digest == recorded
+
+    def _check_again(self, staged: files.StagedFile) -> None:
+        """Hash what was written from its beginning: either it is wrong, or the points were."""
+        with open(staged.path, "rb") as stream, self._shop.hashing.begin(self._content.size) as own:
+            while data := stream.read(_READ_BYTES):
+                own.submit(data).result()
+            digest = own.digest()
+            if digest != self._content.sha256:
+                raise self._wrong(digest)
+            self._shop.points.keep(digest, own.points)
+
+    def _wrong(self, digest: bytes) -> DamagedError:
+        return DamagedError(
+            f"{self._content.path}: SHA-256 is {digest.hex()}, recorded is {self._content.sha256.hex()}",
+            hint="every block is whole, so its manifest is wrong; `mp fsck` tells more",
+        )
+
+    def _fill(self, staged: files.StagedFile, part: Part, own: FileHash | None, depth: int) -> None:
+        run, head = self._content.run, len(self._content.prefix)
+        unhashed: deque[Future[None]] = deque()
+
+        def write(data: Buffer, at: int) -> memoryview:
+            """What of `data`, which is the file's from `at` on, is the part's."""
+            own_data = memoryview(data)[max(0, part.start - at) : max(0, part.stop - at)]
+            if len(own_data):
+                staged.write_at(max(at, part.start), own_data)
+            return own_data
+
+        def decode(rows: range) -> list[memoryview]:
+            at, found = head + int(run.offsets[rows[0]]), []
+            for piece in joined(run.read(rows)):
+                found.append(write(piece.data, at))
+                at += piece.size
+            return found
+
+        def consume(raws: list[memoryview]) -> None:
+            for raw in raws:
+                while len(unhashed) >= _UNHASHED:
+                    unhashed.popleft().result()
+                if own is not None:
+                    unhashed.append(own.submit(raw))
+                self._shop.task.advance(len(raw))
+
+        with OrderedPipeline(self._shop.pool, depth) as pipeline:
+            consume([write(self._content.prefix, 0)])
+            groups = run.groups(max(0, part.start - head), max(0, part.stop - head))
+            for place, rows in enumerate(groups):
+                for ahead in groups[place + depth if place else 0 : place + depth + 1]:
+                    run.prefetch(ahead)
+                pipeline.submit(partial(decode, rows), consume)

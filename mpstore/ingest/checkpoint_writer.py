@@ -20,6 +20,7 @@ from mpstore.checkpoint_dir import check_path, tensor_keys
 from mpstore.codecs import Format
 from mpstore.errors import DamagedError, RemoteError
 from mpstore.events import Progress, Task, silent
+from mpstore.hash_points import HashPoints
 from mpstore.ids import ObjectId, record_id
 from mpstore.ingest.base_tensors import BaseAhead
 from mpstore.ingest.crew import Crew
@@ -139,6 +140,7 @@ class CheckpointWriter:
             self._writer.close()
             raise
         self._keys = None if layout is None else tensor_keys(layout)
+        self._points = HashPoints(repo.root)
         self._files: dict[str, _Stored] = {}
         self._new_blocks = 0
         self._lock = threading.Lock()
@@ -193,6 +195,7 @@ class CheckpointWriter:
             for key, tensor, work in zip(keys, header.tensors, works, strict=True):
                 self._add_tensor(key, tensor, work, _Flow(file, pipeline, ahead), records)
         sha256 = reader.finish(file.sha256)
+        self._points.keep(sha256, reader.points)
         entry = FileEntry(path, "safetensors", header.file_bytes, sha256, content, tuple(names))
         step = self._repo.config.block_elements
         count = sum(blocks.count(tensor.elements, step) for tensor in header.tensors)

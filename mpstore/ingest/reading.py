@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Final, Protocol
@@ -96,6 +97,11 @@ class HashedReader:
             self._unhashed.popleft().result()
         self._unhashed.append(self._sha256.submit(data))
         return self._unhashed[-1]
+
+    @property
+    def points(self) -> Sequence[bytes]:
+        """`FileHash.points` of what was taken, once it is finished."""
+        return self._sha256.points
 
     def finish(self, expected_sha256: bytes | None) -> bytes:
         """The SHA-256, the stream being at its end. DamagedError: it goes on, or the sum is another."""

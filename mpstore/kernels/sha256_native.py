@@ -32,6 +32,11 @@ def sha256() -> Sha256:
     return WideSha256() if _pays() else hashlib.sha256()
 
 
+def resumed(point: bytes, taken_bytes: int) -> Sha256:
+    """A hash that goes on from a `WideSha256.point`; only where `lanes` are several."""
+    return WideSha256(point, taken_bytes)
+
+
 def lanes() -> int:
     """How many hashes `together` takes about as long for as for two; 1: each takes its time."""
     return _LANES if _pays() else 1
@@ -48,13 +53,21 @@ def together(hashes: Sequence[Sha256], pieces: Sequence[Buffer]) -> None:
 
 
 class WideSha256:
-    """hashlib's interface over `sha256_blocks`. For one thread at a time."""
+    """hashlib's interface over `sha256_blocks`. For one thread at a time.
 
-    def __init__(self) -> None:
+    `point`: where another hash of the same bytes has been after `taken_bytes`, a multiple of 64: this one
+    goes on from there.
+    """
+
+    def __init__(self, point: bytes = b"", taken_bytes: int = 0) -> None:
         self._blocks: Any = native.library().sha256_blocks
-        self.state = np.array(_BEGIN, np.uint32)
+        self.state = np.frombuffer(point, ">u4").astype(np.uint32) if point else np.array(_BEGIN, np.uint32)
         self._rest = b""  # what does not fill a block yet
-        self._taken_bytes = 0
+        self._taken_bytes = taken_bytes
+
+    def point(self) -> bytes:
+        """The state after what was taken, a multiple of 64 bytes."""
+        return self.state.astype(">u4").tobytes()
 
     def begin(self, data: Buffer) -> memoryview:
         """Take these bytes; the whole blocks of them that the state must go on by before all else."""
