@@ -1,13 +1,13 @@
 """Archiving a family: `mp` beside whichever of borg and restic is installed, and checkout beside `cp`.
 
-    python examples/bench/archive.py FAMILY [--levels fast default max] [--runs 3] [--out F.json]
+    python examples/bench/archive.py FAMILY [--levels fast default max] [--apart] [--runs 3] [--out F.json]
         [--plot F.png]
     python examples/bench/archive.py --smoke
 
 FAMILY has `base` and one directory for each expert. Each round takes the tools in turn, each into a
-repository of its own: create it, add everything, all of it timed; then one expert back out, checked byte for
-byte. Cold: the page cache was dropped before every timed command. Stored bytes are every file of the
-repository.
+repository of its own: create it, add everything, all of it timed (borg, restic and `mp` with one command;
+`--apart`: `mp` also with one for each checkpoint); then one expert back out, checked byte for byte. Cold: the
+page cache was dropped before every timed command. Stored bytes are every file of the repository.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ RESTIC = {"RESTIC_PASSWORD": "bench"}
 class Archive:
     """One tool and the commands that fill and empty its repository."""
 
-    def __init__(self, name: str, level: str = "") -> None:
-        self.tool, self.level = name, level
-        self.name = f"{name} {level}".strip()
+    def __init__(self, name: str, level: str = "", apart: bool = False) -> None:
+        self.tool, self.level, self.apart = name, level, apart
+        self.name = f"{name} {level}".strip() + (", one by one" if apart else "")
 
     def fill(self, family: Path, repository: Path) -> list[list[str | Path]]:
         """Commands that make the repository and put the family in, the base first."""
@@ -45,9 +45,12 @@ class Archive:
             restic: list[str | Path] = ["restic", "-q", "-r", repository]
             return [[*restic, "init"], [*restic, "backup", family]]
         mp = [*MP, "-q", "-C", repository]
-        adds = [[*mp, "add", family / "base", "--branch", "base"]]
-        experts = measured.experts_of(family)
-        adds += [[*mp, "add", expert, "--branch", expert.name, "--base", "base"] for expert in experts]
+        models = [family / "base", *measured.experts_of(family)]
+        adds = [[*mp, "add", *models, "--base", "base"]]
+        if self.apart:
+            adds = [
+                [*mp, "add", model, *(("--base", "base") if model.name != "base" else ())] for model in models
+            ]
         return [[*MP, "-q", "init", repository, "--compression", self.level], *adds]
 
     def empty(self, repository: Path, expert: Path, target: Path) -> tuple[list[str | Path], Path]:
@@ -62,8 +65,10 @@ class Archive:
         return [*MP, "-q", "-C", repository, "checkout", expert.name, target / "out"], target / "out"
 
 
-def archives(levels: Sequence[str]) -> list[Archive]:
-    found = [Archive("mp", level) for level in levels]
+def archives(levels: Sequence[str], apart: bool) -> list[Archive]:
+    found = [
+        Archive("mp", level, alone) for level in levels for alone in ((False, True) if apart else (False,))
+    ]
     return found + [Archive(tool) for tool in ("borg", "restic") if shutil.which(tool)]
 
 
@@ -104,13 +109,13 @@ def one(archive: Archive, family: Path, scratch: Path, cold: bool) -> dict[str, 
 
 
 def measure(
-    family: Path, levels: Sequence[str], runs: int, scratch: Path, caches: Sequence[str] = ("cold", "warm")
+    family: Path, tools: Sequence[Archive], runs: int, scratch: Path, caches: Sequence[str] = ("cold", "warm")
 ) -> dict[str, Any]:
     """Medians over rounds, tools in turn within each round."""
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
     for _ in range(runs):
         for cache in caches:
-            for archive in archives(levels):
+            for archive in tools:
                 figures = one(archive, family, scratch, cache == "cold")
                 print(cache, archive.name, figures, flush=True)
                 found.setdefault((archive.name, cache), []).append(figures)
@@ -175,6 +180,7 @@ def main() -> None:
     )
     parser.add_argument("family", type=Path, nargs="?")
     parser.add_argument("--levels", nargs="+", default=["default"], choices=["fast", "default", "max"])
+    parser.add_argument("--apart", action="store_true", help="mp also with one command for each checkpoint")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--smoke", action="store_true", help="a tiny family, once")
     parser.add_argument("--out", type=Path)
@@ -190,7 +196,7 @@ def main() -> None:
         family = measured.small_family(Path(made)) if chosen.smoke else chosen.family.resolve()
         runs = 1 if chosen.smoke else chosen.runs
         caches = ("warm",) if chosen.smoke else ("cold", "warm")
-        result = measure(family, chosen.levels, runs, Path(scratch), caches)
+        result = measure(family, archives(chosen.levels, chosen.apart), runs, Path(scratch), caches)
     if chosen.out:
         chosen.out.write_text(json.dumps(result, indent=1) + "\n")
     if chosen.plot:
