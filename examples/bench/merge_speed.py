@@ -174,12 +174,12 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=None if options.family is None else options.family.parent) as folder:
-        family = options.family
+        family = None if options.family is None else options.family.resolve()  # commands run elsewhere, too
         if options.smoke:
             family, options.runs, options.experts = measured.small_family(Path(folder, "family")), 1, 3
         if family is None:
             parser.error("name a family, or --smoke")
-        found = compare(options, family, options.repository or Path(folder, "repository"))
+        found = compare(options, family, options.repository or Path(folder, "repository").resolve())
     if options.out:
         options.out.write_text(json.dumps(found, indent=2) + "\n")
 
