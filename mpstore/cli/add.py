@@ -61,7 +61,7 @@ def command(
     """
     repository = session.repository()
     checkpoints = _named([session.path(path) for path in paths], branches)
-    kept = f"{checkpoints[0][1]} is" if len(checkpoints) == 1 else "a branch without its commit is"
+    kept = f"{checkpoints[0][1]} is" if len(checkpoints) == 1 else "a branch that got no commit is"
     session.kept = f"{kept} where it was; blocks already stored are found again by the next try"
     results = repository.add_all(
         checkpoints,
