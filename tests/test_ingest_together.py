@@ -142,6 +142,29 @@ def test_one_that_fails_ends_all_and_nothing_is_committed(
     assert not fsck.check(repo, read_data=True).damage
 
 
+def test_more_than_go_at_once_come_in_groups(
+    repo: Repo, family: families.Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory does not grow with them, and what a group brought is committed before the next begins."""
+    base = FoundBase("base", ingest.add(repo, family.base, "base").commit)
+    adding = sys.modules["mpstore.ingest.add"]
+    monkeypatch.setattr(adding, "_MOST_TOGETHER", 3)
+    done = ingest.add_all(repo, sources(family), Said(base))
+    assert [one.branch for one in done] == list(family.experts)
+    assert all(one.committed.created for one in done)
+    broken = sorted(family.experts["chat"].glob("*.safetensors"))[0]  # of the fourth
+    content = broken.read_bytes()
+    scans = {path: checkpoint_dir.scan(path) for path in family.experts.values()}
+    broken.write_bytes(content[:-100])
+    Path(repo.root, "cache", "stat-cache").unlink(missing_ok=True)
+    monkeypatch.setattr(adding, "scan", lambda path: scans[path])
+    again = [Source(source.path, f"again-{source.branch}") for source in sources(family)]
+    with pytest.raises(DamagedError):
+        ingest.add_all(repo, again, Said(base))
+    names = [name for name in repo.refs.names("heads/") if "again" in name]
+    assert names == [f"heads/again-{name}" for name in sorted(["math", "code", "prose"])]
+
+
 def test_one_that_does_not_fit_is_refused_before_anything_is_stored(
     repo: Repo, family: families.Family, tmp_path: Path
 ) -> None:

@@ -73,7 +73,7 @@ class Repository(Looking, HubSide):
         """`add` of several, each (path, branch), faster than one by one; said is what is said of all.
 
         The one whose branch `base` names comes first (without `base`, the first one), and the others may lean
-        on it. Those come in together, and none is committed before all of them are stored.
+        on it. Those come in together, up to eight, and none is committed before all of these are stored.
         """
         from mpstore.api import adding
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +28,7 @@ from mpstore.pipeline import thread_count
 from mpstore.records.model import CommitKind
 from mpstore.repository import Repo
 
+_MOST_TOGETHER: Final = 8  # each has statistics in memory until it is committed
 _MUCH_SMALLER: Final = 0.25  # than the base, in norm: fine-tunes are not, and deltas are
 _PERHAPS_DELTAS: Final = (
     "{} is much smaller than {}, and in other directions: is it a delta checkpoint? It was added as full "
@@ -111,7 +112,8 @@ def add_all(
     progress: Progress = silent,
     threads: int | None = None,
 ) -> list[AddResult]:
-    """Store the checkpoints and commit each on its branch; all are there before the first one is committed.
+    """Store the checkpoints and commit each on its branch: up to eight come in together, and are all stored
+    before the first of them is committed.
 
     Without a base, the nearest known checkpoint of the same shapes is found by sampling, for each. Errors:
     those of `checkpoint_dir.scan`, IncompatibleError where the base has nothing in common with one,
@@ -120,17 +122,28 @@ def add_all(
     cache = StatCache(repo.root)
     incoming = [_Incoming(repo, cache, source, said) for source in sources]
     label = f"adding {sources[0].branch}" if len(sources) == 1 else f"adding {len(sources)} checkpoints"
-    weights = max((len(one.checkpoint.headers) for one in incoming), default=0) * len(incoming)
-    crew = Crew(thread_count(threads, repo.config.threads), weights, len(incoming))
+    task = SharedTask(progress.task(label, sum(one.checkpoint.size for one in incoming), "bytes"))
+    workers = thread_count(threads, repo.config.threads)
+    results: list[AddResult] = []
+    try:
+        for start in range(0, len(incoming), _MOST_TOGETHER):
+            results += _together(incoming[start : start + _MOST_TOGETHER], workers, task, progress)
+    finally:
+        task.finish()
+    return results
+
+
+def _together(
+    incoming: Sequence[_Incoming], workers: int, task: Task, progress: Progress
+) -> Iterator[AddResult]:
+    """Store all of these, then commit one after the other."""
+    weights = max(len(one.checkpoint.headers) for one in incoming) * len(incoming)
     with ExitStack() as stack:
-        stack.enter_context(crew)
+        crew = stack.enter_context(Crew(workers, weights, len(incoming)))
         writers = [stack.enter_context(one.writer(crew, progress)) for one in incoming]
-        task = SharedTask(progress.task(label, sum(one.checkpoint.size for one in incoming), "bytes"))
-        try:
-            crew.hashing.each(_works(incoming, writers, task))
-        finally:
-            task.finish()
-        return [one.commit(writer, progress) for one, writer in zip(incoming, writers, strict=True)]
+        crew.hashing.each(_works(incoming, writers, task))
+        for one, writer in zip(incoming, writers, strict=True):
+            yield one.commit(writer, progress)
 
 
 def _works(
