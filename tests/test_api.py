@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from command import clean_environment
 from families import Family, read_checkpoint, write_family
 
 import mpstore
-from mpstore import Repository
+from mpstore import Repository, files
 
 MERGE: dict[str, Any] = {"base": "base", "experts": ["math", ("code", {"weight": 0.5})], "operator": "linear"}
 
@@ -186,6 +187,39 @@ def test_directories_of_a_merge_come_in_together_once_every_model_is_known(
     loose = repository.merge("loose", **{**MERGE, "experts": paths})
     assert not repository.diff("stored", "loose").tensors
     assert stored.plan_id != loose.plan_id
+    assert "merge-inputs" not in " ".join(branch.name for branch in repository.branches())
+
+
+def test_a_merge_that_fails_while_directories_come_in_leaves_no_name(
+    repository: Repository, family: Family, tmp_path: Path
+) -> None:
+    """What headers show is said before the base is stored; what fails later takes the names away again."""
+    base = tmp_path / "base"
+    shutil.copytree(family.base, base)
+    (base / "extra.txt").write_text("so that it is new")
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
+    (pickled / "pytorch_model.bin").write_bytes(b"x")
+    before = repository.stats().commits
+    with pytest.raises(mpstore.IncompatibleError, match="pickled"):
+        repository.merge("none", **{**MERGE, "base": str(base), "experts": [str(pickled)]})
+    assert repository.stats().commits == before
+    paths = [str(path) for path in family.experts.values()]
+    named: set[str] = set()
+
+    def full_at_the_second_expert(operation: files.Operation) -> None:
+        if "merge-inputs" in operation.target and "/logs/" in operation.target:
+            named.add(operation.target)
+            if len(named) == 3:  # of the base, of the first expert
+                raise OSError(errno.ENOSPC, "no space left")
+
+    files.set_observer(full_at_the_second_expert)
+    try:
+        with pytest.raises(mpstore.StorageError):
+            repository.merge("none", **{**MERGE, "base": str(base), "experts": paths})
+    finally:
+        files.set_observer(None)
+    assert len(named) >= 3
     assert "merge-inputs" not in " ".join(branch.name for branch in repository.branches())
 
 

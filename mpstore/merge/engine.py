@@ -91,7 +91,7 @@ def prepare(
     if fetch and not base.whole:
         _check_headers(repo, request, models, base)
         base = models.fetch(base)
-    models.take(recipe.experts, base.commit)
+    models.take(recipe.experts, base)
     experts = []
     for name in recipe.experts:
         with _named(recipe, name):

@@ -6,6 +6,7 @@ as the merge; a word that means nothing says so with the nearest known names.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mpstore import revisions
-from mpstore.errors import ConflictError, NotFoundError, UsageError
+from mpstore import checkpoint_dir, revisions
+from mpstore.errors import ConflictError, NotFoundError, StorageError, UsageError
 from mpstore.events import Progress, silent
 from mpstore.ids import ObjectId, short
 from mpstore.merge.gather import Source
@@ -113,7 +114,7 @@ class Models:
             raise UsageError(f"{name}: no such kind of model", hint=hint)
         return None
 
-    def take(self, names: Sequence[str], base: ObjectId) -> None:
+    def take(self, names: Sequence[str], base: Source) -> None:
         """Store those of `names` that are directories, all at once, which is faster than one by one as `find`
         asks for them."""
         left = [name for name in names if name not in self._taken]
@@ -122,16 +123,29 @@ class Models:
             self._store(paths, base)
 
     def expect(self, name: str) -> None:
-        """NotFoundError if `name` is no revision and no directory; what only a resolver knows passes."""
-        if "://" not in name and self._directory_of(name) is None:
+        """Raise what can be known of `name` before anything is stored: it is no revision and no directory, or
+        the headers of a directory show what is wrong. What only a resolver knows passes."""
+        if "://" in name:
+            return
+        path = self._directory_of(name)
+        if path is None:
             self._revision(name)
+            return
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                f"{name!r} is not Unicode, as what a plan records must be",
+                hint="rename it, or `mp add` it first",
+            ) from None
+        checkpoint_dir.scan(path)
 
     def _commit(self, name: str, base: ObjectId | None) -> ObjectId:
         if name in self._taken:
             return self._taken[name].commit
         path = self._directory_of(name)
         if path is not None:
-            self._store({name: path}, base)
+            self._store({name: path}, None if base is None else Source(short(base), base))
             return self._taken[name].commit
         return self._revision(name)
 
@@ -158,21 +172,38 @@ class Models:
             return path
         return None
 
-    def _store(self, paths: Mapping[str, Path], base: ObjectId | None) -> None:
+    def _store(self, paths: Mapping[str, Path], base: Source | None) -> None:
         from mpstore import ingest
 
         branches = {path: _branch_of(path) for path in paths.values()}
         sources = {
-            branch: ingest.Source(path, branch, f"input of a merge: {path}")
+            branch: ingest.Source(path, branch, f"input of a merge: {_text(path)}")
             for path, branch in branches.items()
         }
-        said = ingest.Said(None if base is None else ingest.FoundBase(short(base), base))
-        added = ingest.add_all(
-            self._repo, list(sources.values()), said, progress=self._progress, threads=self._threads
-        )
+        said = ingest.Said(None if base is None else ingest.FoundBase(base.name, base.commit))
+        try:
+            added = ingest.add_all(
+                self._repo, list(sources.values()), said, progress=self._progress, threads=self._threads
+            )
+        except BaseException:  # some of them may have their names by now
+            for branch in sources:
+                self._forget(branch)
+            raise
         commits = {one.branch: one.commit for one in added}
         for name, path in paths.items():
             self._taken[name] = _Taken(branches[path], commits[branches[path]])
+
+    def _forget(self, branch: str) -> None:
+        """Take a name away, as far as that can be done."""
+        with contextlib.suppress(ConflictError, StorageError):
+            tip = self._repo.tip(branch)
+            if tip is not None:
+                self._repo.refs.move(f"heads/{branch}", tip, None, "merge: input not used", "")
+
+
+def _text(path: Path) -> str:
+    """A file system's names are bytes."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _branch_of(path: Path) -> str:
