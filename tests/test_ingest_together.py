@@ -133,8 +133,8 @@ def test_one_that_fails_ends_all_and_nothing_is_committed(
     read = checkpoint_dir.scan(family.experts["code"])
     broken.write_bytes(broken.read_bytes()[:-100])  # after the scan, as a file that is still being written
     scan = checkpoint_dir.scan
-    adding = sys.modules["mpstore.ingest.add"]
-    monkeypatch.setattr(adding, "scan", lambda path: read if path == family.experts["code"] else scan(path))
+    looking = sys.modules["mpstore.ingest.looking"]
+    monkeypatch.setattr(looking, "scan", lambda path: read if path == family.experts["code"] else scan(path))
     with pytest.raises(DamagedError, match="model-"):
         ingest.add_all(repo, sources(family), Said(base))
     assert list(repo.refs.names("heads/")) == ["heads/base"]
@@ -157,7 +157,7 @@ def test_more_than_go_at_once_come_in_groups(
     scans = {path: checkpoint_dir.scan(path) for path in family.experts.values()}
     broken.write_bytes(content[:-100])
     Path(repo.root, "cache", "stat-cache").unlink(missing_ok=True)
-    monkeypatch.setattr(adding, "scan", lambda path: scans[path])
+    monkeypatch.setattr(sys.modules["mpstore.ingest.looking"], "scan", lambda path: scans[path])
     again = [Source(source.path, f"again-{source.branch}") for source in sources(family)]
     with pytest.raises(DamagedError):
         ingest.add_all(repo, again, Said(base))

@@ -14,12 +14,12 @@ from typing import Any, TypeAlias
 
 from mpstore import ingest, revisions
 from mpstore.api import measuring
-from mpstore.checkpoint_dir import scan
-from mpstore.errors import UsageError
+from mpstore.errors import AmbiguousError, HookError, NotFoundError, UsageError
 from mpstore.events import Progress
 from mpstore.ingest import AddResult, FoundBase, Source
 from mpstore.records.model import CommitKind
 from mpstore.repository import Repo
+from mpstore.suggestions import nearest
 
 Named: TypeAlias = tuple[str | os.PathLike[str], str]
 
@@ -52,52 +52,124 @@ def add_all(
 ) -> list[AddResult]:
     """The results in the order of the checkpoints. See `Repository.add_all`."""
     branches = [branch for _, branch in checkpoints]
-    for branch in branches:
-        repo.refs.check_name(f"heads/{branch}")
-        if branches.count(branch) > 1:
-            raise UsageError(
-                f"two checkpoints for the branch {branch}", hint="a branch is one model's history"
-            )
-    ahead = _ahead(branches, said.base)
-    if said.base is not None and not ahead:
-        revisions.resolve(repo, said.base)
+    _check_branches(repo, checkpoints)
+    ahead = _ahead(repo, branches, said.base)
+    base = None if said.base is None or ahead else _resolved(repo, said.base, checkpoints)
     for path, branch in checkpoints:
-        hooks.before({"path": str(path), "branch": branch, "base": said.base, "message": said.message})
+        details = {"path": str(path), "branch": branch, "base": said.base, "message": said.message}
+        _ask(hooks, details, len(checkpoints) > 1)
     if len(checkpoints) > 1:
-        for path, _ in checkpoints:
-            scan(path)
-    groups = [[one for one in checkpoints if (one[1] in ahead) == first] for first in (True, False)]
+        _look(checkpoints, ahead, said)
     added: dict[str, AddResult] = {}
-    for first, group in zip((True, False), groups, strict=True):
-        base = None if first else said.base
-        for result in _add(repo, group, base, said, progress, threads) if group else ():
+    for first in (True, False):
+        group = [one for one in checkpoints if (one[1] == ahead) == first]
+        if not group:
+            continue
+        kind = _kind(said, first)
+        for result in _add(
+            repo, group, ingest.Said(base, kind, said.author), said.message, progress, threads
+        ):
             if result.committed.created:
                 measuring.compare_with_siblings(repo, result.commit, progress, threads)
                 hooks.after(result.as_json())
             added[result.branch] = result
+        if first and said.base is not None:
+            base = FoundBase(said.base, added[group[0][1]].commit)
     return [added[branch] for branch in branches]
 
 
-def _ahead(branches: Sequence[str], base: str | None) -> Sequence[str]:
+def _check_branches(repo: Repo, checkpoints: Sequence[Named]) -> None:
+    """UsageError where one cannot be, or not beside the others."""
+    taken: dict[str, str | os.PathLike[str]] = {}
+    for path, branch in checkpoints:
+        repo.refs.check_name(f"heads/{branch}")
+        if branch in taken:
+            raise UsageError(
+                f"two checkpoints for the branch {branch}: {os.fspath(taken[branch])} and {os.fspath(path)}",
+                hint="a branch is one model's history: name another for each",
+            )
+        taken[branch] = path
+    for branch in taken:
+        repo.refs.check_room(f"heads/{branch}")
+        above = next((other for other in taken if branch.startswith(f"{other}/")), None)
+        if above is not None:
+            raise UsageError(
+                f"branches {above!r} and {branch!r}: a name cannot be part of another's path",
+                hint="call one of them something else",
+            )
+
+
+def _ahead(repo: Repo, branches: Sequence[str], base: str | None) -> str | None:
     """The branch whose checkpoint the others are to lean on, if it is one of several."""
     if len(branches) < 2:
-        return ()
-    return branches[:1] if base is None else [branch for branch in branches if branch == base]
+        return None
+    if base is None:
+        return branches[0]
+    branch = base.removeprefix("heads/")
+    if branch not in branches:
+        return None
+    if revisions.full_name(repo, base) == f"tags/{base}":
+        raise AmbiguousError(
+            f"{base!r} is a tag, and the branch of a checkpoint that is added",
+            hint=f"say heads/{base} or tags/{base}",
+        )
+    return branch
+
+
+def _resolved(repo: Repo, base: str, checkpoints: Sequence[Named]) -> FoundBase:
+    try:
+        return FoundBase(base, revisions.resolve(repo, base))
+    except NotFoundError as error:
+        if os.path.exists(base):
+            same = (branch for path, branch in checkpoints if os.path.abspath(path) == os.path.abspath(base))
+            branch = next(same, None)
+            error.hint = (
+                "a base is a revision: add that directory first, or in the same call"
+                if branch is None
+                else f"a base is a revision: that directory's branch is called {branch}"
+            )
+        elif len(checkpoints) > 1:
+            error.hint = nearest(base, [branch for _, branch in checkpoints]) or error.hint
+        raise
+
+
+def _ask(hooks: Hooks, details: Mapping[str, Any], named: bool) -> None:
+    """Have the hook look at a checkpoint; `named`: an error says which one it is."""
+    try:
+        hooks.before(details)
+    except HookError as error:
+        if named:
+            error.say(f"{details['path']}: {error.message}")
+        raise
+
+
+def _look(checkpoints: Sequence[Named], ahead: str | None, said: Said) -> None:
+    """Raise what headers show, of every checkpoint."""
+    found = {branch: ingest.look(path, _kind(said, branch == ahead)) for path, branch in checkpoints}
+    if said.base is None or ahead is None:
+        return
+    shapes = ingest.shapes_of(found.pop(ahead))
+    for one in found.values():
+        ingest.check_common(one, shapes, said.base)
+
+
+def _kind(said: Said, first: bool) -> CommitKind | None:
+    """What is said of the kind is said of those that lean on a base, not of that base."""
+    return None if first and said.base is not None else said.kind
 
 
 def _add(
     repo: Repo,
     checkpoints: Sequence[Named],
-    base: str | None,
-    said: Said,
+    said: ingest.Said,
+    message: str,
     progress: Progress,
     threads: int | None,
 ) -> list[AddResult]:
-    found = None if base is None else FoundBase(base, revisions.resolve(repo, base))
-    sources = [
-        Source(path, branch, said.message or f"add {Path(path).resolve().name}")
-        for path, branch in checkpoints
-    ]
-    return ingest.add_all(
-        repo, sources, ingest.Said(found, said.kind, said.author), progress=progress, threads=threads
-    )
+    sources = [Source(path, branch, message or f"add {_name(path)}") for path, branch in checkpoints]
+    return ingest.add_all(repo, sources, said, progress=progress, threads=threads)
+
+
+def _name(path: str | os.PathLike[str]) -> str:
+    """Of a file or directory, as text: a file system's names are bytes."""
+    return os.fsencode(Path(path).resolve().name).decode("utf-8", "replace")

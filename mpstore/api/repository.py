@@ -74,6 +74,7 @@ class Repository(Looking, HubSide):
 
         The one whose branch `base` names comes first (without `base`, the first one), and the others may lean
         on it. Those come in together, up to eight, and none is committed before all of these are stored.
+        `kind` is not said of a base that `base` names.
         """
         from mpstore.api import adding
 

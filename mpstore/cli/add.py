@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -17,6 +18,8 @@ from mpstore.errors import UsageError
 
 if TYPE_CHECKING:
     from mpstore.api import AddResult, CommitKind
+
+_MOST_NAME_BYTES: Final = 200  # of a part of a branch's name
 
 
 @verb(
@@ -36,7 +39,11 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="The branch that gets the commit, one for each PATH (default: called as PATH is).",
 )
-@click.option("--base", metavar="REV", help="The model it was fine-tuned from (default: found by sampling).")
+@click.option(
+    "--base",
+    metavar="REV",
+    help="The model it was fine-tuned from, perhaps one of the PATHs' branches (default: found by sampling).",
+)
 @click.option(
     "--kind", type=click.Choice(["full", "delta", "lora"]), help="What the tensors are (default: found out)."
 )
@@ -57,12 +64,14 @@ def command(
     smaller. With a base, the statistics that plans are made from are computed on the way.
 
     Several PATHs are faster than one by one. The one whose branch --base names comes first (without --base,
-    the first PATH), so that the others can be encoded against it.
+    the first PATH), so that the others can be encoded against it. --kind and -m are said of all, --kind not
+    of that base.
     """
     repository = session.repository()
     checkpoints = _named([session.path(path) for path in paths], branches)
     kept = f"{checkpoints[0][1]} is" if len(checkpoints) == 1 else "a branch that got no commit is"
     session.kept = f"{kept} where it was; blocks already stored are found again by the next try"
+    started = time.monotonic()
     results = repository.add_all(
         checkpoints,
         base=base,
@@ -73,7 +82,8 @@ def command(
     )
     documents = [result.as_json() for result in results]
     lines = [line for result in results for line in _lines(result)]
-    session.report(documents[0] if len(documents) == 1 else _together(documents), lines)
+    seconds = round(time.monotonic() - started, 3)
+    session.report(documents[0] if len(documents) == 1 else _together(documents, seconds), lines)
 
 
 def _named(paths: Sequence[Path], branches: Sequence[str]) -> list[tuple[Path, str]]:
@@ -90,13 +100,15 @@ def _named(paths: Sequence[Path], branches: Sequence[str]) -> list[tuple[Path, s
 def _branch_of(path: Path) -> str:
     """What a checkpoint's branch is called if nobody says."""
     name = Path(os.path.abspath(path)).name.removesuffix(".safetensors")
-    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "model"
+    name = re.sub(r"[^\w.+-]+|\.{2,}", "-", name).strip("-.")
+    name = name.encode()[:_MOST_NAME_BYTES].decode(errors="ignore").rstrip("-.")
+    return re.sub(r"\.lock$", "-lock", name) or "model"
 
 
-def _together(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _together(documents: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, Any]:
     """What `--json` says of several."""
     sums = {key: sum(one[key] for one in documents) for key in ("raw_bytes", "stored_bytes")}
-    return {"added": documents, **sums, "seconds": max(one["seconds"] for one in documents)}
+    return {"added": documents, **sums, "seconds": seconds}
 
 
 def _lines(result: AddResult) -> list[str]:

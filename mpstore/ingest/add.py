@@ -15,13 +15,14 @@ from functools import partial
 from itertools import zip_longest
 from typing import Any, Final
 
-from mpstore.checkpoint_dir import Checkpoint, SourceFile, scan, tensor_keys, tensor_names
-from mpstore.errors import IncompatibleError, StorageError, UsageError
+from mpstore.checkpoint_dir import SourceFile, tensor_names
+from mpstore.errors import StorageError
 from mpstore.events import Progress, SharedTask, Task, silent
 from mpstore.ids import ObjectId, short, to_hex
 from mpstore.ingest.base_search import FoundBase, find_base
 from mpstore.ingest.checkpoint_writer import CheckpointWriter, Committed
 from mpstore.ingest.crew import Crew
+from mpstore.ingest.looking import check_base, look
 from mpstore.ingest.reading import OpenedFile
 from mpstore.ingest.stat_cache import StatCache
 from mpstore.pipeline import thread_count
@@ -171,14 +172,12 @@ class _Incoming:
         self._said = said
         self._tip = repo.tip(source.branch)
         self._cache = cache
-        self.checkpoint = scan(source.path)
-        if said.kind is not None:
-            self.checkpoint = _as_kind(self.checkpoint, said.kind)
+        self.checkpoint = look(source.path, said.kind)
         self._base = said.base
         if self._base is None:
             self._base = find_base(repo, self.checkpoint, source.branch)
         else:
-            _check_base(repo, self._base, self.checkpoint)
+            check_base(repo, self._base, self.checkpoint)
 
     def writer(self, crew: Crew, progress: Progress) -> CheckpointWriter:
         """What takes its files, those of them that are not known already."""
@@ -229,28 +228,6 @@ class _Incoming:
         return AddResult(source.branch, None if base is None else base.branch, seconds, committed)
 
 
-def _check_base(repo: Repo, base: FoundBase, checkpoint: Checkpoint) -> None:
-    """A base that was named has something in common with what is added; an adapter has tensors of its own."""
-    if checkpoint.kind == "lora":
-        return
-    manifest = repo.manifest(repo.commit(base.commit).manifest)
-    here = repo.tensors(manifest)  # of the others, which were never fetched, the name must do
-    keys = tensor_keys(tensor_names(checkpoint.headers))
-    ours = [
-        (key, tensor.shape)
-        for path, header in checkpoint.headers.items()
-        for key, tensor in zip(keys[path], header.tensors, strict=True)
-    ]
-    common = (
-        key in manifest.tensors and (key not in here or here[key].shape == shape) for key, shape in ours
-    )
-    if ours and not any(common):
-        raise IncompatibleError(
-            f"{checkpoint.root} and the base {base.branch} have no tensor of one name and shape in common",
-            hint="name the model that it was made from, or leave --base out",
-        )
-
-
 def _looks_like_deltas(repo: Repo, base: ObjectId, committed: Committed) -> bool:
     """Full weights are about as large as their base's, and lie in its direction."""
     pair = repo.statistics(repo.commit(base).manifest, committed.manifest)
@@ -259,12 +236,3 @@ def _looks_like_deltas(repo: Repo, base: ObjectId, committed: Committed) -> bool
     base_sq, along = float(pair.base_sq.sum()), float((pair.base_sq + pair.dot_base_delta).sum())
     own_sq = float((pair.base_sq + 2 * pair.dot_base_delta + pair.delta_sq).sum())
     return 0 < own_sq < _MUCH_SMALLER**2 * base_sq and along < (own_sq * base_sq) ** 0.5 / 2
-
-
-def _as_kind(checkpoint: Checkpoint, kind: CommitKind) -> Checkpoint:
-    if kind == "lora" and "adapter_config.json" not in {file.path for file in checkpoint.files}:
-        raise UsageError(
-            f"{checkpoint.root} has no adapter_config.json: no LoRA adapter",
-            hint="leave --kind out to have it found out",
-        )
-    return Checkpoint(checkpoint.root, checkpoint.files, checkpoint.headers, kind)

@@ -70,7 +70,7 @@ class StatCache:
         """The files are as they were at `scanned_ns`, and in the commit. Failing to write is no error."""
         for file in added:
             self._entries.pop(file.source, None)
-            if _settled(file, scanned_ns):
+            if _settled(file, scanned_ns) and _is_unicode(file.source):
                 self._entries[file.source] = [_stamp(file), file.path, commit]
         for source in list(self._entries)[: max(0, len(self._entries) - _MOST_ENTRIES)]:
             del self._entries[source]
@@ -80,6 +80,14 @@ class StatCache:
             files.write_whole(self._path, data, self._tmp, durable=False)
         except StorageError:
             return
+
+
+def _is_unicode(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # a file system's names are bytes
+        return False
+    return True
 
 
 def _well_formed(key: Any, entry: Any) -> bool:

@@ -49,7 +49,7 @@ class Refs(RefReader):
         if name.startswith("tags/") and old is not None and new is not None and not force:
             raise ConflictError(f"{describe(name)} exists ({short(old)}); tags do not move")
         if old is None and new is not None:
-            self._check_directory_conflict(name)
+            self.check_room(name)
         now = time.time_ns() if time_ns is None else time_ns
         why = why[:MAX_WHY_CHARACTERS]
         entry = LogEntry(name, state.seq + 1, old, new, now, who, why, state.entry, os.urandom(8))
@@ -183,7 +183,8 @@ class Refs(RefReader):
                 return
             directory = os.path.dirname(directory)
 
-    def _check_directory_conflict(self, name: str) -> None:
+    def check_room(self, name: str) -> None:
+        """UsageError where `name` would be a directory of another name, or the other way round."""
         parts = name.split("/")
         above = ["/".join(parts[:depth]) for depth in range(2, len(parts))]
         taken = [other for other in above if self._lives(other)] or self.names(name + "/")[:1]

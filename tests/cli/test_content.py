@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -104,6 +105,111 @@ def test_several_of_which_one_is_wrong_store_nothing(empty: Command, family: Fam
     assert "nowhere" in said.err
     assert empty.json("branch")["branches"] == []
     assert empty.json("stats")["blocks"] == 0
+
+
+def test_the_base_among_several_may_be_named_in_full(empty: Command, family: Family) -> None:
+    told = empty.json("add", family.experts["math"], family.base, "--base", "heads/base")
+    assert [one["base"] for one in told["added"]] == ["heads/base", None]
+    assert empty.json("show", "math")["parents"][0]["commit"] == told["added"][1]["commit"]
+
+
+def test_a_base_that_is_a_tag_too_is_asked_about_before_anything_is_stored(
+    mp: Command, family: Family
+) -> None:
+    mp("branch", "-d", "base")
+    mp("tag", "base", "math")
+    said = mp("add", family.base, family.experts["code"], "--base", "base", code=3)
+    assert "heads/base" in said.err
+    assert "base" not in [one["branch"] for one in mp.json("branch")["branches"]]
+    told = mp.json("add", family.base, family.experts["math"], "--base", "heads/base")
+    assert told["added"][0]["branch"] == "base"
+
+
+@pytest.mark.parametrize(
+    ("base", "hint"),
+    [
+        ("bas", "did you mean 'base'?"),
+        ("{path}", "that directory's branch is called base"),
+        ("{other}", "add that directory first"),
+    ],
+)
+def test_a_base_that_is_no_revision_is_said_how_to_name(
+    empty: Command, family: Family, base: str, hint: str
+) -> None:
+    base = base.format(path=f"{family.base}/", other=family.experts["code"])
+    said = empty("add", family.base, family.experts["math"], "--base", base, code=3)
+    assert hint in said.err
+    assert empty.json("stats")["blocks"] == 0
+
+
+def test_branches_that_cannot_be_beside_each_other_are_said_before_anything_is_stored(
+    empty: Command, family: Family
+) -> None:
+    pair = (family.base, family.experts["math"])
+    said = empty("add", *pair, "--branch", "a/b", "--branch", "a", code=2)
+    assert "'a' and 'a/b'" in said.err
+    assert empty.json("stats")["blocks"] == 0
+    empty("add", family.base, "--branch", "a")
+    before = empty.json("stats")["blocks"]
+    assert "branch 'a' exists" in empty("add", pair[1], "--branch", "a/b", code=2).err
+    assert empty.json("stats")["blocks"] == before
+
+
+def test_what_does_not_fit_its_base_is_said_before_the_base_is_stored(
+    empty: Command, family: Family, tmp_path: Path
+) -> None:
+    other = write_checkpoint(tmp_path / "other", {"w": np.ones(5, np.float32)})
+    assert "no tensor" in empty("add", family.base, other, "--base", "base", code=8).err
+    said = empty("add", family.base, other, "--base", "base", "--kind", "lora", code=2)
+    assert f"{other} has no adapter_config.json" in said.err
+    assert empty.json("stats")["blocks"] == 0
+
+
+def test_the_kind_is_not_said_of_the_base(empty: Command, family: Family) -> None:
+    deltas = family.experts["math"]  # as good as any
+    empty("add", family.base, deltas, "--base", "base", "--kind", "delta")
+    kinds = [empty.json("log", name, "-n", "1")["commits"][0]["kind"] for name in ("base", "math")]
+    assert kinds == ["full", "delta"]
+
+
+def test_a_hook_that_refuses_one_of_several_is_told_of_which(empty: Command, family: Family) -> None:
+    hook = empty.directory / ".mp/hooks/pre-add"
+    hook.write_text('#!/bin/sh\nif grep -q \'"branch": "math"\'; then echo no math; exit 1; fi\n')
+    hook.chmod(0o755)
+    said = empty("add", family.base, *family.experts.values(), "--base", "base", code=9)
+    assert f"{family.experts['math']}: hook 'pre-add' refused: no math" in said.err
+    assert empty.json("stats")["blocks"] == 0
+
+
+def test_seconds_of_several_are_those_of_the_whole_call(empty: Command, family: Family) -> None:
+    told = empty.json("add", family.base, family.experts["math"], "--base", "base")
+    assert told["seconds"] >= sum(one["seconds"] for one in told["added"]) - 0.002
+
+
+@pytest.mark.parametrize(
+    ("directory", "branch"),
+    [("a..b", "a-b"), ("x.lock", "x-lock"), ("...", "model"), ("ä" * 120, "ä" * 100)],
+)
+def test_any_directory_s_name_makes_a_branch_s(
+    empty: Command, family: Family, tmp_path: Path, directory: str, branch: str
+) -> None:
+    shutil.copytree(family.base, tmp_path / directory)
+    assert empty.json("add", tmp_path / directory)["branch"] == branch
+
+
+def test_a_directory_whose_name_is_no_unicode_is_added(
+    empty: Command, family: Family, tmp_path: Path
+) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path / "bad") + b"\xff"))
+    try:
+        shutil.copytree(family.base, odd)
+    except OSError:
+        pytest.skip("this file system has names in Unicode only")
+    told = empty.json("add", odd, family.experts["math"])
+    assert [one["branch"] for one in told["added"]] == ["bad", "math"]
+    assert empty.json("log", "bad")["commits"][0]["message"] == "add bad\ufffd"
+    words = ("merge", "--base", "math", "--expert", f"{odd}:weight=1", "--op", "linear", "--branch", "m")
+    assert "is not Unicode" in empty(*words, code=2).err
 
 
 def test_a_branch_is_called_as_what_it_was_made_from(empty: Command, family: Family, tmp_path: Path) -> None:
