@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mpstore.errors import NotFoundError, UsageError
+from mpstore.errors import DamagedError, IncompatibleError, NotFoundError, UsageError
 from mpstore.events import Progress, silent
 from mpstore.ids import ObjectId, to_hex
 from mpstore.merge import budget as budgets
@@ -114,10 +114,10 @@ def prepare(
 
 @contextmanager
 def _named(recipe: Recipe, model: str) -> Iterator[None]:
-    """A model that is not found is said with the recipe's line that names it."""
+    """A model that is not found, or is none, is said with the recipe's line that names it."""
     try:
         yield
-    except (NotFoundError, UsageError) as error:
+    except (NotFoundError, UsageError, IncompatibleError, DamagedError) as error:
         error.say(where(recipe.lines.get(model)) + error.message)
         raise
 

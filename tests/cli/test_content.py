@@ -181,6 +181,18 @@ def test_a_hook_that_refuses_one_of_several_is_told_of_which(empty: Command, fam
     assert empty.json("stats")["blocks"] == 0
 
 
+def test_a_directory_of_a_recipe_that_is_no_checkpoint_is_said_with_its_line(
+    mp: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "none").mkdir()
+    recipe = tmp_path / "recipe.yml"
+    model = f"{{model: {tmp_path}/none, parameters: {{weight: 1}}}}"
+    recipe.write_text(f"merge_method: linear\nbase_model: base\nmodels:\n  - {model}\n")
+    said = mp("merge", recipe, "--branch", "m", code=8).err
+    assert "recipe.yml, line 4: " in said
+    assert f"{tmp_path}/none is empty" in said
+
+
 def test_seconds_of_several_are_those_of_the_whole_call(empty: Command, family: Family) -> None:
     told = empty.json("add", family.base, family.experts["math"], "--base", "base")
     assert told["seconds"] >= sum(one["seconds"] for one in told["added"]) - 0.002
