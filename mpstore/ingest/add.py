@@ -122,7 +122,11 @@ def add_all(
     """
     cache = StatCache(repo.root)
     incoming = [_Incoming(repo, cache, source, said) for source in sources]
-    label = f"adding {sources[0].branch}" if len(sources) == 1 else f"adding {len(sources)} checkpoints"
+    label = (
+        f"adding {os.path.basename(os.path.abspath(sources[0].path))}"
+        if len(sources) == 1
+        else f"adding {len(sources)} checkpoints"
+    )
     task = SharedTask(progress.task(label, sum(one.checkpoint.size for one in incoming), "bytes"))
     workers = thread_count(threads, repo.config.threads)
     results: list[AddResult] = []
