@@ -112,6 +112,7 @@ class _Chain:
         self._stopped = stopped
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mp-sha256")
         self._last: Future[None] | None = None
+        self._failed: BaseException | None = None
 
     def __enter__(self) -> _Chain:
         return self
@@ -122,8 +123,17 @@ class _Chain:
     def submit(self, data: Buffer) -> Future[None]:
         if self._stopped.is_set():
             raise Stopped
-        self._last = self._thread.submit(self._own.update, data)
+        self._last = self._thread.submit(self._update, data)
         return self._last
+
+    def _update(self, data: Buffer) -> None:
+        if self._failed is not None:  # what follows a gap is another file's hash
+            raise self._failed
+        try:
+            self._own.update(data)
+        except BaseException as error:
+            self._failed = error
+            raise
 
     def digest(self) -> bytes:
         if self._last is not None:
@@ -133,10 +143,11 @@ class _Chain:
 
 
 class _Piece:
-    """Bytes to be hashed; `view` is what is left of them."""
+    """Bytes to be hashed; `view` is what is left of them. `to_point`: they end where a point is kept."""
 
-    def __init__(self, view: memoryview) -> None:
+    def __init__(self, view: memoryview, to_point: bool) -> None:
         self.view = view
+        self.to_point = to_point
         self.done: Future[None] = Future()
 
 
@@ -148,6 +159,7 @@ class _Lane:
         self.own = own
         self.pending: deque[_Piece] = deque()
         self.late = False
+        self.failed: BaseException | None = None
         self.lacking_bytes = size
         self.points: list[bytes] = []
         self._until_point = POINT_BYTES
@@ -178,19 +190,25 @@ class _Lane:
 
     def _submit(self, view: memoryview) -> Future[None]:
         """Of bytes that pass no point, but may reach one."""
-        piece = _Piece(view)
         self._until_point -= view.nbytes
-        if not self._until_point:
-            self._until_point = POINT_BYTES
-            piece.done.add_done_callback(lambda _: self.points.append(self.own.point()))
+        piece = _Piece(view, not self._until_point)
+        self._until_point = self._until_point or POINT_BYTES
         if piece.view.nbytes < _SMALL_BYTES and not self.pending:
             self.own.update(piece.view)
+            self.passed(piece)
             piece.done.set_result(None)
         self._lanes.submit(self, piece)
         return piece.done
 
+    def passed(self, piece: _Piece) -> None:
+        """The hash stands behind this piece. For whom `own` belongs to, before it is another's."""
+        if piece.to_point:
+            self.points.append(self.own.point())
+
     def digest(self) -> bytes:
         self._lanes.ended(self)
+        if self.failed is not None:  # what follows a gap is another file's hash
+            raise self.failed
         found: bytes = self.own.digest()
         return found
 
@@ -212,6 +230,9 @@ class _Lanes:
             self._changed.notify()
         if self._thread is not None:
             self._thread.join()
+        with self._changed:  # after a second Ctrl-C somebody may still wait: for nothing
+            for lane in self._open:
+                self._fail(lane)
 
     def enter(self, lane: _Lane) -> None:
         with self._changed:
@@ -224,16 +245,25 @@ class _Lanes:
             lane.pending.clear()
             self._changed.notify()
 
+    def _fail(self, lane: _Lane) -> None:
+        """Let go whoever waits for what was not hashed."""
+        while lane.pending:
+            lane.failed = Stopped()
+            lane.pending.popleft().done.set_exception(lane.failed)
+
     def submit(self, lane: _Lane, piece: _Piece) -> None:
         with self._changed:
             if lane.lacking_bytes is not None:
                 lane.lacking_bytes = max(0, lane.lacking_bytes - piece.view.nbytes)
             if not piece.done.done():
+                if self._closed:
+                    raise Stopped
+                if self._thread is None:
+                    thread = threading.Thread(target=self._run, name="mp-sha256", daemon=True)
+                    thread.start()
+                    self._thread = thread
                 lane.late = False
                 lane.pending.append(piece)
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="mp-sha256", daemon=True)
-                    self._thread.start()
             self._changed.notify()
 
     def ended(self, lane: _Lane) -> None:
@@ -282,6 +312,7 @@ class _Lanes:
         small = [(lane, piece) for lane, piece in turn if piece.view.nbytes < _SMALL_BYTES]
         for lane, piece in small:
             lane.own.update(piece.view)
+            lane.passed(piece)
             self._conclude(lane, piece)
         if small:
             return
@@ -290,17 +321,19 @@ class _Lanes:
         for lane, piece in turn:
             piece.view = piece.view[step:]
             if not piece.view.nbytes:
+                lane.passed(piece)
                 self._conclude(lane, piece)
 
     def _conclude(self, lane: _Lane, piece: _Piece, error: BaseException | None = None) -> None:
+        if piece.done.done():
+            return
         with self._changed:
+            lane.failed = lane.failed or error
             if lane.pending and lane.pending[0] is piece:
                 lane.pending.popleft()
             if len(self._open) > self._most and lane in self._open:  # then others take their turn
                 self._open.remove(lane)
                 self._open.append(lane)
-        if piece.done.done():
-            return
         if error is None:
             piece.done.set_result(None)
         else:

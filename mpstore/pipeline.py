@@ -82,7 +82,7 @@ def in_parallel(
     by raising `stopped`; the failure is raised once none is running.
     """
     with ThreadPoolExecutor(count, thread_name_prefix="mp-file") as pool:
-        futures = [pool.submit(act, item) for item in items]
+        futures: list[Future[R]] = []
 
         def end() -> None:
             for future in futures:
@@ -90,6 +90,7 @@ def in_parallel(
             stop()
 
         try:
+            futures.extend(pool.submit(act, item) for item in items)
             wait(futures, return_when=FIRST_EXCEPTION)
             failed = any(future.done() and future.exception() for future in futures)
         except BaseException:

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from mpstore import hashing, kernels
 from mpstore.hashing import Hashing, Stopped
+from mpstore.kernels import sha256_native
+from mpstore.pipeline import in_parallel
 
 LARGE = 64 << 10  # pieces of this size and more go into lanes
 
@@ -24,6 +26,12 @@ def _every_kernel(request: pytest.FixtureRequest) -> Iterator[None]:
     kernels.select(request.param)
     yield
     kernels.select("auto")
+
+
+@pytest.fixture
+def lanes() -> None:
+    if kernels.pick("sha256").lanes() == 1:
+        pytest.skip("each hash has a thread of its own here")
 
 
 def threads() -> int:
@@ -135,3 +143,85 @@ def test_no_thread_is_left_after_an_error() -> None:
     with pytest.raises(KeyError):
         fail()
     assert threads() == 0
+
+
+@pytest.mark.usefixtures("lanes")
+@pytest.mark.parametrize("size", [LARGE, LARGE - 64])
+def test_points_are_there_before_who_waits_goes_on(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """However long it takes to keep one: the hash has not gone on meanwhile, none is missing at the end."""
+    kept = sha256_native.WideSha256.point
+
+    def slowly(self: sha256_native.WideSha256) -> bytes:
+        time.sleep(0.02)
+        return kept(self)
+
+    monkeypatch.setattr(sha256_native.WideSha256, "point", slowly)
+    monkeypatch.setattr(hashing, "POINT_BYTES", size)
+    data = np.random.default_rng(0).integers(0, 256, 2 * size, np.uint8).tobytes()
+    expected = []
+    for stop in (size, 2 * size):
+        alone = sha256_native.WideSha256()
+        alone.update(data[:stop])
+        expected.append(kept(alone))
+    for cuts in ([], [size], [size, size + 64], [size - 64, size, size + 64]):
+        with Hashing() as together, together.begin() as own:
+            for piece in pieces_of(data, cuts):
+                own.submit(piece).result(timeout=30)
+            assert own.digest() == hashlib.sha256(data).digest()
+            assert list(own.points) == expected
+
+
+class Exhausted:
+    """A hash for whose second piece there is no memory."""
+
+    def __init__(self) -> None:
+        self.updates = 0
+
+    def update(self, _: object) -> None:
+        self.updates += 1
+        if self.updates == 2:
+            raise MemoryError
+
+    def digest(self) -> bytes:
+        return bytes(32)
+
+
+def test_a_piece_that_could_not_be_hashed_leaves_no_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever does not look at its future is told in the end."""
+    monkeypatch.setattr(kernels.pick("sha256"), "sha256", Exhausted)
+    with Hashing() as together, together.begin() as own:
+        for _ in range(3):
+            own.submit(bytes(LARGE))
+        with pytest.raises(MemoryError):
+            own.digest()
+    assert threads() == 0
+
+
+@pytest.mark.usefixtures("lanes")
+def test_who_still_waits_at_the_end_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second Ctrl-C leaves before the threads of the files have ended."""
+    monkeypatch.setattr(hashing, "_PATIENCE_SECONDS", 3600.0)
+    together = Hashing()
+    with together, together.begin() as own, together.begin():
+        hashed = own.submit(bytes(LARGE))
+        together.__exit__()
+        with pytest.raises(Stopped):
+            hashed.result(timeout=30)
+        with pytest.raises(Stopped):
+            own.submit(bytes(LARGE))
+        with pytest.raises(Stopped):
+            own.digest()
+
+
+def test_ctrl_c_while_works_are_begun_ends_those_under_way() -> None:
+    stopping = threading.Event()
+    done: list[bool] = []
+
+    def works() -> Iterator[int]:
+        yield 0
+        yield 1
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        in_parallel(lambda _: done.append(stopping.wait(1)), works(), 1, stopping.set, Stopped)
+    assert done in ([], [True])
