@@ -1,4 +1,4 @@
-"""A fault at every operation of add, merge, gc and ref moves, in turn, through the public interface.
+"""A fault at every operation of add (one, and several), merge, gc and moves of refs, from outside.
 
 After each: what was there is whole, a branch is where it was or where it was to go, fsck finds no damage, and
 the next try succeeds. The quick run tries a part of the operations (another part for each kind of fault), the
@@ -29,11 +29,14 @@ FAULTS = ("EIO", "ENOSPC", "interrupt", "short write")
 
 @dataclass(frozen=True)
 class Scene:
-    """A repository with two experts on a base, a third checkpoint to add, and the tensors of each branch."""
+    """A repository with two experts on a base, a third checkpoint to add, the same in two files, and the
+    tensors of each branch."""
 
     root: Path
     third: Path
+    sharded: Path
     tensors: dict[str, dict[str, np.ndarray]]
+    third_tensors: dict[str, np.ndarray]
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +57,21 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     repository.add(top / "code", "code", base="base")
     repository.add(top / "gone", "gone", base="base")
     repository.delete_branch("gone")
+    (top / "sharded").mkdir()
+    for key, array in tensors["third"].items():
+        (top / "sharded" / f"{key}.safetensors").write_bytes(safetensors_bytes({key: array}))
     named = {name: tensors[name] for name in ("base", "math", "code")}
-    return Scene(top / "repo", top / "third", named)
+    return Scene(top / "repo", top / "third", top / "sharded", named, tensors["third"])
 
 
 def add(root: Path, scene: Scene) -> None:
     mpstore.Repository.open(root).add(scene.third, "new", base="base", threads=1)
+
+
+def add_several(root: Path, scene: Scene) -> None:
+    """Two checkpoints with the same new blocks, and the files of one, come in side by side."""
+    sources = [(scene.third, "new"), (scene.sharded, "newer")]
+    mpstore.Repository.open(root).add_all(sources, base="base", threads=2)
 
 
 def merge(root: Path, scene: Scene) -> None:
@@ -84,6 +96,7 @@ def move_refs(root: Path, scene: Scene) -> None:
 
 ACTIONS: dict[str, Callable[[Path, Scene], None]] = {
     "add": add,
+    "add several": add_several,
     "merge": merge,
     "gc": collect,
     "refs": move_refs,
@@ -132,9 +145,14 @@ def check_whole(root: Path, scene: Scene, name: str, failed: bool) -> None:
             np.testing.assert_array_equal(found[key], array)
     assert repository.fsck(read_data=True).damage == ()
     branches = {one.name for one in repository.branches()}
-    assert branches <= {*scene.tensors, "new"}
-    if not failed and name != "gc":
-        assert "new" in branches
+    made = {"add several": {"new", "newer"}, "gc": set()}.get(name, {"new"})
+    assert branches <= {*scene.tensors, *made}
+    assert failed or made <= branches
+    if name.startswith("add"):
+        for branch in branches & made:
+            found = repository.tensors(branch)
+            for key, array in scene.third_tensors.items():
+                np.testing.assert_array_equal(found[key], array)
 
 
 def try_each(scene: Scene, tmp_path: Path, name: str, kind: str, first: int, every: int) -> int:
