@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final
 
 from mpstore import files
-from mpstore.errors import DamagedError, UsageError
+from mpstore.errors import DamagedError, StorageError, UsageError
 from mpstore.events import Task
 from mpstore.export.content import FileContent, joined
 from mpstore.hash_points import HashPoints, Part
@@ -132,9 +132,13 @@ class _Output:
 
     def _check_again(self, staged: files.StagedFile) -> None:
         """Hash what was written from its beginning: either it is wrong, or the points were."""
-        with open(staged.path, "rb") as stream, self._shop.hashing.begin(self._content.size) as own:
-            while data := stream.read(_READ_BYTES):
-                own.submit(data).result()
+        with self._shop.hashing.begin(self._content.size) as own:
+            try:
+                with open(staged.path, "rb") as stream:
+                    while data := stream.read(_READ_BYTES):
+                        own.submit(data).result()
+            except OSError as error:
+                raise StorageError(f"{staged.path}: {error.strerror or error}") from error
             digest = own.digest()
             if digest != self._content.sha256:
                 raise self._wrong(digest)
