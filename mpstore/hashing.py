@@ -45,6 +45,22 @@ class FileHash(Protocol):
         """Where the hash stood after each POINT_BYTES; nothing where that is not known."""
 
 
+class Lagging:
+    """Submits to a hash that may lag behind by `most` pieces, so that memory is bounded: then it waits."""
+
+    def __init__(self, own: FileHash, most: int) -> None:
+        self._own = own
+        self._most = most
+        self._unhashed: deque[Future[None]] = deque()
+
+    def submit(self, data: Buffer) -> Future[None]:
+        """`FileHash.submit`."""
+        while len(self._unhashed) >= self._most:
+            self._unhashed.popleft().result()
+        self._unhashed.append(self._own.submit(data))
+        return self._unhashed[-1]
+
+
 class Hashing:
     """Hashes for any number of files at a time. For any number of threads; a context manager.
 

@@ -23,7 +23,7 @@ from mpstore.repository import Repo
 from mpstore.store import Locations, ObjectStore
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
-_GROUP_BYTES: Final = 4 << 20
+GROUP_BYTES: Final = 4 << 20
 GROUPS_PER_THREAD: Final = 3
 
 
@@ -53,7 +53,7 @@ class BlockRun:
         last = int(np.searchsorted(self.offsets, end, "left"))
         found, begin = [], first
         for row in range(first, last):
-            if self.offsets[row + 1] - self.offsets[begin] >= _GROUP_BYTES:
+            if self.offsets[row + 1] - self.offsets[begin] >= GROUP_BYTES:
                 found.append(range(begin, row + 1))
                 begin = row + 1
         return [*found, range(begin, last)] if begin < last else found

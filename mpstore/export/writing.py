@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -17,9 +16,9 @@ from typing import Final
 from mpstore import files
 from mpstore.errors import DamagedError, StorageError, UsageError
 from mpstore.events import Task
-from mpstore.export.content import FileContent, joined
+from mpstore.export.content import GROUP_BYTES, FileContent, joined
 from mpstore.hash_points import HashPoints, Part
-from mpstore.hashing import FileHash, Hashing
+from mpstore.hashing import FileHash, Hashing, Lagging
 from mpstore.ids import Buffer
 from mpstore.pipeline import OrderedPipeline
 
@@ -44,14 +43,13 @@ class FileWriter:
 
     def __init__(self, shop: Workshop) -> None:
         self._shop = shop
-        self._outputs: list[_Output] = []
         self._parts: list[tuple[_Output, Part]] = []
 
     def __enter__(self) -> FileWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for output in self._outputs:
+        for output, _part in self._parts:
             output.discard()
 
     def add(self, content: FileContent, path: str) -> None:
@@ -63,14 +61,14 @@ class FileWriter:
         if content.sha256 and self._shop.hashing.resumes:
             parts = self._shop.points.parts(content.sha256, content.size)
         output = _Output(self._shop, content, path, len(parts))
-        self._outputs.append(output)
         self._parts += [(output, part) for part in parts]
 
     def run(self) -> None:
         """Write the files, as many parts at once as pays; the last part to end gives a file its name.
         DamagedError: the SHA-256 of one is not the recorded one."""
         hashing = self._shop.hashing
-        depth = max(_LEAST_DEPTH, self._shop.groups // hashing.at_once(len(self._parts)))
+        large = sum(part.stop - part.start > GROUP_BYTES for _, part in self._parts)  # others are one group
+        depth = max(_LEAST_DEPTH, self._shop.groups // hashing.at_once(large))
         hashing.each([partial(output.write, part, depth) for output, part in self._parts])
 
 
@@ -152,7 +150,7 @@ class _Output:
 
     def _fill(self, staged: files.StagedFile, part: Part, own: FileHash | None, depth: int) -> None:
         run, head = self._content.run, len(self._content.prefix)
-        unhashed: deque[Future[None]] = deque()
+        lagging = None if own is None else Lagging(own, _UNHASHED)
 
         def write(data: Buffer, at: int) -> memoryview:
             """What of `data`, which is the file's from `at` on, is the part's."""
@@ -170,10 +168,8 @@ class _Output:
 
         def consume(raws: list[memoryview]) -> None:
             for raw in raws:
-                while len(unhashed) >= _UNHASHED:
-                    unhashed.popleft().result()
-                if own is not None:
-                    unhashed.append(own.submit(raw))
+                if lagging is not None:
+                    lagging.submit(raw)
                 self._shop.task.advance(len(raw))
 
         with OrderedPipeline(self._shop.pool, depth) as pipeline:

@@ -8,7 +8,6 @@ while it is read is noticed.
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from types import TracebackType
@@ -20,7 +19,7 @@ import numpy.typing as npt
 from mpstore import page_cache
 from mpstore.checkpoint_dir import SourceFile
 from mpstore.errors import DamagedError, StorageError
-from mpstore.hashing import Hashing
+from mpstore.hashing import Hashing, Lagging
 
 Bytes = npt.NDArray[np.uint8]
 _AHEAD_BYTES: Final = 32 << 20
@@ -42,7 +41,7 @@ class HashedReader:
         self._readinto = getattr(stream, "readinto", None)
         self.where = where
         self._sha256 = hashing.begin(size)
-        self._unhashed: deque[Future[None]] = deque()
+        self._lagging = Lagging(self._sha256, _UNHASHED)
         self.taken_bytes = 0
 
     def __enter__(self) -> HashedReader:
@@ -93,10 +92,7 @@ class HashedReader:
     def _count(self, data: Any) -> Future[None]:
         """Have `data` hashed behind what came before it."""
         self.taken_bytes += len(data)
-        while len(self._unhashed) >= _UNHASHED:
-            self._unhashed.popleft().result()
-        self._unhashed.append(self._sha256.submit(data))
-        return self._unhashed[-1]
+        return self._lagging.submit(data)
 
     @property
     def points(self) -> Sequence[bytes]:
