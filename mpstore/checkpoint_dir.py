@@ -55,6 +55,11 @@ class Checkpoint:
         return sum(file.size for file in self.files)
 
 
+def as_text(path: str | os.PathLike[str]) -> str:
+    """A path for a message that is kept: a file system's names are bytes, and may be no Unicode."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
 def scan(path: str | os.PathLike[str]) -> Checkpoint:
     """The checkpoint at `path`: a directory, or one safetensors file.
 

@@ -1,13 +1,14 @@
 """Archiving a family: `mp` beside whichever of borg and restic is installed, and checkout beside `cp`.
 
-    python examples/bench/archive.py FAMILY [--levels fast default max] [--apart] [--runs 3] [--out F.json]
-        [--plot F.png]
+    python examples/bench/archive.py FAMILY [--levels fast default max] [--apart] [--alone] [--runs 3]
+        [--out F.json] [--plot F.png]
     python examples/bench/archive.py --smoke
 
 FAMILY has `base` and one directory for each expert. Each round takes the tools in turn, each into a
 repository of its own: create it, add everything, all of it timed (borg, restic and `mp` with one command;
-`--apart`: `mp` also with one for each checkpoint); then one expert back out, checked byte for byte. Cold: the
-page cache was dropped before every timed command. Stored bytes are every file of the repository.
+`--apart`: `mp` also with one for each checkpoint; `--alone`: `mp` only, cold); then one expert back out,
+checked byte for byte. Cold: the page cache was dropped before every timed command. Stored bytes are every
+file of the repository.
 """
 
 from __future__ import annotations
@@ -65,11 +66,11 @@ class Archive:
         return [*MP, "-q", "-C", repository, "checkout", expert.name, target / "out"], target / "out"
 
 
-def archives(levels: Sequence[str], apart: bool) -> list[Archive]:
+def archives(levels: Sequence[str], apart: bool, alone: bool) -> list[Archive]:
     found = [
-        Archive("mp", level, alone) for level in levels for alone in ((False, True) if apart else (False,))
+        Archive("mp", level, each) for level in levels for each in ((False, True) if apart else (False,))
     ]
-    return found + [Archive(tool) for tool in ("borg", "restic") if shutil.which(tool)]
+    return found if alone else found + [Archive(tool) for tool in ("borg", "restic") if shutil.which(tool)]
 
 
 def timed(words: Sequence[str | Path], cold: bool, **extra: str) -> measured.Run:
@@ -181,6 +182,7 @@ def main() -> None:
     parser.add_argument("family", type=Path, nargs="?")
     parser.add_argument("--levels", nargs="+", default=["default"], choices=["fast", "default", "max"])
     parser.add_argument("--apart", action="store_true", help="mp also with one command for each checkpoint")
+    parser.add_argument("--alone", action="store_true", help="mp only, from a cold cache only")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--smoke", action="store_true", help="a tiny family, once")
     parser.add_argument("--out", type=Path)
@@ -195,8 +197,9 @@ def main() -> None:
     ):
         family = measured.small_family(Path(made)) if chosen.smoke else chosen.family.resolve()
         runs = 1 if chosen.smoke else chosen.runs
-        caches = ("warm",) if chosen.smoke else ("cold", "warm")
-        result = measure(family, archives(chosen.levels, chosen.apart), runs, Path(scratch), caches)
+        caches = ("warm",) if chosen.smoke else ("cold",) if chosen.alone else ("cold", "warm")
+        tools = archives(chosen.levels, chosen.apart, chosen.alone)
+        result = measure(family, tools, runs, Path(scratch), caches)
     if chosen.out:
         chosen.out.write_text(json.dumps(result, indent=1) + "\n")
     if chosen.plot:

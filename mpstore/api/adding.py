@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from mpstore import ingest, revisions
 from mpstore.api import measuring
+from mpstore.checkpoint_dir import as_text
 from mpstore.errors import AmbiguousError, HookError, NotFoundError, UsageError
 from mpstore.events import Progress
 from mpstore.ingest import AddResult, FoundBase, Source
@@ -166,10 +167,8 @@ def _add(
     progress: Progress,
     threads: int | None,
 ) -> list[AddResult]:
-    sources = [Source(path, branch, message or f"add {_name(path)}") for path, branch in checkpoints]
+    sources = [
+        Source(path, branch, message or f"add {as_text(Path(path).resolve().name)}")
+        for path, branch in checkpoints
+    ]
     return ingest.add_all(repo, sources, said, progress=progress, threads=threads)
-
-
-def _name(path: str | os.PathLike[str]) -> str:
-    """Of a file or directory, as text: a file system's names are bytes."""
-    return os.fsencode(Path(path).resolve().name).decode("utf-8", "replace")

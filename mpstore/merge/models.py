@@ -177,7 +177,7 @@ class Models:
 
         branches = {path: _branch_of(path) for path in paths.values()}
         sources = {
-            branch: ingest.Source(path, branch, f"input of a merge: {_text(path)}")
+            branch: ingest.Source(path, branch, f"input of a merge: {checkpoint_dir.as_text(path)}")
             for path, branch in branches.items()
         }
         said = ingest.Said(None if base is None else ingest.FoundBase(base.name, base.commit))
@@ -199,11 +199,6 @@ class Models:
             tip = self._repo.tip(branch)
             if tip is not None:
                 self._repo.refs.move(f"heads/{branch}", tip, None, "merge: input not used", "")
-
-
-def _text(path: Path) -> str:
-    """A file system's names are bytes."""
-    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _branch_of(path: Path) -> str:
