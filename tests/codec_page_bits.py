@@ -75,6 +75,40 @@ def rice_delta(data: bytes, base: list[int], width: int, is_float: bool) -> list
     return out
 
 
+def tier_delta(data: bytes, base: list[int]) -> list[int]:
+    """The distances of a block."""
+    low, middle, tile, calm = data[0] & 15, data[0] >> 4, data[1], int.from_bytes(data[2:4], "little")
+    at, groups = 4, -(-len(base) // 64)
+    coded = [True] * groups
+    if tile:
+        tiles = -(-groups // 2 ** (tile - 1))
+        flags = list(bits(data[at : at + (tiles + 7) // 8]))
+        coded = [bool(flags[g // 2 ** (tile - 1)]) for g in range(groups)]
+        at += (tiles + 7) // 8
+    parts = streams(data[at:], 2 + low + 1 + middle + 1 + 2)
+    flows, far, words = [bits(part) for part in parts[:-2]], list(parts[-2]), parts[-1]
+    rows, nonzero, first, second = flows[0], flows[1], flows[2 : 3 + low], flows[3 + low :]
+    out = [0] * (64 * groups)
+    for g in range(groups):
+        row = [next(rows) for _ in range(8)] if coded[g] and calm != 0xFFFF else [0] * 8
+        for i in range(64 * g, 64 * g + 64):
+            is_calm = (base[i] & 0x7FFF if i < len(base) else 0) >= calm
+            if not coded[g] or (is_calm and not row[i % 64 // 8]) or not next(nonzero):
+                continue
+            out[i] = 1 + sum(next(first[j]) << j for j in range(low))
+            if not next(first[low]):
+                continue
+            out[i] += 1 + sum(next(second[j]) << j for j in range(middle)) << low
+            if next(second[middle]):
+                value = far.pop(0)
+                out[i] += 1 + value << low + middle
+                if value == 255:
+                    out[i], words = int.from_bytes(words[:2], "little"), words[2:]
+    assert not words
+    assert not far
+    return out[: len(base)]
+
+
 def tree(lengths: bytes) -> dict[str, int]:
     """Leaf by path from the root, "0" and "1" for the sides."""
     paths, found, depth = [""], {}, 0

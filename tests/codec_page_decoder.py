@@ -162,6 +162,8 @@ def decode(codec: int, form: int, segments: list[bytes], size: int, base: bytes)
         words = rans_delta(segments[0], base_words, bits, is_float)
     elif codec == 8:
         words = codec_page_bits.rice_delta(segments[0], base_words, bits, is_float)
+    elif codec == 9:
+        words = codec_page_bits.tier_delta(segments[0], base_words)
     elif codec == 7:
         planes = max(MANTISSAS[form] + 1, bits - 8) // 8
         parts = [segments[0], *(unpack(s, count) for s in segments[1 : 1 + planes]), *segments[1 + planes :]]
@@ -169,7 +171,7 @@ def decode(codec: int, form: int, segments: list[bytes], size: int, base: bytes)
     else:
         planes = rans_planes(segments, count) if codec == 5 else [unpack(s, count) for s in segments]
         words = [sum(plane[i] << 8 * k for k, plane in enumerate(planes)) for i in range(count)]
-    if codec in (4, 6, 8):
+    if codec in (4, 6, 8, 9):
         for i, (z, b) in enumerate(zip(words, base_words, strict=True)):
             distance = z >> 1 ^ (-(z & 1) & full)
             mapped = (~b & full if b & top else b | top) if is_float else b

@@ -25,10 +25,12 @@ def fine_tuned(block: bytes, seed: int) -> bytes:
     return bits.tobytes()
 
 
-def frame_of(raw: np.ndarray, base: np.ndarray | None, form: Format = Format.BF16) -> bytes:
+def frame_of(
+    raw: np.ndarray, base: np.ndarray | None, form: Format = Format.BF16, level: Level = Level.DEFAULT
+) -> bytes:
     """A block as it lies in a pack, leaning on a base where there is one."""
     leaning = None if base is None else (block_id(base.tobytes()), base)
-    header, segments = frames.encode(block_id(raw.tobytes()), raw, int(form), leaning, Level.DEFAULT)
+    header, segments = frames.encode(block_id(raw.tobytes()), raw, int(form), leaning, level)
     return frames.pack_header(header) + b"".join(bytes(memoryview(one)) for one in segments)
 
 

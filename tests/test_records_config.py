@@ -18,7 +18,7 @@ printable = st.text(max_size=20).filter(str.isprintable)
 
 @given(
     st.integers(1, 2**20).map(lambda n: n * 64),
-    st.sampled_from(["fast", "default", "max"]),
+    st.sampled_from(["fast", "default", "small", "max"]),
     st.integers(1, 2**40),
     st.integers(0, 4096),
     printable,
@@ -49,7 +49,7 @@ def test_what_is_written_is_read(
         ("format = 1\nblock_elements = 64.0\n", UsageError, "whole number"),
         ("format = 1\nthreads = -1\n", UsageError, "threads"),
         ("format = 1\nthreads = true\n", UsageError, "threads"),
-        ("format = 1\ncompression = 'best'\n", UsageError, "fast, default or max"),
+        ("format = 1\ncompression = 'best'\n", UsageError, "fast, default, small or max"),
         ("format = 1\nauthor = 'a\\nb'\n", UsageError, "author"),
         ('format = 1\nauthor = "a\\nb"\n', UsageError, "author"),
     ],

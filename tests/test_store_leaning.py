@@ -1,4 +1,4 @@
-"""Blocks in Rice codes decoded several at a time: the same bytes as one by one, and nothing odd is taken."""
+"""Blocks in Rice codes or tiers decoded several at a time: as one by one, and nothing odd is taken."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import pytest
 from kernel_modes import COMPILED
 
 from mpstore import codecs, kernels
-from mpstore.codecs import Format
-from mpstore.codecs.codes import RICE_DELTA
+from mpstore.codecs import Format, Level
+from mpstore.codecs.codes import RICE_DELTA, TIER_DELTA
 from mpstore.ids import block_id
 from mpstore.store import Piece, decode_leaning
 from mpstore.store.frame import open_piece
 from tests.store_material import frame_of
 
 HEADER_BYTES = 88
+CODECS = {Level.SMALL: RICE_DELTA, Level.DEFAULT: TIER_DELTA}
 
 
 def block(seed: int, elements: int = 3000) -> np.ndarray:
@@ -22,10 +23,10 @@ def block(seed: int, elements: int = 3000) -> np.ndarray:
     return (rng.standard_normal(elements).astype(np.float32).view("<u4") >> 16).astype("<u2")
 
 
-def piece_of(raw: np.ndarray, base: np.ndarray, form: Format = Format.BF16) -> Piece:
+def piece_of(raw: np.ndarray, base: np.ndarray, level: Level, form: Format = Format.BF16) -> Piece:
     """A frame as it was read from a pack."""
-    piece = Piece(block_id(raw.tobytes()), memoryview(frame_of(raw, base, form)), "p.pack", 8)
-    assert open_piece(piece).header.codec == RICE_DELTA
+    piece = Piece(block_id(raw.tobytes()), memoryview(frame_of(raw, base, form, level)), "p.pack", 8)
+    assert open_piece(piece).header.codec == CODECS[level]
     return piece
 
 
@@ -38,7 +39,8 @@ def test_blocks_that_lean_on_one_are_decoded_at_once(mode: str) -> None:
     kernels.select(mode)
     base = block(0)
     raws = [base + np.random.default_rng(k).integers(0, 1 + k, base.size).astype("<u2") for k in range(1, 6)]
-    pieces = [piece_of(raw, base) for raw in raws]
+    levels = [*CODECS, *CODECS, Level.DEFAULT]
+    pieces = [piece_of(raw, base, level) for raw, level in zip(raws, levels, strict=True)]
     assert [row.tobytes() for row in decoded(pieces, base)] == [raw.tobytes() for raw in raws]
     assert decoded([], base) == []
 
@@ -46,20 +48,21 @@ def test_blocks_that_lean_on_one_are_decoded_at_once(mode: str) -> None:
 def test_without_compiled_kernels_each_goes_the_other_way() -> None:
     kernels.select("numpy")
     base = block(0)
-    assert decoded([piece_of(base + np.uint16(1), base)], base) == [None]
+    assert decoded([piece_of(base + np.uint16(1), base, Level.DEFAULT)], base) == [None]
 
 
+@pytest.mark.parametrize("level", list(CODECS))
 @pytest.mark.parametrize("mode", COMPILED)
-def test_what_is_not_of_the_kind_is_left_to_others(mode: str) -> None:
+def test_what_is_not_of_the_kind_is_left_to_others(mode: str, level: Level) -> None:
     kernels.select(mode)
     base, other = block(0), block(1)
     raw = base + np.uint16(1)
-    whole = piece_of(raw, base)
+    whole = piece_of(raw, base, level)
     assert decoded([whole], base)[0] is not None
     for piece, leaning, form in [
-        (piece_of(other + np.uint16(1), other), base, Format.BF16),  # of another base
+        (piece_of(other + np.uint16(1), other, level), base, Format.BF16),  # of another base
         (whole._replace(id=block_id(b"another")), base, Format.BF16),
-        (piece_of(raw, base, Format.F16), base, Format.BF16),
+        (piece_of(raw, base, level, Format.F16), base, Format.BF16),
         (whole, base, Format.F16),
         (whole, base[:-1].copy(), Format.BF16),  # of another size
         (whole._replace(data=memoryview(b"")), base, Format.BF16),
@@ -69,12 +72,13 @@ def test_what_is_not_of_the_kind_is_left_to_others(mode: str) -> None:
     assert decoded([whole._replace(data=memoryview(frame_of(raw, None)))], base) == [None]
 
 
+@pytest.mark.parametrize("level", list(CODECS))
 @pytest.mark.parametrize("mode", COMPILED)
-def test_invariant_04_a_damaged_frame_is_never_taken_for_its_block(mode: str) -> None:
+def test_invariant_04_a_damaged_frame_is_never_taken_for_its_block(mode: str, level: Level) -> None:
     kernels.select(mode)
     base = block(0, 1500)
     raw = base + np.random.default_rng(1).integers(0, 3, base.size).astype("<u2")
-    whole = piece_of(raw, base)
+    whole = piece_of(raw, base, level)
     damaged = []
     for at in range(whole.data.nbytes):
         data = bytearray(whole.data)
@@ -91,8 +95,9 @@ def test_invariant_04_a_damaged_frame_is_never_taken_for_its_block(mode: str) ->
     assert verified == [None] * HEADER_BYTES
 
 
-def test_the_header_is_that_of_open_piece() -> None:
+@pytest.mark.parametrize("level", list(CODECS))
+def test_the_header_is_that_of_open_piece(level: Level) -> None:
     base = block(0)
-    frame = open_piece(piece_of(base + np.uint16(1), base))
+    frame = open_piece(piece_of(base + np.uint16(1), base, level))
     assert frame.header.header_bytes == HEADER_BYTES
     assert codecs.needs_base(frame.header.codec)

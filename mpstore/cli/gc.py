@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--compression",
-    type=click.Choice(["fast", "default", "max"]),
+    type=click.Choice(["fast", "default", "small", "max"]),
     help="Encode every block anew at this level, and as a delta of a parent's, where that is smaller.",
 )
 @click.option(

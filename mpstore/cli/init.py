@@ -27,7 +27,7 @@ from mpstore.cli.session import Session
 )
 @click.option(
     "--compression",
-    type=click.Choice(["fast", "default", "max"]),
+    type=click.Choice(["fast", "default", "small", "max"]),
     default="default",
     show_default=True,
     help="What size may cost in speed.",

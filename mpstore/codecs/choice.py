@@ -7,9 +7,10 @@ level. Blocks travel in batches, because each call of a kernel lets go of the in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Final, TypeAlias
 
-from mpstore.codecs import plain, planes, prefix_planes, rans_delta, rans_planes, rice_delta
+from mpstore.codecs import plain, planes, prefix_planes, rans_delta, rans_planes, rice_delta, tier_delta
 from mpstore.codecs.codes import (
     CONST,
     DELTA,
@@ -19,6 +20,7 @@ from mpstore.codecs.codes import (
     RANS_PLANES,
     RAW,
     RICE_DELTA,
+    TIER_DELTA,
     ZSTD,
 )
 from mpstore.codecs.formats import Format, Level
@@ -28,7 +30,7 @@ Segments: TypeAlias = tuple[Buffer, ...]
 
 _SMALL_ELEMENTS: Final = 1024  # below, tables and lengths of streams do not pay
 _RELATED: Final = 0.6  # a delta that takes more of raw than this is compared with having no base
-_ZSTD_LEVEL: Final = {Level.FAST: 1, Level.DEFAULT: 1, Level.MAX: 9}
+_ZSTD_LEVEL: Final = {Level.FAST: 1, Level.DEFAULT: 1, Level.SMALL: 1, Level.MAX: 9}
 
 
 def encode(raw: Buffer, form: Format, base: Buffer | None = None, level: Level = Level.DEFAULT) -> Encoded:
@@ -82,12 +84,20 @@ def _is_large(data: Bytes, form: Format) -> bool:
     return data.size >= _SMALL_ELEMENTS * form.layout.word_bytes
 
 
+def _delta_codec(form: Format, level: Level) -> tuple[int, ModuleType]:
+    if level is Level.MAX:
+        return RANS_DELTA, rans_delta
+    if level is Level.SMALL or form.layout.word_bytes != tier_delta.WORD_BYTES:
+        return RICE_DELTA, rice_delta
+    return TIER_DELTA, tier_delta
+
+
 def _deltas(
     datas: Mapping[int, Bytes], form: Format, bases: Mapping[int, Bytes], level: Level
 ) -> dict[int, Encoded | None]:
     """Encoded against their bases; None where that gains nothing."""
     large = [k for k, data in datas.items() if _is_large(data, form)]
-    codec, module = (RANS_DELTA, rans_delta) if level is Level.MAX else (RICE_DELTA, rice_delta)
+    codec, module = _delta_codec(form, level)
     made: list[Segments | None] = []
     if large:
         made = module.encode_many([datas[k] for k in large], form, [bases[k] for k in large])

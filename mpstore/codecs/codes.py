@@ -18,6 +18,7 @@ RANS_PLANES: Final = 5
 RANS_DELTA: Final = 6
 PREFIX_PLANES: Final = 7
 RICE_DELTA: Final = 8
+TIER_DELTA: Final = 9
 
 NAMES: Final = {
     RAW: "raw",
@@ -29,8 +30,9 @@ NAMES: Final = {
     RANS_DELTA: "rans-delta",
     PREFIX_PLANES: "prefix-planes",
     RICE_DELTA: "rice-delta",
+    TIER_DELTA: "tier-delta",
 }
-_WITH_BASE: Final = frozenset({DELTA, RANS_DELTA, RICE_DELTA})
+_WITH_BASE: Final = frozenset({DELTA, RANS_DELTA, RICE_DELTA, TIER_DELTA})
 
 
 def needs_base(codec: int) -> bool:

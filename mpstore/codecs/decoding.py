@@ -22,6 +22,7 @@ from mpstore.codecs.codes import (
     RANS_PLANES,
     RAW,
     RICE_DELTA,
+    TIER_DELTA,
     ZSTD,
     name,
     needs_base,
@@ -31,7 +32,7 @@ from mpstore.codecs.segments import Buffer, Bytes, as_bytes
 from mpstore.errors import DamagedError
 
 _OWN: Final = {RANS_PLANES: "rans_planes", PREFIX_PLANES: "prefix_planes"}
-_LEANING: Final = {RANS_DELTA: "rans_delta", RICE_DELTA: "rice_delta"}
+_LEANING: Final = {RANS_DELTA: "rans_delta", RICE_DELTA: "rice_delta", TIER_DELTA: "tier_delta"}
 """Codecs of numbers, by their modules, which are imported with their kernels when a block needs them: records
 and headers do not."""
 

@@ -12,10 +12,11 @@ from typing import Final
 
 
 class Level(StrEnum):
-    """How hard to try: FAST is cheapest to make, MAX smallest; all decode with the same `decode`."""
+    """How hard to try, from cheapest to make to smallest; all decode with the same `decode`."""
 
     FAST = "fast"
     DEFAULT = "default"
+    SMALL = "small"
     MAX = "max"
 
 

@@ -1,4 +1,4 @@
-"""Frames in Rice codes that lean on one block, from their bytes to words, or to merged words: several a call.
+"""Frames in Rice codes or tiers that lean on one block, from bytes to words or merged words: several a call.
 
 Relies on kernels.native. Promises: what is said to be done is what the frames' own bytes give, and they hash
 to their ids where that is asked for; what is odd about a frame is left to others; releases the interpreter
@@ -67,4 +67,4 @@ def merge(blocks: Blocks, kind: Kind, terms: Terms, half: bool, verify: bool) ->
 
 def _numbers(kind: Kind) -> tuple[Any, ...]:
     shape = kind.shape
-    return kind.codec, kind.form, shape.dtype.itemsize, shape.sign_magnitude, shape.shift, shape.mask
+    return *kind.codecs, kind.form, shape.dtype.itemsize, shape.sign_magnitude, shape.shift, shape.mask

@@ -1,4 +1,4 @@
-"""Frames in Rice codes that lean on one block, from their bytes to words: where no kernels are compiled.
+"""Frames in Rice codes or tiers that lean on one block, from bytes to words: where no kernels are compiled.
 
 Relies on nothing. Promises: takes no frame, so that each is parsed and decoded by those who can say what is
 wrong with it; that way is the reference of `leaning_native`.
@@ -14,9 +14,9 @@ from mpstore.kernels.rice_numpy import RiceShape
 
 
 class Kind(NamedTuple):
-    """What frames must be: their codec and form, and how their words are coded."""
+    """What frames must be: of one of two codecs (Rice codes, tiers), of a form; how words are coded."""
 
-    codec: int
+    codecs: tuple[int, int]
     form: int
     shape: RiceShape
 

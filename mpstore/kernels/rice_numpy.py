@@ -24,8 +24,8 @@ from mpstore.kernels.bits_numpy import (
     take_lengths,
 )
 from mpstore.kernels.planes_numpy import difference, undifference
+from mpstore.kernels.tiles_numpy import GROUP, LARGEST_TILE, any_of, choose_tile, coded_groups, read_map
 
-GROUP: Final = 64  # elements that the compiled side handles at once: units of the map and of `any` flags
 ROW: Final = 8  # elements of a group that a second flag speaks for
 CONTEXTS: Final = 16
 STEPS: Final = 12  # a quotient of so many steps is an escape: the distance follows as it is
@@ -37,7 +37,6 @@ SPARSE_SHARE: Final = (4, 5)  # of a context's sampled distances, this share is 
 SAMPLED: Final = 8  # every eighth group is counted to choose parameters
 SAMPLED_FROM: Final = 256  # groups; a block of fewer is counted whole
 ZERO_GROUP_BITS: Final = 16  # what coding a group of zeros is taken to cost
-LARGEST_TILE: Final = 12  # tiles of 64 << 12 elements at most
 
 Words = Any  # (n,) array of little-endian unsigned words
 
@@ -69,27 +68,6 @@ def contexts_of(keys: npt.NDArray[np.int64], lowest: int, contexts: int) -> npt.
     """(n,) context of each element: the keys below the lowest and above the highest count as those."""
     found: npt.NDArray[np.int64] = np.clip(keys - lowest, 0, contexts - 1)
     return found
-
-
-def _any_of(flags: Bits, size: int) -> Bits:
-    """Of each `size` flags in turn, whether one is set."""
-    found: Bits = np.asarray(np.pad(flags, (0, -flags.size % size)).reshape(-1, size).any(1))
-    return found
-
-
-def choose_tile(zero: Bits) -> int:
-    """Tile of 64 << (result - 1) elements that one bit of the map stands for; 0: no map. `zero`: of each
-    group, whether all of its distances are."""
-    zeros = int(zero.sum())
-    best, least = 0, zeros * ZERO_GROUP_BITS
-    for tile in range(1, LARGEST_TILE + 2):
-        rows = np.pad(zero, (0, -zero.size % (1 << (tile - 1))), constant_values=True)
-        whole: Bits = np.asarray(rows.reshape(-1, 1 << (tile - 1)).all(1))
-        spared = int(np.repeat(whole, 1 << (tile - 1))[: zero.size].sum())
-        cost = whole.size + (zeros - spared) * ZERO_GROUP_BITS
-        if cost < least:
-            best, least = tile, cost
-    return best
 
 
 def token_of(distance: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
@@ -149,9 +127,9 @@ def _parameters(
 def _active(sparse: Bits, nonzero: Bits, coded: Bits) -> tuple[Bits, Bits, Bits]:
     """Flags of groups and of rows, and the elements that have a Rice code."""
     speaks = sparse & coded
-    groups, rows = _any_of(speaks, GROUP), _any_of(speaks, ROW)
-    group_set = _any_of(speaks & nonzero, GROUP)
-    row_set = _any_of(speaks & nonzero, ROW)
+    groups, rows = any_of(speaks, GROUP), any_of(speaks, ROW)
+    group_set = any_of(speaks & nonzero, GROUP)
+    row_set = any_of(speaks & nonzero, ROW)
     asked = rows & np.repeat(group_set, GROUP // ROW)[: rows.size]
     active = coded & ~(sparse & ~np.repeat(row_set, ROW)[: coded.size])
     return group_set[groups], row_set[asked], active
@@ -162,12 +140,10 @@ def encode(words: Words, base: Words, shape: RiceShape) -> bytes | None:
     distance = difference(words, base, shape.sign_magnitude)
     kind = shape.dtype.type
     nonzero: Bits = np.asarray(distance != 0)
-    tile = choose_tile(~_any_of(nonzero, GROUP))
-    coded, bitmap = np.ones(words.size, np.bool_), b""
-    if tile:
-        tiles = _any_of(nonzero, GROUP << (tile - 1))
-        bitmap = pack_bits(tiles)
-        coded = np.repeat(tiles, GROUP << (tile - 1))[: words.size]
+    groups_nonzero = any_of(nonzero, GROUP)
+    tile = choose_tile(~groups_nonzero, ZERO_GROUP_BITS)
+    groups_coded, bitmap = coded_groups(groups_nonzero, tile)
+    coded = np.repeat(groups_coded, GROUP)[: words.size]
     keys, sampled = keys_of(base, shape, shape.shift), _sampled(coded)
     most = (shape.mask >> shape.shift) + 1
     contexts = min(most, CONTEXTS)
@@ -216,7 +192,7 @@ def _quotients(reader: BitReader, active: Bits, shape: RiceShape) -> tuple[Words
 def _awake(reader: BitReader, sparse: Bits, coded: Bits) -> Bits:
     """The elements that have a Rice code, from the flags of groups and rows."""
     speaks = sparse & coded
-    groups, rows = _any_of(speaks, GROUP), _any_of(speaks, ROW)
+    groups, rows = any_of(speaks, GROUP), any_of(speaks, ROW)
     group_set, row_set = np.zeros_like(groups), np.zeros_like(rows)
     group_set[groups] = reader.take(int(groups.sum()))
     asked = rows & np.repeat(group_set, GROUP // ROW)[: rows.size]
@@ -239,15 +215,10 @@ def decode(data: Bytes, base: Words, shape: RiceShape, out: Words) -> bool:
     ):
         return False
     at = HEADER_BYTES + contexts
-    coded = np.ones(out.size, np.bool_)
-    if tile:
-        tiles = -(-out.size // (GROUP << (tile - 1)))
-        bitmap = data[at : at + (tiles + 7) // 8]
-        if bitmap.size * 8 < tiles:
-            return False
-        found = np.unpackbits(bitmap, bitorder="little")[:tiles].astype(np.bool_)
-        coded = np.repeat(found, GROUP << (tile - 1))[: out.size]
-        at += bitmap.size
+    mapped = read_map(data, at, -(-out.size // GROUP), tile)
+    if mapped is None:
+        return False
+    coded, at = np.repeat(mapped[0], GROUP)[: out.size], mapped[1]
     parameters = data[HEADER_BYTES : HEADER_BYTES + contexts]
     taken = take_lengths(data, at, 3 + STEPS + planes + 1)
     if parameters.size < contexts or int((parameters & K_MASK).max()) != planes or taken is None:

@@ -28,7 +28,7 @@ _MAX_BYTES: Final = 1 << 20
 class Config:
     """Settings of a repository. Only `format` says how to read it; the rest are defaults for new work.
 
-    block_elements: elements of a block (a multiple of 64); compression: "fast", "default" or "max";
+    block_elements: elements of a block (a multiple of 64); compression: "fast", "default", "small" or "max";
     pack_bytes: a pack is closed at this size; memory_bytes: what one command may hold; threads: 0 = as many
     as cores; author: who signs commits, "" = asked of the environment.
     """
@@ -55,7 +55,7 @@ class Config:
             align = BLOCK_ALIGN_ELEMENTS
             raise UsageError(f"block_elements = {self.block_elements}: a multiple of {align} is expected")
         if self.compression not in {level.value for level in Level}:
-            raise UsageError(f"compression = {self.compression!r}: fast, default or max is expected")
+            raise UsageError(f"compression = {self.compression!r}: fast, default, small or max is expected")
         if not isinstance(self.author, str) or not self.author.isprintable():
             raise UsageError(f"author = {self.author!r}: one line of text is expected")
 

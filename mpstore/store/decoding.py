@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mpstore import codecs, kernels
 from mpstore.codecs import rice_delta
-from mpstore.codecs.codes import RICE_DELTA
+from mpstore.codecs.codes import RICE_DELTA, TIER_DELTA
 from mpstore.codecs.segments import Buffer
 from mpstore.errors import DamagedError
 from mpstore.ids import ObjectId, short
@@ -57,7 +57,7 @@ def decode_frames(frames: Sequence[Frame], base_raws: Sequence[Any]) -> list[npt
 
 def leaning_kind(form: int) -> Kind:
     """What frames of a form must be for the kernels that decode several at once."""
-    return Kind(RICE_DELTA, form, rice_delta.shape_of(codec_form(form)))
+    return Kind((RICE_DELTA, TIER_DELTA), form, rice_delta.shape_of(codec_form(form)))
 
 
 def decode_leaning(
@@ -67,7 +67,7 @@ def decode_leaning(
     *,
     verified: bool = False,
 ) -> list[npt.NDArray[np.uint8] | None]:
-    """Blocks in Rice codes that lean on `base` (id and bytes) and have its form: what most of a merge reads.
+    """Blocks in Rice codes or tiers that lean on `base` (id, bytes), of its form: most of what a merge reads.
 
     None for a piece that is not of that kind, or not whole: then the ways above decode it, or say what is
     wrong. `verified`: these very pieces have been decoded and found to be right before.

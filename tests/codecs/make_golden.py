@@ -43,14 +43,18 @@ CASES = {
     "prefix-planes-f32": (Format.F32, 1100, False, Level.DEFAULT, "prefix-planes"),
     "prefix-planes-f64": (Format.F64, 1100, False, Level.DEFAULT, "prefix-planes"),
     "prefix-planes-c64": (Format.C64, 1100, False, Level.DEFAULT, "prefix-planes"),
-    "rice-delta-bf16": (Format.BF16, 2100, True, Level.DEFAULT, "rice-delta"),
-    "rice-delta-bf16-map": (Format.BF16, 20_001, True, Level.DEFAULT, "rice-delta"),
-    "rice-delta-f16": (Format.F16, 1100, True, Level.DEFAULT, "rice-delta"),
+    "rice-delta-bf16": (Format.BF16, 2100, True, Level.SMALL, "rice-delta"),
+    "rice-delta-bf16-map": (Format.BF16, 20_001, True, Level.SMALL, "rice-delta"),
+    "rice-delta-f16": (Format.F16, 1100, True, Level.SMALL, "rice-delta"),
     "rice-delta-f32": (Format.F32, 1100, True, Level.DEFAULT, "rice-delta"),
     "rice-delta-f64": (Format.F64, 1100, True, Level.DEFAULT, "rice-delta"),
     "rice-delta-i8": (Format.I8, 1100, True, Level.DEFAULT, "rice-delta"),
     "rice-delta-f8": (Format.F8_E4M3, 1100, True, Level.DEFAULT, "rice-delta"),
     "rice-delta-c64": (Format.C64, 1100, True, Level.DEFAULT, "rice-delta"),
+    "tier-delta-bf16": (Format.BF16, 2100, True, Level.DEFAULT, "tier-delta"),
+    "tier-delta-bf16-map": (Format.BF16, 20_001, True, Level.DEFAULT, "tier-delta"),
+    "tier-delta-f16": (Format.F16, 1100, True, Level.DEFAULT, "tier-delta"),
+    "tier-delta-i16": (Format.I16, 1100, True, Level.DEFAULT, "tier-delta"),
 }
 
 
@@ -67,8 +71,12 @@ def block(form: Format, elements: int, seed: int) -> np.ndarray:
         return (rng.standard_normal(count) * 20).astype(np.int8).view(np.uint8)
     if form is Format.BF16:
         return (values.view("<u4") >> 16).astype("<u2").view(np.uint8)
-    kinds = {Format.F16: "<f2", Format.F64: "<f8", Format.I64: "<i8"}
-    return (values * (1000 if form is Format.I64 else 1)).astype(kinds.get(form, "<f4")).view(np.uint8)
+    kinds = {Format.F16: "<f2", Format.F64: "<f8", Format.I64: "<i8", Format.I16: "<i2"}
+    return (
+        (values * (1000 if form in (Format.I64, Format.I16) else 1))
+        .astype(kinds.get(form, "<f4"))
+        .view(np.uint8)
+    )
 
 
 def main() -> None:

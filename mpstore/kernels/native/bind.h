@@ -78,6 +78,7 @@ extern PyMethodDef rans_methods[];
 extern PyMethodDef rans_block_methods[];
 extern PyMethodDef planes_methods[];
 extern PyMethodDef rice_methods[];
+extern PyMethodDef tiers_methods[];
 extern PyMethodDef prefix_methods[];
 extern PyMethodDef leaning_methods[];
 extern PyMethodDef blake3_methods[];

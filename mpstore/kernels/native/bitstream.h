@@ -7,7 +7,6 @@
 
 #include "native.h"
 
-#define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 #define AT_ONCE 56           /* bits that one look into a stream is sure to give */
 #define MOST_RUN 16          /* words of bits that a run takes from a stream */
 #define RUN_BYTES (8 * MOST_RUN + 16)
@@ -45,6 +44,13 @@ static inline u64 bits_at(const u8 *from, i64 bit) {
     u64 low;
     memcpy(&low, at, 8);
     return low >> shift | (u64)at[8] << 1 << (63 - shift);
+}
+
+/* The same, but only AT_ONCE of its bits. */
+static inline u64 few_bits_at(const u8 *from, i64 bit) {
+    u64 low;
+    memcpy(&low, from + (bit >> 3), 8);
+    return low >> (bit & 7);
 }
 
 /* The next `count` bits of a stream, at most 64; above them come others. */

@@ -14,6 +14,7 @@
 #define GROUP 64
 #define GROUPS 16 /* that coders take together: */
 #define STRIP (GROUP * GROUPS)
+#define LAST_BIT ((u64)1 << 63)
 #define ROW_STARTS ((u64)0x0101010101010101u)
 
 static inline i64 count_bits(u64 mask) { return __builtin_popcountll(mask); }
@@ -72,6 +73,24 @@ static inline u64 whole_rows(u64 rows) {
     u64 marks = (rows * ROW_STARTS) & 0x8040201008040201u;
     marks = ((((marks & 0x7F7F7F7F7F7F7F7Fu) + 0x7F7F7F7F7F7F7F7Fu) | marks) >> 7) & ROW_STARTS;
     return marks * 0xFF;
+}
+
+/* Where the elements under the masks of a strip are (room for four more than they are); how many. Mostly a group has four or fewer, and these are written without
+   asking how many there are, which could not be foreseen. */
+static inline int places_of(const u64 *masks, u16 *at) {
+    int count = 0;
+    for (int g = 0; g < GROUPS; g++) {
+        u64 mask = masks[g];
+        int own = (int)count_bits(mask);
+        for (int i = 0; i < 4; i++, mask &= mask - 1) {
+            int place = g * GROUP + __builtin_ctzll(mask | LAST_BIT);
+            __asm__("" : "+r"(place)); /* four stores are quicker than the vector that compilers make of them */
+            at[count + i] = (u16)place;
+        }
+        for (int i = 4; UNLIKELY(i < own); i++, mask &= mask - 1) at[count + i] = (u16)(g * GROUP + __builtin_ctzll(mask));
+        count += own;
+    }
+    return count;
 }
 
 /* A byte of each element. `above`: which are larger; `having`: which have that bit; `topped`: which have the top
@@ -196,6 +215,9 @@ static inline __m512i halves_of(const u8 *bytes) {
 }
 static inline __m512i half_of(Bytes64 bytes, int half) {
     return _mm512_cvtepu8_epi16(half ? _mm512_extracti64x4_epi64(bytes, 1) : _mm512_castsi512_si256(bytes));
+}
+static inline Bytes64 bytes_of(__m512i lower, __m512i upper) {
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi16_epi8(lower)), _mm512_cvtepi16_epi8(upper), 1);
 }
 static inline void store_halves(u8 *bytes, __m512i words) {
     _mm256_storeu_si256((__m256i *)bytes, _mm512_cvtepi16_epi8(words));

@@ -1,4 +1,4 @@
-/* Frames with Rice codes, from their headers to words. What is odd about one is left to those who can say what. */
+/* Frames with Rice codes or tiers, from their headers to words. What is odd about one is left to those who can say what. */
 #include "leaning.h"
 
 #define MAGIC_BYTES 4
@@ -30,14 +30,19 @@ static u32 checksum(const u8 *from, i64 size) {
 static bool decoded(const Leaning *leaning, const u8 *frame, i64 size, const u8 *id, u8 *out) {
     const u8 *kind = frame + CODEC_AT;
     if (size < HEADER_BYTES || memcmp(frame, "mpF1", MAGIC_BYTES) != 0) return false;
-    if (kind[0] != leaning->codec || kind[1] != leaning->form || kind[2] != 1 || kind[3] != 1) return false;
+    bool tiers = kind[0] == leaning->tiers && leaning->shape.word_bytes == 2;
+    if (!tiers && kind[0] != leaning->rice) return false;
+    if (kind[1] != leaning->form || kind[2] != 1 || kind[3] != 1) return false;
     if (checksum(frame + CHECKED_FROM, HEADER_BYTES - CHECKED_FROM) != word_at(frame + MAGIC_BYTES)) return false;
     if (memcmp(frame + CHECKED_FROM, id, ID_BYTES) != 0) return false;
     if (memcmp(frame + BASE_AT, leaning->base_id, ID_BYTES) != 0) return false;
     i64 payload = size - HEADER_BYTES;
     if (word_at(kind + 4) != leaning->words * leaning->shape.word_bytes || word_at(kind + 8) != payload) return false;
     if (word_at(frame + LENGTH_AT) != payload) return false;
-    return rice_decode(&leaning->shape, frame + HEADER_BYTES, payload, leaning->base, leaning->words, out);
+    const u8 *segment = frame + HEADER_BYTES;
+    if (!tiers) return rice_decode(&leaning->shape, segment, payload, leaning->base, leaning->words, out);
+    return tiers_decode(leaning->shape.sign_magnitude, segment, payload, (const u16 *)leaning->base, leaning->words,
+                        (u16 *)out);
 }
 
 static bool hashes_to(const u8 *content, i64 size, const u8 *id, u8 *room) {

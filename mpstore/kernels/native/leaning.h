@@ -1,4 +1,4 @@
-/* leaning.c: frames of a pack (docs/format.md) that hold a block in Rice codes, decoded against the block that they
+/* leaning.c: frames of a pack (docs/format.md) that hold a block in Rice codes or tiers, decoded against the block that they
    lean on; and blocks merged from such frames. */
 #ifndef MP_LEANING_H
 #define MP_LEANING_H
@@ -6,14 +6,15 @@
 #include "blake3.h"
 #include "merge_words.h"
 #include "rice.h"
+#include "tiers.h"
 
 #define ID_BYTES BLAKE3_BYTES
 
-/* What frames must be: of this codec and form, leaning on this block. `room`: to hash what was decoded in
+/* What frames must be: of one of these codecs and of this form, leaning on this block. `room`: to hash what was decoded in
    (blake3_room), NULL where it is not to be hashed. */
 typedef struct {
     RiceShape shape;
-    int codec, form;
+    int rice, tiers, form;
     const u8 *base_id, *base;
     i64 words;
     u8 *room;

@@ -2,21 +2,21 @@
 #include "leaning.h"
 #include "terms_bind.h"
 
-/* Integers from `at` on: codec, form, word_bytes, sign_magnitude, shift; the first unsigned one: mask. False: a Python
+/* Integers from `at` on: rice, tiers, form, word_bytes, sign_magnitude, shift; the first unsigned one: mask. False: a Python
    error is set. */
 static bool take_kind(const Call *call, int at, i64 block_bytes, Leaning *out) {
     const i64 *numbers = call->integers + at;
-    RiceShape shape = {(int)numbers[2], numbers[3] != 0, call->words[0], (int)numbers[4]};
+    RiceShape shape = {(int)numbers[3], numbers[4] != 0, call->words[0], (int)numbers[5]};
     int width = shape.word_bytes;
     bool fits = (width == 1 || width == 2 || width == 4 || width == 8) && shape.shift >= 0 &&
                 shape.shift < 8 * width && shape.mask >> shape.shift < 2048;
     fits = fits && block_bytes > 0 && block_bytes % width == 0;
-    *out = (Leaning){.shape = shape, .codec = (int)numbers[0], .form = (int)numbers[1]};
+    *out = (Leaning){.shape = shape, .rice = (int)numbers[0], .tiers = (int)numbers[1], .form = (int)numbers[2]};
     out->words = fits ? block_bytes / width : 0;
     return require(fits, "blocks of whole words, not empty");
 }
 
-#define KIND_PATTERN "i i i i i u"
+#define KIND_PATTERN "i i i i i i u"
 
 /* (frames, ids, base_id, base, out, room, whole, kind..., verify): frame i, of the object of which ids has the i-th id,
    to the i-th row of out; whole[i] is 1 where it was one that is decoded here. */
@@ -35,7 +35,7 @@ static PyObject *py_decode_leaning(PyObject *module, PyObject *args) {
         return end(&call, NULL);
     leaning.base_id = base_id->data;
     leaning.base = base->data;
-    leaning.room = call.integers[5] ? room->data : NULL;
+    leaning.room = call.integers[6] ? room->data : NULL;
     Py_BEGIN_ALLOW_THREADS
     for (i64 i = 0; i < frames->count; i++)
         ((u8 *)whole->data)[i] = decode_leaning(&leaning, frames->data[i], frames->items[i],
@@ -68,7 +68,7 @@ static PyObject *py_merge_leaning(PyObject *module, PyObject *args) {
                 rows->items >= ROW_STRIDE(bytes) * experts && room->items >= blake3_room(bytes) && whole->items == blocks &&
                 experts <= MOST_DELTAS;
     if (!require(fits, "blocks of one size, and for each block what is taken and made")) return end(&call, NULL);
-    bool verify = call.integers[9] != 0;
+    bool verify = call.integers[10] != 0;
     const u16 *items[MOST_DELTAS];
     for (i64 e = 0; e < experts; e++) items[e] = (const u16 *)((u8 *)rows->data + ROW_STRIDE(bytes) * e);
     leaning.room = room->data;
@@ -86,7 +86,7 @@ static PyObject *py_merge_leaning(PyObject *module, PyObject *args) {
                         .plain = plain->data,
                         .count = experts,
                         .size = bytes / 2,
-                        .float16 = call.integers[10] != 0},
+                        .float16 = call.integers[11] != 0},
             .terms = &terms,
             .start = ((u64 *)starts->data)[i],
         };

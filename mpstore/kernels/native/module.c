@@ -39,6 +39,7 @@ static int fill(PyObject *module) {
         rans_block_methods,
         planes_methods,
         rice_methods,
+        tiers_methods,
         prefix_methods,
         leaning_methods,
         blake3_methods,

@@ -41,6 +41,8 @@ static inline double double_of(u64 bits) {
     return value;
 }
 
+#define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+
 /* Without a branch, for loops that are to become vectors: a condition around arithmetic of floats prevents it. */
 static inline u32 choose(bool which, u32 yes, u32 no) {
     u32 mask = 0u - which;

@@ -7,6 +7,7 @@
 
 #define WORD u8
 #define NAME(name) name##_8
+#include "distance_words.h"
 #include "rice_words.h"
 #include "rice_body.h"
 #include "rice_end.h"
@@ -14,18 +15,21 @@
 #define WORD u16
 #define NAME(name) name##_16
 #define HALVES
+#include "distance_words.h"
 #include "rice_words.h"
 #include "rice_body.h"
 #include "rice_end.h"
 
 #define WORD u32
 #define NAME(name) name##_32
+#include "distance_words.h"
 #include "rice_words.h"
 #include "rice_body.h"
 #include "rice_end.h"
 
 #define WORD u64
 #define NAME(name) name##_64
+#include "distance_words.h"
 #include "rice_words.h"
 #include "rice_body.h"
 #include "rice_end.h"

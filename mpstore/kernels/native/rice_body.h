@@ -65,24 +65,6 @@ static inline void NAME(spread)(u64 bits, const u64 *masks, const i64 *before, u
     for (int g = 0; g < GROUPS; g++) into[g] = deposit(bits >> before[g], masks[g]);
 }
 
-/* Where the elements under the masks are; how many. Mostly a group has four or fewer, and these are written without
-   asking how many there are, which could not be foreseen. */
-static inline int NAME(list)(const u64 *masks, u16 *at) {
-    int count = 0;
-    for (int g = 0; g < GROUPS; g++) {
-        u64 mask = masks[g];
-        int own = (int)count_bits(mask);
-        for (int i = 0; i < 4; i++, mask &= mask - 1) {
-            int place = g * GROUP + __builtin_ctzll(mask | TOP_BIT);
-            __asm__("" : "+r"(place)); /* four stores are quicker than the vector that compilers make of them */
-            at[count + i] = (u16)place;
-        }
-        for (int i = 4; UNLIKELY(i < own); i++, mask &= mask - 1) at[count + i] = (u16)(g * GROUP + __builtin_ctzll(mask));
-        count += own;
-    }
-    return count;
-}
-
 #include "rice_encoding.h"
 #include "rice_decoding.h"
 

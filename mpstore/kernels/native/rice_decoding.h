@@ -77,7 +77,7 @@ static void NAME(pull_quotients)(NAME(Strip) * s, RiceReader *r) {
 static void NAME(pull_few_planes)(NAME(Strip) * s, RiceReader *r, const u64 *has) {
     u8 k[GROUP] = {0}, part[PARTS][GROUP];
     Bytes64 sum[PARTS];
-    s->few = NAME(list)(has, s->at);
+    s->few = places_of(has, s->at);
     for (int i = 0; i < s->few; i++) k[i] = s->k[s->at[i]];
     for (int p = 0; p < PARTS; p++) sum[p] = no_bytes();
     Bytes64 parameters = load_bytes(k);
@@ -230,7 +230,7 @@ static bool NAME(decode)(const RiceShape *shape, RiceReader *r, const RiceHead *
     memcpy(b.parameters, head->parameters, sizeof b.parameters);
     for (i64 strip = 0; strip * STRIP < count; strip++) {
         i64 at = strip * STRIP;
-        if (rice_read_tiles(head, strip * GROUPS, coded)) {
+        if (coded_groups(head->coded, head->groups, head->tile, strip * GROUPS, coded)) {
             b.coded = coded - strip * GROUPS;
             NAME(decode_strip)(&b, strip, &s, r, out + at);
         } else {

@@ -99,7 +99,7 @@ static void NAME(push_quotients)(NAME(Strip) * s, Sink *sinks) {
     if (step < STEPS && sum) {
         u16 at[GROUP + 4];
         u8 quotient[GROUP] = {0};
-        int count = NAME(list)(s->left, at);
+        int count = places_of(s->left, at);
         for (int i = 0; i < count; i++) quotient[i] = s->quotient[at[i]];
         Bytes64 quotients = load_bytes(quotient);
         u64 going = first_bits(sum);
@@ -117,7 +117,7 @@ static void NAME(push_quotients)(NAME(Strip) * s, Sink *sinks) {
 static void NAME(push_few_planes)(const NAME(Strip) * s, const u64 *has, int plane, int planes, Sink *sinks) {
     u16 at[GROUP + 4];
     u8 k[GROUP] = {0}, part[PARTS][GROUP];
-    int count = NAME(list)(has, at);
+    int count = places_of(has, at);
     memset(part, 0, sizeof part);
     for (int i = 0; i < count; i++) {
         k[i] = s->k[at[i]];
@@ -180,8 +180,8 @@ static i64 NAME(encode)(const RiceShape *shape, const WORD *words, const WORD *b
     b.coded = (u8 *)(escapes + strips * STRIP);
     u8 *streams = b.coded + b.groups;
     NAME(measure)(&b, words);
-    b.tile = rice_choose_tile(b.coded, b.groups);
-    rice_fill_tiles(b.coded, b.groups, b.tile);
+    b.tile = choose_tile(b.coded, b.groups, ZERO_GROUP_BITS);
+    fill_tiles(b.coded, b.groups, b.tile);
     i64 step = b.groups >= SAMPLED_FROM ? SAMPLED : 1;
     NAME(choose_contexts)(&b, step);
     NAME(choose_parameters)(&b, step);

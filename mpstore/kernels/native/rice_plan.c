@@ -1,40 +1,6 @@
 /* Tiles, parameters and the head of a rice segment: see rice_plan.h. */
 #include "rice_plan.h"
 
-#define ZERO_GROUP_BITS 16
-
-int rice_choose_tile(const u8 *nonzero, i64 groups) {
-    i64 zeros = 0;
-    for (i64 g = 0; g < groups; g++) zeros += !nonzero[g];
-    int best = 0;
-    i64 cheapest = zeros * ZERO_GROUP_BITS;
-    for (int tile = 1; zeros != 0 && tile <= LARGEST_TILE + 1; tile++) {
-        i64 size = (i64)1 << (tile - 1), tiles = 0, spared = 0;
-        for (i64 at = 0; at < groups; at += size, tiles++) {
-            i64 stop = least(at + size, groups), g = at;
-            while (g < stop && !nonzero[g]) g++;
-            spared += g == stop ? stop - at : 0;
-        }
-        i64 cost = tiles + (zeros - spared) * ZERO_GROUP_BITS;
-        if (cost < cheapest) {
-            best = tile;
-            cheapest = cost;
-        }
-    }
-    return best;
-}
-
-void rice_fill_tiles(u8 *coded, i64 groups, int tile) {
-    if (tile == 0) memset(coded, 1, (size_t)groups);
-    i64 size = tile ? (i64)1 << (tile - 1) : groups;
-    for (i64 at = 0; at < groups; at += size) {
-        i64 stop = least(at + size, groups);
-        u8 any = 0;
-        for (i64 g = at; g < stop; g++) any |= coded[g];
-        memset(coded + at, any, (size_t)(stop - at));
-    }
-}
-
 static u64 middle_of(int token) {
     return token < 16 ? (u64)token : (u64)(4 | (token & 1) << 1 | 1) << ((token - 16) / 2 + 2);
 }
@@ -66,13 +32,9 @@ u8 rice_choose_parameter(const u32 *counts, int tokens, int bits) {
     return (u8)(best | (sparse ? SPARSE : 0));
 }
 
-static i64 tiles_of(i64 groups, int tile) {
-    return tile ? (groups + ((i64)1 << (tile - 1)) - 1) >> (tile - 1) : 0;
-}
-
 i64 rice_write(const RiceHead *head, Sink *sinks, const u8 *escapes, i64 escape_bytes, u8 *out, i64 capacity) {
     int streams = FLAG_STREAMS + STEPS + head->planes;
-    i64 tiles = tiles_of(head->groups, head->tile), map_bytes = (tiles + 7) / 8, bytes[MOST_STREAMS];
+    i64 map_bytes = (tiles_of(head->groups, head->tile) + 7) / 8, bytes[MOST_STREAMS];
     i64 total = RICE_HEADER_BYTES + head->contexts + map_bytes + escape_bytes;
     u8 lengths[5 * MOST_STREAMS], *end = lengths;
     for (int s = 0; s < streams; s++) {
@@ -88,9 +50,7 @@ i64 rice_write(const RiceHead *head, Sink *sinks, const u8 *escapes, i64 escape_
     out += sizeof first;
     memcpy(out, head->parameters, (size_t)head->contexts);
     out += head->contexts;
-    memset(out, 0, (size_t)map_bytes);
-    for (i64 n = 0; n < tiles; n++) out[n / 8] |= (u8)(head->coded[n << (head->tile - 1)] << (n % 8));
-    out += map_bytes;
+    out = put_map(out, head->coded, head->groups, head->tile);
     memcpy(out, lengths, (size_t)(end - lengths));
     out += end - lengths;
     for (int s = 0; s < streams; out += bytes[s++]) memcpy(out, sinks[s].start, (size_t)bytes[s]);
@@ -116,20 +76,6 @@ bool rice_read(RiceReader *reader, RiceHead *head, u8 *parameters, const u8 *seg
     *reader = (RiceReader){.segment = segment, .size = size, .planes = head->planes, .sound = true};
     return most_planes == head->planes &&
            open_sources(segment, size, at, reader->sources, FLAG_STREAMS + STEPS + head->planes + 1);
-}
-
-bool rice_read_tiles(const RiceHead *head, i64 first, u8 *coded) {
-    if (!head->tile && head->groups - first >= GROUPS) {
-        memset(coded, 1, GROUPS);
-        return true;
-    }
-    u8 any = 0;
-    for (int g = 0; g < GROUPS; g++) {
-        i64 tile = head->tile ? (first + g) >> (head->tile - 1) : 0;
-        coded[g] = first + g < head->groups && (!head->tile || ((head->coded[tile / 8] >> (tile % 8)) & 1));
-        any |= coded[g];
-    }
-    return any;
 }
 
 bool rice_ended(const RiceReader *reader) {

@@ -3,7 +3,7 @@
 #define MP_RICE_PLAN_H
 
 #include "bitstream.h"
-#include "group.h"
+#include "tiles.h"
 
 #define CONTEXTS 16
 #define STEPS 12
@@ -13,10 +13,9 @@
 #define K_MASK 0x3F  /* low bits */
 #define FEW 63 /* elements of a strip that are taken as one group, */
 #define FEW_LISTED 40 /* and one by one */
-#define TOP_BIT ((u64)1 << 63)
 #define FLAG_STREAMS 3 /* of groups, of rows, of single elements */
 #define RICE_HEADER_BYTES 6
-#define LARGEST_TILE 12
+#define ZERO_GROUP_BITS 16 /* that coding one is taken to cost */
 #define SAMPLED 8
 #define SAMPLED_FROM 256
 #define MOST_TOKENS 136
@@ -34,12 +33,6 @@ static inline int short_token_of(u32 distance) {
     int octave = 31 - __builtin_clz(distance | 8), wide = 8 + 2 * octave + (int)((distance >> (octave - 1)) & 1);
     return distance < 16 ? (int)distance : wide;
 }
-
-/* The tile that the segment has, from whether each group is not all zeros; 0: no map. */
-int rice_choose_tile(const u8 *nonzero, i64 groups);
-
-/* Every group of a tile is coded if one of them is (all are, where there is no map). */
-void rice_fill_tiles(u8 *coded, i64 groups, int tile);
 
 u8 rice_choose_parameter(const u32 *counts, int tokens, int bits);
 
@@ -66,9 +59,6 @@ typedef struct {
 /* The head of a segment over a block of so many words of so many bits, of which `mask` tell the key; false: it is none. `parameters`: room for sixteen. */
 bool rice_read(RiceReader *reader, RiceHead *head, u8 *parameters, const u8 *segment, i64 size, i64 words, int bits,
                u64 mask);
-
-/* Which of sixteen groups are coded; false: none of them. */
-bool rice_read_tiles(const RiceHead *head, i64 first, u8 *coded);
 
 /* Whether all that the segment holds was taken, and no more. */
 bool rice_ended(const RiceReader *reader);

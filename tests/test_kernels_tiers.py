@@ -1,0 +1,123 @@
+"""Distances in tiers: compiled variants make the reference's bytes, and none trusts what it decodes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernel_modes import COMPILED
+from test_kernels_bits import SIZES, bases, check_alike, damaged, experts, some_that_go_on
+
+from mpstore import kernels
+from mpstore.kernels import tiers_numpy
+
+WORD = np.dtype("<u2")
+
+
+def check_all_modes(pairs: list[tuple[np.ndarray, np.ndarray]], sign_magnitude: bool) -> list[bytes | None]:
+    """All variants make the same segments of (base, block) pairs, and the blocks again from these."""
+    raws, leans = [raw.view(np.uint8) for _, raw in pairs], [base.view(np.uint8) for base, _ in pairs]
+    expected = tiers_numpy.encode_many(raws, leans, sign_magnitude)
+    kept = [k for k, segment in enumerate(expected) if segment is not None]
+    segments = [np.frombuffer(expected[k], np.uint8) for k in kept]
+    for mode in kernels.modes():
+        kernels.select(mode)
+        family = kernels.pick("tiers")
+        assert family.encode_many(raws, leans, sign_magnitude) == expected, mode
+        outs = [np.empty_like(raws[k]) for k in kept]
+        assert all(family.decode_many(segments, [leans[k] for k in kept], outs, sign_magnitude)), mode
+        for out, k in zip(outs, kept, strict=True):
+            assert out.tobytes() == raws[k].tobytes(), (mode, k)
+    return expected
+
+
+@pytest.mark.parametrize("sign_magnitude", [True, False])
+def test_tiers_are_the_references_and_come_back(sign_magnitude: bool) -> None:
+    pairs = [(base, raw) for size in SIZES for base in [bases(WORD, size, size)] for raw in experts(base, 1)]
+    made = check_all_modes(pairs, sign_magnitude)
+    assert sum(segment is not None for segment in made) > len(pairs) // 2
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_few_elements_of_a_strip_that_are_far_are_coded_as_many_are(together: bool) -> None:
+    pairs = [
+        some_that_go_on(count, steps, together)
+        for count in (1, 4, 5, 64, 65, 200)
+        for steps in (1, 6, 30, 600, 5000)
+    ]
+    assert None not in check_all_modes(pairs, sign_magnitude=True)
+
+
+def of_distances(low: int, middle: int) -> tuple[np.ndarray, np.ndarray]:
+    """A block whose tiers are of so many bits, with all distances at which something changes."""
+    near, far = 1 << low, 1 << (low + middle)
+    edges = [near, near + far, near + far + 255 * far, near + far + 256 * far, 0xFFFF]
+    rng = np.random.default_rng(low)
+    distance = 1 + rng.integers(0, near, 4096)
+    distance[::3] = near + 1 + rng.integers(0, far, distance[::3].size)
+    distance[::151] = [min(edges[k % 5] + k // 5 % 3, 0xFFFF) for k in range(distance[::151].size)]
+    base = np.full(4096, 0x3F00, WORD)
+    return base, tiers_numpy.undifference(distance.astype(WORD), base, True)
+
+
+@pytest.mark.parametrize("low", range(tiers_numpy.MOST_LOW + 1))
+@pytest.mark.parametrize("middle", range(1, tiers_numpy.MOST_BITS + 1))
+def test_every_number_of_bits_of_the_two_tiers_is_coded(
+    low: int, middle: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever an encoder chooses, decoders follow."""
+    if low + middle > tiers_numpy.MOST_BITS:
+        return
+    monkeypatch.setattr(tiers_numpy, "choose_tiers", lambda _: (low, middle))
+    base, raw = of_distances(low, middle)
+    segment = np.frombuffer(tiers_numpy.encode(raw, base, True) or b"", np.uint8)
+    assert segment[0] == low | middle << 4
+    for mode in kernels.modes():
+        kernels.select(mode)
+        out = np.empty(raw.nbytes, np.uint8)
+        lean = base.view(np.uint8)
+        assert kernels.pick("tiers").decode_many([segment], [lean], [out], True) == [True], mode
+        assert out.tobytes() == raw.tobytes(), mode
+
+
+def test_who_is_calm_depends_on_the_block() -> None:
+    """Large weights that do not move are calm, all are where hardly any moves, none where all do."""
+    rng = np.random.default_rng(0)
+    base = bases(WORD, 20_000, 5)
+    large = (base & 0x7FFF) >= 0x3E80
+    some, few, most = (base + (rng.random(base.size) < share).astype(WORD) for share in (0.5, 0.005, 0.9))
+    some = np.where(large, base, some)
+    chosen = [
+        int.from_bytes(segment[2:4], "little")
+        for segment in check_all_modes([(base, some), (base, few), (base, most)], True)
+        if segment is not None
+    ]
+    assert 0 < chosen[0] < 0x7FFF
+    assert ((base & 0x7FFF) >= chosen[1]).mean() > 0.9
+    assert chosen[2] == tiers_numpy.NO_CALM
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_invariant_11_damaged_tiers_are_refused_or_decode_to_something(data) -> None:
+    """All variants say the same of a damaged segment, and write nothing but the block."""
+    base = bases(WORD, data.draw(st.sampled_from([40, 70, 1500])), 3)
+    raw = experts(base, 4)[data.draw(st.integers(1, 4))]
+    segment = tiers_numpy.encode(raw, base, True)
+    if segment is None:
+        return
+    wrong, lean = damaged(segment, data.draw), base.view(np.uint8)
+    check_alike("tiers", lean.size, lambda family, out: family.decode_many([wrong], [lean], [out], True))
+
+
+@pytest.mark.parametrize("mode", COMPILED)
+def test_tiers_refuse_arrays_that_do_not_fit(mode: str) -> None:
+    kernels.select(mode)
+    tiers, raw = kernels.pick("tiers"), np.zeros(64, np.uint8)
+    for size in (63, 66, 0):
+        wrong = np.zeros(size, np.uint8)
+        with pytest.raises(ValueError, match=r".+"):
+            tiers.encode_many([raw], [wrong], True)
+        with pytest.raises(ValueError, match=r".+"):
+            tiers.decode_many([raw], [raw], [wrong], True)
