@@ -47,10 +47,22 @@ def test_hashes_of_any_size(mode: str, size: int, seed: int) -> None:
     assert hashed(data) == blake3(data).digest()
 
 
+def test_several_are_hashed_in_one_call() -> None:
+    sizes = (5000, 0, 1, 262_144, 1024)
+    messages = [np.random.default_rng(size).integers(0, 256, size, np.uint8) for size in sizes]
+    expected = [blake3(message.tobytes()).digest() for message in messages]
+    for mode in kernels.modes():
+        kernels.select(mode)
+        assert kernels.pick("blake3").digests(messages) == expected, mode
+        assert kernels.pick("blake3").digests([]) == [], mode
+
+
 def test_a_hash_without_room_is_refused() -> None:
     for room, out in ((np.empty(8, np.uint8), bytearray(32)), (np.empty(9000, np.uint8), bytearray(31))):
         with pytest.raises(ValueError, match="room"):
             native.library().blake3_hash(b"abc" * 1000, room, out)
+        with pytest.raises(ValueError, match="room"):
+            native.library().blake3_hash_many([b"abc" * 1000], room, out)
 
 
 def block(seed: int, half: bool) -> np.ndarray:

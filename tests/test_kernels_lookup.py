@@ -57,6 +57,8 @@ def test_rows_of_ids_are_the_first_with_the_whole_id(seed: int, rows: int, close
         assert first.tolist() == expected
         assert none.tolist() == []
         assert second.tolist() == expected[:5]
+        assert side.find_few(prefix, suffix, group).tolist() == expected
+        assert side.find_few(prefix, suffix, group[:0]).tolist() == []
 
 
 def test_rows_of_a_table_that_is_not_sorted_are_somewhere_in_it() -> None:
@@ -65,6 +67,8 @@ def test_rows_of_a_table_that_is_not_sorted_are_somewhere_in_it() -> None:
     for side in sides("idrows"):
         (rows,) = side.find_rows(prefix[order], suffix[order], [ids])
         for row, own in zip(rows.tolist(), ids, strict=True):
+            assert row == -1 or (suffix[order][row] == own[8:]).all()
+        for row, own in zip(side.find_few(prefix[order], suffix[order], ids).tolist(), ids, strict=True):
             assert row == -1 or (suffix[order][row] == own[8:]).all()
 
 
@@ -90,6 +94,8 @@ def test_rows_that_there_are_not_are_refused() -> None:
             continue
         with pytest.raises(ValueError, match="32 bytes"):
             list(side.find_rows(prefix, suffix[1:], [np.zeros((1, 32), np.uint8)]))
+        with pytest.raises(ValueError, match="32 bytes"):
+            side.find_few(prefix, suffix[1:], np.zeros((1, 32), np.uint8))
         with pytest.raises(ValueError, match="rows that"):
             side.lean_elsewhere(
                 np.zeros(3, np.uint32), suffix[:0], np.array([3]), np.zeros((1, 32), np.uint8)

@@ -98,6 +98,24 @@ def test_who_is_calm_depends_on_the_block() -> None:
     assert chosen[2] == tiers_numpy.NO_CALM
 
 
+def test_whether_segments_hold_blocks_is_told_without_their_bytes() -> None:
+    base = bases(WORD, 3000, 1)
+    raws = experts(base, 2)[1:5]
+    segments = [np.frombuffer(tiers_numpy.encode(raw, base, True) or b"", np.uint8) for raw in raws]
+    other = raws[1].copy()
+    other[-1] ^= 1
+    cut = segments[3][:-1]
+    for mode in kernels.modes():
+        kernels.select(mode)
+        found = kernels.pick("tiers").hold(
+            [*segments[:3], cut],
+            [base.view(np.uint8)] * 4,
+            [raw.view(np.uint8) for raw in (raws[0], other, raws[2], raws[3])],
+            True,
+        )
+        assert found == [True, False, True, False], mode
+
+
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_invariant_11_damaged_tiers_are_refused_or_decode_to_something(data) -> None:
@@ -121,3 +139,5 @@ def test_tiers_refuse_arrays_that_do_not_fit(mode: str) -> None:
             tiers.encode_many([raw], [wrong], True)
         with pytest.raises(ValueError, match=r".+"):
             tiers.decode_many([raw], [raw], [wrong], True)
+        with pytest.raises(ValueError, match=r".+"):
+            tiers.hold([raw], [raw], [wrong], True)

@@ -11,7 +11,7 @@ from mpstore import later
 if TYPE_CHECKING:
     from mpstore.codecs.choice import encode, encode_many
     from mpstore.codecs.codes import name, needs_base
-    from mpstore.codecs.decoding import Block, decode, decode_many, same
+    from mpstore.codecs.decoding import Block, decode, decode_many, hold
     from mpstore.codecs.formats import Format, Layout, Level
     from mpstore.codecs.segments import Buffer, Encoded
 
@@ -26,9 +26,9 @@ __all__ = [
     "decode_many",
     "encode",
     "encode_many",
+    "hold",
     "name",
     "needs_base",
-    "same",
 ]
 
 __getattr__, __dir__ = later.names(
@@ -36,7 +36,7 @@ __getattr__, __dir__ = later.names(
     {
         "mpstore.codecs.choice": ("encode", "encode_many"),
         "mpstore.codecs.codes": ("name", "needs_base"),
-        "mpstore.codecs.decoding": ("Block", "decode", "decode_many", "same"),
+        "mpstore.codecs.decoding": ("Block", "decode", "decode_many", "hold"),
         "mpstore.codecs.formats": ("Format", "Layout", "Level"),
         "mpstore.codecs.segments": ("Buffer", "Encoded"),
     },

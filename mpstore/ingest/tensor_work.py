@@ -13,8 +13,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from mpstore import kernels
 from mpstore.dtypes import Dtype
-from mpstore.ids import block_id
 from mpstore.ingest.base_tensors import BaseTensor
 from mpstore.statistics import Row, observe_many
 from mpstore.store import Hint, ObjectWriter, Prepared
@@ -36,7 +36,7 @@ class TensorWork:
     def prepare(self, raws: Sequence[Bytes], first: int) -> list[tuple[Prepared, Row | None]]:
         """Consecutive blocks, the first of them being block `first`: ready to be appended, each with its row
         where one is wanted."""
-        ids = [block_id(raw.data) for raw in raws]
+        ids = kernels.pick("blake3").digests(raws)
         base, form = self.base, self.dtype.form
         hints = [Hint(form)] * len(raws)
         if base is None or not (self._leans or self.measure):

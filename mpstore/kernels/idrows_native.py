@@ -1,6 +1,6 @@
 """`idrows_numpy` in C.
 
-Relies on kernels.native. Promises: the rows of the reference; releases the interpreter lock.
+Relies on kernels.native. Promises: the rows of the reference; releases the interpreter lock, but for few ids.
 """
 
 from __future__ import annotations
@@ -26,6 +26,13 @@ def find_rows(prefix: npt.NDArray[np.uint64], suffix: Ids, groups: Sequence[Ids]
         rows = np.empty(len(ids), np.int64)
         native.library().find_rows(prefix, suffix, starts, bits, np.ascontiguousarray(ids), rows)
         yield rows
+
+
+def find_few(prefix: npt.NDArray[np.uint64], suffix: Ids, ids: Ids) -> Integers:
+    """`idrows_numpy.find_few`."""
+    rows = np.empty(len(ids), np.int64)
+    native.library().find_few_rows(prefix, suffix, np.ascontiguousarray(ids), rows)
+    return rows
 
 
 def lean_elsewhere(base_row: Numbers, bases: Ids, rows: Integers, own: Ids) -> Flags:

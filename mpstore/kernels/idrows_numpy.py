@@ -34,6 +34,11 @@ def find_rows(prefix: Keys, suffix: Ids, groups: Sequence[Ids]) -> Iterator[Inte
         yield rows_of(prefix, suffix, ids, prefixes(ids))
 
 
+def find_few(prefix: Keys, suffix: Ids, ids: Ids) -> Integers:
+    """`find_rows` of one small group."""
+    return rows_of(prefix, suffix, ids, prefixes(ids))
+
+
 def rows_of(prefix: Keys, suffix: Ids, ids: Ids, keys: Keys) -> Integers:
     """`find_rows` of one group; `keys` are its prefixes."""
     rows = _first_rows(prefix, keys)

@@ -37,3 +37,13 @@ def decode_many(
     whole = np.zeros(len(outs), np.uint8)
     native.library().tiers_decode(segments, bases, outs, sign_magnitude, whole)
     return [bool(one) for one in whole.tolist()]
+
+
+def hold(
+    segments: Sequence[Bytes], bases: Sequence[Bytes], raws: Sequence[Bytes], sign_magnitude: bool
+) -> list[bool]:
+    """As the reference; each block is decoded to where the one before it was: into the caches."""
+    same = np.zeros(len(raws), np.uint8)
+    room = scratch("out", max((raw.size for raw in raws), default=0))
+    native.library().tiers_hold(segments, bases, raws, sign_magnitude, room, same)
+    return [bool(one) for one in same.tolist()]

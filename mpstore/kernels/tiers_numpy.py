@@ -204,3 +204,12 @@ def decode_many(
         decode(segment, base.view(_WORD), sign_magnitude, out.view(_WORD))
         for segment, base, out in zip(segments, bases, outs, strict=True)
     ]
+
+
+def hold(
+    segments: Sequence[Bytes], bases: Sequence[Bytes], raws: Sequence[Bytes], sign_magnitude: bool
+) -> list[bool]:
+    """Whether each segment decodes to the block `raws` has for it."""
+    outs = [np.empty_like(raw) for raw in raws]
+    whole = decode_many(segments, bases, outs, sign_magnitude)
+    return [one and np.array_equal(out, raw) for one, out, raw in zip(whole, outs, raws, strict=True)]

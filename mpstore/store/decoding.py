@@ -19,7 +19,7 @@ from mpstore.codecs.segments import Buffer
 from mpstore.errors import DamagedError
 from mpstore.ids import ObjectId, short
 from mpstore.kernels.leaning_numpy import Kind
-from mpstore.store.frame import Frame, Piece, codec_form, object_id
+from mpstore.store.frame import Frame, Piece, codec_form, object_id, record_kind
 
 
 def decode_frame(frame: Frame, base_raw: Buffer | None) -> npt.NDArray[np.uint8]:
@@ -44,15 +44,21 @@ def decode_frames(frames: Sequence[Frame], base_raws: Sequence[Any]) -> list[npt
         for frame, base_raw in zip(frames, base_raws, strict=True)
     ]
     try:
-        raws: list[npt.NDArray[np.uint8] | None] = [*codecs.decode_many(codec_form(form), wanted)]
+        raws = codecs.decode_many(codec_form(form), wanted)
     except DamagedError:
-        raws = [None] * len(frames)
+        return [decode_frame(frame, base_raw) for frame, base_raw in zip(frames, base_raws, strict=True)]
     return [
-        raw
-        if raw is not None and object_id(form, raw.data) == frame.header.id
-        else decode_frame(frame, base_raw)
-        for frame, base_raw, raw in zip(frames, base_raws, raws, strict=True)
+        raw if own_id == frame.header.id else decode_frame(frame, base_raw)
+        for frame, base_raw, raw, own_id in zip(frames, base_raws, raws, _ids(form, raws), strict=True)
     ]
+
+
+def _ids(form: int, raws: Sequence[npt.NDArray[np.uint8]]) -> list[ObjectId]:
+    """`object_id` of each."""
+    if record_kind(form) is not None:
+        return [object_id(form, raw.data) for raw in raws]
+    found: list[ObjectId] = kernels.pick("blake3").digests(raws)
+    return found
 
 
 def leaning_kind(form: int) -> Kind:

@@ -263,7 +263,7 @@ class PackSet:
     def known(self, ids: Ids) -> npt.NDArray[np.bool_]:
         """bool[n]: whether each of the ids (uint8[n, 32]) lies in a pack: all that some ask of `locate`."""
         found = np.zeros(len(ids), np.bool_)
-        keys = prefixes(ids)
+        keys = prefixes(ids) if len(ids) > packindex.FEW_IDS else None
         for numbered in self.tables():
             found |= numbered.table.search(ids, keys) >= 0
         return found

@@ -260,7 +260,6 @@ def check(
         codecs.Block(header.codec, segments, header.raw_bytes, None if header.base == NO_BASE else base_raw)
         for (header, segments), base_raw in zip(made, base_raws, strict=True)
     ]
-    decoded = codecs.decode_many(form, blocks)
-    if not codecs.same(decoded, raws):
+    if not codecs.hold(form, blocks, raws):
         names = ", ".join(short(header.id) for header, _ in made)
         raise DamagedError(f"object {names}: does not decode to what was encoded")

@@ -36,6 +36,21 @@ static i64 lower_bound(const u64 *prefix, i64 first, i64 stop, u64 wanted) {
     return first;
 }
 
+/* The row of an id from the first one on that is not below its prefix, -1: there is none. */
+static i64 row_of(const Table *t, i64 row, u64 wanted, const u8 *id) {
+    for (; row < t->rows && t->prefix[row] == wanted; row++)
+        if (memcmp(t->suffix + row * SUFFIX, id + 8, SUFFIX) == 0) return row;
+    return -1;
+}
+
+void find_few_rows(const Table *t, const u8 *ids, i64 count, i64 *found) {
+    for (i64 k = 0; k < count; k++) {
+        const u8 *id = ids + k * ID;
+        u64 wanted = number_of(id);
+        found[k] = row_of(t, lower_bound(t->prefix, 0, t->rows, wanted), wanted, id);
+    }
+}
+
 void find_rows(const Table *t, const u8 *ids, i64 count, i64 *found) {
     for (i64 k = 0; k < count; k++) {
         if (k + 2 * AHEAD < count) __builtin_prefetch(&t->starts[bucket(t, number_of(ids + (k + 2 * AHEAD) * ID))]);
@@ -47,9 +62,7 @@ void find_rows(const Table *t, const u8 *ids, i64 count, i64 *found) {
         const u8 *id = ids + k * ID;
         u64 wanted = number_of(id), own = bucket(t, wanted);
         i64 row = lower_bound(t->prefix, least(t->starts[own], t->rows), least(t->starts[own + 1], t->rows), wanted);
-        for (; row < t->rows && t->prefix[row] == wanted; row++)
-            if (memcmp(t->suffix + row * SUFFIX, id + 8, SUFFIX) == 0) break;
-        found[k] = row < t->rows && t->prefix[row] == wanted ? row : -1;
+        found[k] = row_of(t, row, wanted, id);
     }
 }
 

@@ -16,6 +16,9 @@ typedef struct {
 void fill_starts(const Table *table);
 void find_rows(const Table *table, const u8 *ids, i64 count, i64 *found);
 
+/* `find_rows` without `starts`, for few. */
+void find_few_rows(const Table *table, const u8 *ids, i64 count, i64 *found);
+
 /* Whether some rows lean on a base other than their own: rows of `base_row`, whose numbers are of `bases`. */
 void lean_elsewhere(const u32 *base_row, const u8 *bases, i64 base_count, const i64 *rows, const u8 *own, i64 count,
                     u8 *out);

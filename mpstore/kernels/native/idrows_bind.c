@@ -33,6 +33,19 @@ static PyObject *py_find_rows(PyObject *module, PyObject *args) {
     return end(&call, Py_NewRef(Py_None));
 }
 
+/* Few ids: sooner found than the interpreter lock is had again, so it is kept. */
+static PyObject *py_find_few_rows(PyObject *module, PyObject *args) {
+    Call call;
+    if (!begin(&call, args, "r8 r1 r1 w8")) return NULL;
+    Array *prefix = &call.arrays[0], *suffix = &call.arrays[1], *ids = &call.arrays[2], *found = &call.arrays[3];
+    Table table = {prefix->data, suffix->data, prefix->items, 0, NULL};
+    if (!require(suffix->items == (ID_BYTES - 8) * prefix->items && ids->items == ID_BYTES * found->items,
+                 "ids of 32 bytes"))
+        return end(&call, NULL);
+    find_few_rows(&table, ids->data, found->items, found->data);
+    return end(&call, Py_NewRef(Py_None));
+}
+
 static PyObject *py_lean_elsewhere(PyObject *module, PyObject *args) {
     Call call;
     if (!begin(&call, args, "r4 r1 r8 r1 w1")) return NULL;
@@ -50,6 +63,7 @@ static PyObject *py_lean_elsewhere(PyObject *module, PyObject *args) {
 PyMethodDef idrows_methods[] = {
     {"fill_starts", py_fill_starts, METH_VARARGS, NULL},
     {"find_rows", py_find_rows, METH_VARARGS, NULL},
+    {"find_few_rows", py_find_few_rows, METH_VARARGS, NULL},
     {"lean_elsewhere", py_lean_elsewhere, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
