@@ -1,6 +1,6 @@
 """Archiving a family: `mp` beside whichever of borg and restic is installed, and checkout beside `cp`.
 
-    python examples/bench/archive.py FAMILY [--levels fast default max] [--apart] [--alone] [--runs 3]
+    python examples/bench/archive.py FAMILY [--levels fast default small max] [--apart] [--alone] [--runs 3]
         [--out F.json] [--plot F.png]
     python examples/bench/archive.py --smoke
 
@@ -180,7 +180,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("family", type=Path, nargs="?")
-    parser.add_argument("--levels", nargs="+", default=["default"], choices=["fast", "default", "max"])
+    parser.add_argument(
+        "--levels", nargs="+", default=["default"], choices=["fast", "default", "small", "max"]
+    )
     parser.add_argument("--apart", action="store_true", help="mp also with one command for each checkpoint")
     parser.add_argument("--alone", action="store_true", help="mp only, from a cold cache only")
     parser.add_argument("--runs", type=int, default=3)
