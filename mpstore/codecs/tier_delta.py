@@ -1,7 +1,7 @@
 """`tier-delta`: zigzagged distance to the base in units of the last place, in tiers: for words of 16 bits.
 
-Relies on the `tiers` kernels. Promises: exact round trip for any words. A quarter larger than `rice-delta`,
-more than twice as fast both ways.
+Relies on the `tiers` kernels. Promises: exact round trip for any words. A third larger than `rice-delta`,
+and quicker both ways.
 """
 
 from __future__ import annotations
