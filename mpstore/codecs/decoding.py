@@ -106,7 +106,7 @@ def _decode_alone(form: Format, block: Block) -> Bytes:
 
 
 def hold(form: Format, blocks: Sequence[Block], raws: Sequence[Bytes]) -> bool:
-    """Whether each of the blocks, of one format, holds these bytes. DamagedError, too, where one is damaged."""
+    """Whether each of the blocks, of one format, holds these bytes. DamagedError: one is damaged."""
     at_once = [
         k
         for k, (block, raw) in enumerate(zip(blocks, raws, strict=True))
