@@ -22,7 +22,7 @@ from mpstore.ingest.crew import Crew
 from mpstore.records.config import Config
 from mpstore.repository import Repo
 
-SMALL = Config(block_elements=64, pack_bytes=1 << 14, threads=2)
+SMALL = Config(block_elements=256, pack_bytes=1 << 14, threads=2)
 
 
 @pytest.fixture(params=["auto", "numpy"])
