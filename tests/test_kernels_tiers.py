@@ -7,35 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_modes import COMPILED
-from test_kernels_bits import SIZES, bases, check_alike, damaged, experts, some_that_go_on
+from test_kernels_bits import SIZES, bases, check_alike, check_all_modes, damaged, experts, some_that_go_on
 
 from mpstore import kernels
 from mpstore.kernels import tiers_numpy
+from mpstore.kernels.bits_numpy import put_lengths, take_lengths
 
 WORD = np.dtype("<u2")
-
-
-def check_all_modes(pairs: list[tuple[np.ndarray, np.ndarray]], sign_magnitude: bool) -> list[bytes | None]:
-    """All variants make the same segments of (base, block) pairs, and the blocks again from these."""
-    raws, leans = [raw.view(np.uint8) for _, raw in pairs], [base.view(np.uint8) for base, _ in pairs]
-    expected = tiers_numpy.encode_many(raws, leans, sign_magnitude)
-    kept = [k for k, segment in enumerate(expected) if segment is not None]
-    segments = [np.frombuffer(expected[k], np.uint8) for k in kept]
-    for mode in kernels.modes():
-        kernels.select(mode)
-        family = kernels.pick("tiers")
-        assert family.encode_many(raws, leans, sign_magnitude) == expected, mode
-        outs = [np.empty_like(raws[k]) for k in kept]
-        assert all(family.decode_many(segments, [leans[k] for k in kept], outs, sign_magnitude)), mode
-        for out, k in zip(outs, kept, strict=True):
-            assert out.tobytes() == raws[k].tobytes(), (mode, k)
-    return expected
 
 
 @pytest.mark.parametrize("sign_magnitude", [True, False])
 def test_tiers_are_the_references_and_come_back(sign_magnitude: bool) -> None:
     pairs = [(base, raw) for size in SIZES for base in [bases(WORD, size, size)] for raw in experts(base, 1)]
-    made = check_all_modes(pairs, sign_magnitude)
+    made = check_all_modes("tiers", pairs, sign_magnitude)
     assert sum(segment is not None for segment in made) > len(pairs) // 2
 
 
@@ -46,7 +30,7 @@ def test_few_elements_of_a_strip_that_are_far_are_coded_as_many_are(together: bo
         for count in (1, 4, 5, 64, 65, 200)
         for steps in (1, 6, 30, 600, 5000)
     ]
-    assert None not in check_all_modes(pairs, sign_magnitude=True)
+    assert None not in check_all_modes("tiers", pairs, True)
 
 
 def of_distances(low: int, middle: int) -> tuple[np.ndarray, np.ndarray]:
@@ -90,7 +74,7 @@ def test_who_is_calm_depends_on_the_block() -> None:
     some = np.where(large, base, some)
     chosen = [
         int.from_bytes(segment[2:4], "little")
-        for segment in check_all_modes([(base, some), (base, few), (base, most)], True)
+        for segment in check_all_modes("tiers", [(base, some), (base, few), (base, most)], True)
         if segment is not None
     ]
     assert 0 < chosen[0] < 0x7FFF
@@ -114,6 +98,32 @@ def test_whether_segments_hold_blocks_is_told_without_their_bytes() -> None:
             True,
         )
         assert found == [True, False, True, False], mode
+
+
+def test_a_stream_that_is_a_byte_too_long_or_too_short_is_refused() -> None:
+    """With all lengths and the segment's end in accord, so that only counting what is taken tells."""
+    base = bases(WORD, 3000, 1)
+    segment = np.frombuffer(tiers_numpy.encode(experts(base, 2)[4], base, True) or b"", np.uint8)
+    (low, middle), at = (int(segment[0]) & 15, int(segment[0]) >> 4), tiers_numpy.HEADER_BYTES
+    lengths, start = take_lengths(segment, at, low + middle + 6) or ([], 0)
+    assert segment[1] == 0  # no map
+    assert len(lengths) == low + middle + 6
+    assert lengths[-2] > 0  # bytes of far elements
+    assert lengths[-1] > 0  # words of those that are farther
+    for number, length in enumerate(lengths):
+        end = start + sum(lengths[: number + 1])
+        for change in (1, -1) if length else (1,):
+            own = [*lengths[:number], length + change, *lengths[number + 1 :]]
+            body = segment[start : end + min(change, 0)].tobytes() + b"\0" * max(change, 0)
+            wrong = segment[:at].tobytes() + put_lengths(own) + body + segment[end:].tobytes()
+            data, lean = np.frombuffer(wrong, np.uint8), base.view(np.uint8)
+            for mode in kernels.modes():
+                kernels.select(mode)
+                out = np.empty(base.nbytes, np.uint8)
+                assert kernels.pick("tiers").decode_many([data], [lean], [out], True) == [False], (
+                    mode,
+                    number,
+                )
 
 
 @settings(max_examples=200, deadline=None)

@@ -26,6 +26,8 @@ from typing import Any
 import measured
 from measured import MP
 
+from mpstore.codecs import Level
+
 BORG = {"BORG_PASSPHRASE": "", "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes"}
 RESTIC = {"RESTIC_PASSWORD": "bench"}
 
@@ -185,9 +187,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("family", type=Path, nargs="?")
-    parser.add_argument(
-        "--levels", nargs="+", default=["default"], choices=["fast", "default", "small", "max"]
-    )
+    parser.add_argument("--levels", nargs="+", default=["default"], choices=[level.value for level in Level])
     parser.add_argument("--apart", action="store_true", help="mp also with one command for each checkpoint")
     parser.add_argument("--alone", action="store_true", help="mp only, from a cold cache only")
     parser.add_argument("--runs", type=int, default=3)

@@ -12,6 +12,7 @@ from mpstore.cli import quantities
 from mpstore.cli.options import verb
 from mpstore.cli.quantities import plural, seconds, size
 from mpstore.cli.session import Session
+from mpstore.codecs.formats import Level
 from mpstore.errors import StorageError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--compression",
-    type=click.Choice(["fast", "default", "small", "max"]),
+    type=click.Choice([level.value for level in Level]),
     help="Encode every block anew at this level, and as a delta of a parent's, where that is smaller.",
 )
 @click.option(

@@ -9,6 +9,7 @@ import click
 from mpstore.cli import process
 from mpstore.cli.options import verb
 from mpstore.cli.session import Session
+from mpstore.codecs.formats import Level
 
 
 @verb(
@@ -27,8 +28,8 @@ from mpstore.cli.session import Session
 )
 @click.option(
     "--compression",
-    type=click.Choice(["fast", "default", "small", "max"]),
-    default="default",
+    type=click.Choice([level.value for level in Level]),
+    default=Level.DEFAULT.value,
     show_default=True,
     help="What size may cost in speed.",
 )

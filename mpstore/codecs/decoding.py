@@ -107,24 +107,24 @@ def _decode_alone(form: Format, block: Block) -> Bytes:
 
 def hold(form: Format, blocks: Sequence[Block], raws: Sequence[Bytes]) -> bool:
     """Whether each of the blocks, of one format, holds these bytes. DamagedError: one is damaged."""
-    at_once = [
-        k
-        for k, (block, raw) in enumerate(zip(blocks, raws, strict=True))
-        if block.codec == TIER_DELTA and block.base is not None and block.raw_bytes == raw.size > 0
-    ]
-    if at_once:
+    leaning: list[tuple[Sequence[Buffer], Bytes]] = []
+    leaning_raws, rest, rest_raws = [], [], []
+    for block, raw in zip(blocks, raws, strict=True):
+        if block.codec == TIER_DELTA and block.base is not None and block.raw_bytes == raw.size > 0:
+            leaning.append((block.segments, as_bytes(block.base)))
+            leaning_raws.append(raw)
+        else:
+            rest.append(block)
+            rest_raws.append(raw)
+    if leaning:
         from mpstore.codecs import tier_delta
 
-        leaning = [
-            (block.segments, as_bytes(block.base)) for k in at_once if (block := blocks[k]).base is not None
-        ]
-        if not tier_delta.hold(form, leaning, [raws[k] for k in at_once]):
+        if not tier_delta.hold(form, leaning, leaning_raws):
             return False
-    rest = sorted(set(range(len(blocks))) - set(at_once))
-    return same(decode_many(form, [blocks[k] for k in rest]), [raws[k] for k in rest])
+    return _same(decode_many(form, rest), rest_raws)
 
 
-def same(decoded: Sequence[Bytes], raws: Sequence[Bytes]) -> bool:
+def _same(decoded: Sequence[Bytes], raws: Sequence[Bytes]) -> bool:
     """Whether blocks, pair by pair, hold the same bytes."""
     if any(a.size != b.size for a, b in zip(decoded, raws, strict=True)):
         return False

@@ -7,13 +7,14 @@ and quicker both ways.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from mpstore import kernels
 from mpstore.codecs.formats import Format
 from mpstore.codecs.segments import Buffer, Bytes, as_bytes
 from mpstore.errors import DamagedError
 
-WORD_BYTES = 2
+WORD_BYTES: Final = 2
 
 
 def encode_many(

@@ -36,7 +36,7 @@ class TensorWork:
     def prepare(self, raws: Sequence[Bytes], first: int) -> list[tuple[Prepared, Row | None]]:
         """Consecutive blocks, the first of them being block `first`: ready to be appended, each with its row
         where one is wanted."""
-        ids = kernels.pick("blake3").digests(raws)
+        ids = kernels.pick("blake3").block_ids(raws)
         base, form = self.base, self.dtype.form
         hints = [Hint(form)] * len(raws)
         if base is None or not (self._leans or self.measure):

@@ -1,6 +1,6 @@
-"""BLAKE3-256 of several messages, one after the other (reference of `blake3_native`).
+"""Ids of several blocks, one after the other (reference of `blake3_native`).
 
-Relies on blake3, the package. Promises: nothing is copied.
+Relies on ids. Promises: nothing is copied.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from blake3 import blake3
+from mpstore.ids import ObjectId, block_id
 
 
-def digests(messages: Sequence[Any]) -> list[bytes]:
-    """32 bytes of each contiguous buffer."""
-    return [blake3(memoryview(message)).digest() for message in messages]
+def block_ids(blocks: Sequence[Any]) -> list[ObjectId]:
+    """`ids.block_id` of each contiguous buffer."""
+    return [block_id(memoryview(block)) for block in blocks]

@@ -12,7 +12,7 @@ import numpy as np
 from mpstore.kernels import native
 from mpstore.kernels.bits_numpy import Bytes
 from mpstore.kernels.rice_numpy import RiceShape
-from mpstore.kernels.scratch import scratch
+from mpstore.kernels.scratch import scratch, segments_in
 
 
 def encode_many(raws: Sequence[Bytes], bases: Sequence[Bytes], shape: RiceShape) -> list[bytes | None]:
@@ -26,12 +26,7 @@ def encode_many(raws: Sequence[Bytes], bases: Sequence[Bytes], shape: RiceShape)
     library.rice_encode(
         raws, bases, word_bytes, shape.sign_magnitude, shape.mask, shape.shift, room, out, lengths
     )
-    made: list[bytes | None] = []
-    at = 0
-    for raw, length in zip(raws, lengths.tolist(), strict=True):
-        made.append(out[at : at + length].tobytes() if length >= 0 else None)
-        at += raw.size
-    return made
+    return segments_in(out, raws, lengths)
 
 
 def decode_many(

@@ -6,6 +6,8 @@ Relies on numpy. Promises: no two threads share any; a name's bytes hold nothing
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,3 +22,16 @@ def scratch(name: str, size: int) -> npt.NDArray[np.uint8]:
     if room is None or room.size < size:
         room = rooms[name] = np.empty(size, np.uint8)
     return room
+
+
+def segments_in(
+    out: npt.NDArray[np.uint8], blocks: Sequence[npt.NDArray[np.uint8]], lengths: npt.NDArray[Any]
+) -> list[bytes | None]:
+    """Copies of what a kernel wrote to `out`, where a block's segment begins where the blocks before it would
+    end; None: its length is below 0, there is none."""
+    made: list[bytes | None] = []
+    at = 0
+    for block, length in zip(blocks, lengths.tolist(), strict=True):
+        made.append(out[at : at + length].tobytes() if length >= 0 else None)
+        at += block.size
+    return made

@@ -11,7 +11,7 @@ import numpy as np
 
 from mpstore.kernels import native
 from mpstore.kernels.bits_numpy import Bytes
-from mpstore.kernels.scratch import scratch
+from mpstore.kernels.scratch import scratch, segments_in
 
 
 def encode_many(raws: Sequence[Bytes], bases: Sequence[Bytes], sign_magnitude: bool) -> list[bytes | None]:
@@ -22,12 +22,7 @@ def encode_many(raws: Sequence[Bytes], bases: Sequence[Bytes], sign_magnitude: b
     out = scratch("out", sum(raw.size for raw in raws))
     lengths = np.empty(len(raws), np.int64)
     library.tiers_encode(raws, bases, sign_magnitude, room, out, lengths)
-    made: list[bytes | None] = []
-    at = 0
-    for raw, length in zip(raws, lengths.tolist(), strict=True):
-        made.append(out[at : at + length].tobytes() if length >= 0 else None)
-        at += raw.size
-    return made
+    return segments_in(out, raws, lengths)
 
 
 def decode_many(

@@ -54,8 +54,10 @@ class Config:
         if self.block_elements % BLOCK_ALIGN_ELEMENTS:
             align = BLOCK_ALIGN_ELEMENTS
             raise UsageError(f"block_elements = {self.block_elements}: a multiple of {align} is expected")
-        if self.compression not in {level.value for level in Level}:
-            raise UsageError(f"compression = {self.compression!r}: fast, default, small or max is expected")
+        *others, last = [level.value for level in Level]
+        if self.compression not in (*others, last):
+            wanted = f"{', '.join(others)} or {last}"
+            raise UsageError(f"compression = {self.compression!r}: {wanted} is expected")
         if not isinstance(self.author, str) or not self.author.isprintable():
             raise UsageError(f"author = {self.author!r}: one line of text is expected")
 

@@ -57,7 +57,7 @@ def _ids(form: int, raws: Sequence[npt.NDArray[np.uint8]]) -> list[ObjectId]:
     """`object_id` of each."""
     if record_kind(form) is not None:
         return [object_id(form, raw.data) for raw in raws]
-    found: list[ObjectId] = kernels.pick("blake3").digests(raws)
+    found: list[ObjectId] = kernels.pick("blake3").block_ids(raws)
     return found
 
 

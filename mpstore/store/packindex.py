@@ -33,7 +33,7 @@ _PACK_ROW: Final = struct.Struct("<32sQQ")  # id, bytes, kind
 _TRAILER_BYTES: Final = 32
 _NO_BASE_ROW: Final = 0xFFFFFFFF
 _SUFFIX_BYTES: Final = ID_BYTES - 8
-FEW_IDS: Final = 64  # that are looked up without a thought to order
+_FEW_IDS: Final = 64  # that are looked up without a thought to order
 _COLUMNS: Final = (  # name, dtype, width; in file order, eight-byte items first so that all are aligned
     ("prefix", "<u8", 1),
     ("offset", "<u8", 1),
@@ -115,9 +115,9 @@ class IndexTable:
         return out
 
     def search(self, ids: Ids, keys: npt.NDArray[np.uint64] | None = None) -> npt.NDArray[np.int64]:
-        """int64[k]: the first row of each of the ids (uint8[k, 32]), -1 where there is none; `keys` are their
-        prefixes, where known."""
-        if len(ids) <= FEW_IDS:
+        """int64[k]: the first row of each of the ids (uint8[k, 32]), -1 where there is none; `keys`: what
+        `search_keys` says of them, where they are sought in several tables."""
+        if len(ids) <= _FEW_IDS:
             few: npt.NDArray[np.int64] = kernels.pick("idrows").find_few(self.prefix, self.suffix, ids)
             return few
         return rows_of(self.prefix, self.suffix, ids, prefixes(ids) if keys is None else keys)
@@ -137,6 +137,12 @@ class IndexTable:
         """Rows whose prefix number is in [low, high]."""
         start = int(np.searchsorted(self.prefix, np.uint64(low), "left"))
         return range(start, int(np.searchsorted(self.prefix, np.uint64(high), "right")))
+
+
+def search_keys(ids: Ids) -> npt.NDArray[np.uint64] | None:
+    """The prefixes of ids, which `search` would make anew for each table; None: they are few, and it has no
+    use for them."""
+    return None if len(ids) <= _FEW_IDS else prefixes(ids)
 
 
 def column_type(name: str) -> np.dtype[Any]:

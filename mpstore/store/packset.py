@@ -20,7 +20,6 @@ import numpy.typing as npt
 from mpstore import files
 from mpstore.errors import DamagedError, StorageError
 from mpstore.ids import ID_BYTES, ObjectId
-from mpstore.kernels.idrows_numpy import prefixes
 from mpstore.store import lookup, packindex
 from mpstore.store.locations import Locations, Place, nowhere
 from mpstore.store.lookup import Found, Numbered
@@ -250,7 +249,7 @@ class PackSet:
     def locate(self, ids: Ids) -> Locations:
         """Where each of the ids (uint8[n, 32]) lies; of several copies one that leans on no base."""
         out = nowhere(ids)
-        keys = prefixes(ids)
+        keys = packindex.search_keys(ids)
         for numbered in self.tables():
             rows = numbered.table.search(ids, keys)
             _fill(out, numbered, rows)
@@ -263,7 +262,7 @@ class PackSet:
     def known(self, ids: Ids) -> npt.NDArray[np.bool_]:
         """bool[n]: whether each of the ids (uint8[n, 32]) lies in a pack: all that some ask of `locate`."""
         found = np.zeros(len(ids), np.bool_)
-        keys = prefixes(ids) if len(ids) > packindex.FEW_IDS else None
+        keys = packindex.search_keys(ids)
         for numbered in self.tables():
             found |= numbered.table.search(ids, keys) >= 0
         return found

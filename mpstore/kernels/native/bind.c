@@ -6,6 +6,18 @@ bool require(bool fits, const char *message) {
     return fits;
 }
 
+i64 largest_of(const Arrays *list) {
+    i64 largest = 0;
+    for (i64 i = 0; i < list->count; i++) largest = most(largest, list->items[i]);
+    return largest;
+}
+
+i64 total_of(const Arrays *list) {
+    i64 total = 0;
+    for (i64 i = 0; i < list->count; i++) total += list->items[i];
+    return total;
+}
+
 bool all_have(const Arrays *list, i64 items) {
     for (i64 i = 0; i < list->count; i++)
         if (list->items[i] != items) return false;

@@ -59,6 +59,10 @@ PyObject *end(Call *call, PyObject *result);
 /* ValueError with this message unless `fits`; returns `fits`. */
 bool require(bool fits, const char *message);
 
+/* Items of the largest array of a list, and of all of them. */
+i64 largest_of(const Arrays *list);
+i64 total_of(const Arrays *list);
+
 /* Whether every array of a list has so many items. */
 bool all_have(const Arrays *list, i64 items);
 

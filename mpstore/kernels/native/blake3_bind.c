@@ -19,9 +19,7 @@ static PyObject *py_blake3_hash_many(PyObject *module, PyObject *args) {
     if (!begin(&call, args, "R1 w1 w1")) return NULL;
     Arrays *messages = &call.lists[0];
     Array *room = &call.arrays[0], *out = &call.arrays[1];
-    i64 largest = 0;
-    for (i64 i = 0; i < messages->count; i++) largest = most(largest, messages->items[i]);
-    if (!require(room->items >= blake3_room(largest) && out->items == BLAKE3_BYTES * messages->count,
+    if (!require(room->items >= blake3_room(largest_of(messages)) && out->items == BLAKE3_BYTES * messages->count,
                  "room, and 32 bytes for each message"))
         return end(&call, NULL);
     Py_BEGIN_ALLOW_THREADS

@@ -75,8 +75,8 @@ static inline u64 whole_rows(u64 rows) {
     return marks * 0xFF;
 }
 
-/* Where the elements under the masks of a strip are (room for four more than they are); how many. Mostly a group has four or fewer, and these are written without
-   asking how many there are, which could not be foreseen. */
+/* Where the elements under the masks of a strip are (room for four more than they are); how many. Mostly a group has
+   four or fewer, and these are written without asking how many there are, which could not be foreseen. */
 static inline int places_of(const u64 *masks, u16 *at) {
     int count = 0;
     for (int g = 0; g < GROUPS; g++) {
@@ -87,7 +87,8 @@ static inline int places_of(const u64 *masks, u16 *at) {
             __asm__("" : "+r"(place)); /* four stores are quicker than the vector that compilers make of them */
             at[count + i] = (u16)place;
         }
-        for (int i = 4; UNLIKELY(i < own); i++, mask &= mask - 1) at[count + i] = (u16)(g * GROUP + __builtin_ctzll(mask));
+        for (int i = 4; UNLIKELY(i < own); i++, mask &= mask - 1)
+            at[count + i] = (u16)(g * GROUP + __builtin_ctzll(mask));
         count += own;
     }
     return count;

@@ -1,4 +1,5 @@
-/* Frames with Rice codes or tiers, from their headers to words. What is odd about one is left to those who can say what. */
+/* Frames with Rice codes or tiers, from their headers to words. What is odd about one is left to those who can say
+   what. */
 #include "leaning.h"
 
 #define MAGIC_BYTES 4

@@ -1,5 +1,5 @@
-/* leaning.c: frames of a pack (docs/format.md) that hold a block in Rice codes or tiers, decoded against the block that they
-   lean on; and blocks merged from such frames. */
+/* leaning.c: frames of a pack (docs/format.md) that hold a block in Rice codes or tiers, decoded against the
+   block that they lean on; and blocks merged from such frames. */
 #ifndef MP_LEANING_H
 #define MP_LEANING_H
 
@@ -10,8 +10,8 @@
 
 #define ID_BYTES BLAKE3_BYTES
 
-/* What frames must be: of one of these codecs and of this form, leaning on this block. `room`: to hash what was decoded in
-   (blake3_room), NULL where it is not to be hashed. */
+/* What frames must be: of one of these codecs and of this form, leaning on this block. `room`: to hash what was decoded
+   in (blake3_room), NULL where it is not to be hashed. */
 typedef struct {
     RiceShape shape;
     int rice, tiers, form;

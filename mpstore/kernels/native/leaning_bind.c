@@ -2,8 +2,8 @@
 #include "leaning.h"
 #include "terms_bind.h"
 
-/* Integers from `at` on: rice, tiers, form, word_bytes, sign_magnitude, shift; the first unsigned one: mask. False: a Python
-   error is set. */
+/* Integers from `at` on: rice, tiers, form, word_bytes, sign_magnitude, shift; the first unsigned one: mask.
+   False: a Python error is set. */
 static bool take_kind(const Call *call, int at, i64 block_bytes, Leaning *out) {
     const i64 *numbers = call->integers + at;
     RiceShape shape = {(int)numbers[3], numbers[4] != 0, call->words[0], (int)numbers[5]};

@@ -10,7 +10,7 @@
 #include "distance_words.h"
 #include "rice_words.h"
 #include "rice_body.h"
-#include "rice_end.h"
+#include "words_end.h"
 
 #define WORD u16
 #define NAME(name) name##_16
@@ -18,21 +18,21 @@
 #include "distance_words.h"
 #include "rice_words.h"
 #include "rice_body.h"
-#include "rice_end.h"
+#include "words_end.h"
 
 #define WORD u32
 #define NAME(name) name##_32
 #include "distance_words.h"
 #include "rice_words.h"
 #include "rice_body.h"
-#include "rice_end.h"
+#include "words_end.h"
 
 #define WORD u64
 #define NAME(name) name##_64
 #include "distance_words.h"
 #include "rice_words.h"
 #include "rice_body.h"
-#include "rice_end.h"
+#include "words_end.h"
 
 i64 rice_room(i64 words, int word_bytes) {
     i64 strips = (words + STRIP - 1) / STRIP, streams = FLAG_STREAMS + STEPS + 8 * word_bytes;

@@ -35,12 +35,7 @@ static PyObject *py_rice_encode(PyObject *module, PyObject *args) {
     Arrays *blocks = &call.lists[0], *bases = &call.lists[1];
     Array *room = &call.arrays[0], *out = &call.arrays[1], *lengths = &call.arrays[2];
     if (!sound(&shape, blocks) || !same_sizes(blocks, bases)) return end(&call, NULL);
-    i64 total = 0, largest = 0;
-    for (i64 i = 0; i < blocks->count; i++) {
-        total += blocks->items[i];
-        largest = most(largest, blocks->items[i]);
-    }
-    if (!require(room->items >= rice_room(largest / shape.word_bytes, shape.word_bytes) && out->items >= total &&
+    if (!require(room->items >= rice_room(largest_of(blocks) / shape.word_bytes, shape.word_bytes) && out->items >= total_of(blocks) &&
                      lengths->items == blocks->count,
                  "not enough room for rice codes"))
         return end(&call, NULL);

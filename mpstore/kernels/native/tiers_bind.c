@@ -23,12 +23,8 @@ static PyObject *py_tiers_encode(PyObject *module, PyObject *args) {
     Arrays *blocks = &call.lists[0], *bases = &call.lists[1];
     Array *room = &call.arrays[0], *out = &call.arrays[1], *lengths = &call.arrays[2];
     if (!sound(blocks, bases)) return end(&call, NULL);
-    i64 total = 0, largest = 0;
-    for (i64 i = 0; i < blocks->count; i++) {
-        total += blocks->items[i];
-        largest = most(largest, blocks->items[i]);
-    }
-    if (!require(room->items >= tiers_room(largest / 2) && out->items >= total && lengths->items == blocks->count,
+    if (!require(room->items >= tiers_room(largest_of(blocks) / 2) && out->items >= total_of(blocks) &&
+                     lengths->items == blocks->count,
                  "not enough room for tiers"))
         return end(&call, NULL);
     u8 *to = out->data;
@@ -64,9 +60,7 @@ static PyObject *py_tiers_hold(PyObject *module, PyObject *args) {
     Arrays *segments = &call.lists[0], *bases = &call.lists[1], *blocks = &call.lists[2];
     Array *room = &call.arrays[0], *same = &call.arrays[1];
     if (!sound(blocks, bases)) return end(&call, NULL);
-    i64 largest = 0;
-    for (i64 i = 0; i < blocks->count; i++) largest = most(largest, blocks->items[i]);
-    if (!require(segments->count == blocks->count && same->items == blocks->count && room->items >= largest,
+    if (!require(segments->count == blocks->count && same->items == blocks->count && room->items >= largest_of(blocks),
                  "a segment for each block, and room for one"))
         return end(&call, NULL);
     Py_BEGIN_ALLOW_THREADS

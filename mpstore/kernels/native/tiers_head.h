@@ -45,8 +45,8 @@ u16 choose_calm(const TierCounts *counts);
 /* `low` and `middle` that take the fewest bits, by sampled distances. */
 void choose_tiers(const TierCounts *counts, TierHead *head);
 
-/* Bytes of the segment in `out`, -1 where these would not be fewer than `capacity`. `bytes`, `words`: how many bytes
-   the last two streams have. */
+/* Bytes of the segment in `out`, -1 where these would not be fewer than `capacity`. `third`, `words`: the
+   last two streams. */
 i64 tiers_write(const TierHead *head, const u8 *coded, i64 groups, Sink *sinks, const u8 *third, i64 third_bytes,
                 const u16 *words, i64 word_bytes, u8 *out, i64 capacity);
 

@@ -8,6 +8,7 @@
 #define NAME(name) name##_16
 #define HALVES
 #include "distance_words.h"
+#include "words_end.h"
 
 /* The calm elements of a group. */
 static inline u64 calm_of(const u16 *base, u16 calm) {
