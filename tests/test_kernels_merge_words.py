@@ -58,12 +58,14 @@ def _terms(experts: int, *, random: bool, elect: bool, normalize: bool, low: flo
     )
 
 
-def combined(sources: Sources, terms: Terms) -> tuple[np.ndarray, np.ndarray]:
-    """The words and the counts that every mode gives: the same."""
+def combined(sources: Sources, terms: Terms, start: int = 12344) -> tuple[np.ndarray, np.ndarray]:
+    """The words and the counts that every mode gives: the same. Where draws count, from an odd element on as well."""
+    if terms.random and start % 2 == 0:
+        combined(sources, terms, start + 1)
     merged = []
     for side in sides("merge_words"):
         out = np.empty_like(sources.base)
-        merged.append((out, side.combine(sources, terms, 12345, out)))
+        merged.append((out, side.combine(sources, terms, start, out)))
     for out, counts in merged[1:]:
         assert np.array_equal(out, merged[0][0])
         assert np.array_equal(counts, merged[0][1])
@@ -172,11 +174,11 @@ def test_words_near_to_each_other_and_far_apart(seed: int, experts: int, orders:
 
 
 @pytest.mark.parametrize("half", [False, True])
-@pytest.mark.parametrize("above", [0, 1, 1 << 21, 1 << 22])
+@pytest.mark.parametrize("above", [0, 1, 2])
 def test_draws_at_their_bound(half: bool, above: int) -> None:
     sources = _sources(3, half, False)
     terms = _terms(3, random=True, elect=False, normalize=False, low=0.0, weight=0.5)
-    draws = [random_numpy.draws(int(key), 12345, SIZE) for key in terms.key]
+    draws = [random_numpy.draws(int(key), 12344, SIZE) for key in terms.key]
     changed = [np.flatnonzero(words != sources.base)[place] for place, words in enumerate(sources.items)]
     keep = np.array(
         [row[place] + np.uint64(above) for row, place in zip(draws, changed, strict=True)], np.uint64

@@ -64,9 +64,8 @@ ALWAYS bool extremes_within(Extremes words, u16 top, u16 span) {
     return !w_any_more(words.most, top) && !w_any_more(w_sub(words.most, words.least), span);
 }
 
-/* The element that lane `lane` of a half is, in its group. */
-static inline u64 place_of(bool float16, int half, int lane) {
-    return (u64)(float16 ? half * LANES + lane : 2 * lane + half);
-}
+/* Of the pairs of elements that a group is, the one that entry i of part 0 or 1 of `States` draws for: where halves
+   are the first lanes and the last, part after part; where they are the even elements and the odd, in turn. */
+static inline int pair_of(bool float16, int part, int i) { return float16 ? part * (LANES / 2) + i : 2 * i + part; }
 
 #endif

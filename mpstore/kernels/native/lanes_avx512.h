@@ -46,7 +46,6 @@ ALWAYS F f_add_if(M which, F sum, F x) { return _mm512_mask_add_ps(sum, which, s
 
 ALWAYS U u_of_whole(F x) { return _mm512_cvttps_epi32(x); }
 ALWAYS U u_sub(U a, U b) { return _mm512_sub_epi32(a, b); }
-ALWAYS U u_smaller(U a, U b) { return _mm512_min_epu32(a, b); }
 ALWAYS M u_not_more(U a, U b) { return _mm512_cmple_epu32_mask(a, b); }
 
 /* Words, two a lane. */
@@ -104,27 +103,34 @@ ALWAYS F wide_narrow(Wide a) {
     return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(a.first)), _mm512_cvtpd_ps(a.last), 1);
 }
 
-/* Random draws: the states of the even lanes and of the odd ones. */
+/* The states that pairs of draws come from: see `pair_of`. */
 typedef struct {
-    __m512i even, odd;
+    __m512i parts[2];
 } States;
 
-ALWAYS States states_at(const u64 *even, const u64 *odd, u64 add) {
+ALWAYS States states_at(const u64 *first, const u64 *last, u64 add) {
     __m512i more = _mm512_set1_epi64((long long)add);
-    return (States){_mm512_add_epi64(_mm512_loadu_si512(even), more), _mm512_add_epi64(_mm512_loadu_si512(odd), more)};
+    return (States){
+        {_mm512_add_epi64(_mm512_loadu_si512(first), more), _mm512_add_epi64(_mm512_loadu_si512(last), more)}};
 }
-ALWAYS __m512i mixed(__m512i state) {
+ALWAYS U mixed(__m512i state) {
     state = _mm512_xor_si512(state, _mm512_srli_epi64(state, 30));
     state = _mm512_mullo_epi64(state, _mm512_set1_epi64((long long)MIX1));
     state = _mm512_xor_si512(state, _mm512_srli_epi64(state, 27));
-    return _mm512_mullo_epi64(state, _mm512_set1_epi64((long long)MIX2));
+    state = _mm512_mullo_epi64(state, _mm512_set1_epi64((long long)MIX2));
+    return _mm512_xor_si512(state, _mm512_srli_epi64(state, 31));
 }
-/* The upper 32 bits of each draw, but for the lowest of them. */
-ALWAYS U drawn(States at, u64 key) {
+/* The draws of both halves of a group. */
+typedef struct {
+    U halves[2];
+} Drawn;
+
+ALWAYS Drawn drawn(States at, u64 key, bool float16) {
     __m512i add = _mm512_set1_epi64((long long)key);
-    __m512 even = _mm512_castsi512_ps(mixed(_mm512_add_epi64(at.even, add)));
-    __m512 odd = _mm512_castsi512_ps(mixed(_mm512_add_epi64(at.odd, add)));
-    return u_of(_mm512_mask_movehdup_ps(odd, 0x5555, even));
+    U first = mixed(_mm512_add_epi64(at.parts[0], add)), last = mixed(_mm512_add_epi64(at.parts[1], add));
+    if (float16) return (Drawn){{first, last}};
+    return (Drawn){{u_of(_mm512_mask_moveldup_ps(f_of(first), 0xAAAA, f_of(last))),
+                    u_of(_mm512_mask_movehdup_ps(f_of(last), 0x5555, f_of(first)))}};
 }
 ALWAYS F f16_lanes(const u16 *words, int half) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(words + 16 * half)));

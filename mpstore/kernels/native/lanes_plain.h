@@ -27,11 +27,6 @@ ALWAYS U u_shift_right(U a, int bits) { return a >> bits; }
 ALWAYS U u_if(M which, U yes, U no) { return (yes & (U)which) | (no & ~(U)which); }
 ALWAYS M u_nonzero(U a) { return a != 0; }
 ALWAYS M u_not_more(U a, U b) { return a <= b; }
-#if LANES == 8
-ALWAYS U u_smaller(U a, U b) { return (U)_mm256_min_epu32((__m256i)a, (__m256i)b); }
-#else
-ALWAYS U u_smaller(U a, U b) { return u_if(a < b, a, b); }
-#endif
 ALWAYS U u_take(const void *from) {
     U a;
     memcpy(&a, from, sizeof a);
@@ -165,27 +160,33 @@ ALWAYS F wide_narrow(Wide a) {
     return part.whole;
 }
 
-/* Random draws: the states of the even lanes and of the odd ones. */
+/* The states that pairs of draws come from: see `pair_of`. */
 typedef struct {
-    Doubled even, odd;
+    Doubled parts[2];
 } States;
 
-ALWAYS States states_at(const u64 *even, const u64 *odd, u64 add) {
+ALWAYS States states_at(const u64 *first, const u64 *last, u64 add) {
     States at;
-    memcpy(&at.even, even, sizeof at.even);
-    memcpy(&at.odd, odd, sizeof at.odd);
-    at.even += add;
-    at.odd += add;
+    memcpy(&at.parts[0], first, sizeof at.parts[0]);
+    memcpy(&at.parts[1], last, sizeof at.parts[1]);
+    at.parts[0] += add;
+    at.parts[1] += add;
     return at;
 }
 ALWAYS Doubled mixed(Doubled state) {
     state = (state ^ state >> 30) * MIX1;
-    return (state ^ state >> 27) * MIX2;
+    state = (state ^ state >> 27) * MIX2;
+    return state ^ state >> 31;
 }
-/* The upper 32 bits of each draw, but for the lowest of them. */
-ALWAYS U drawn(States at, u64 key) {
-    Doubled even = mixed(at.even + key) >> 32, odd = mixed(at.odd + key);
-    return (U)(even | (odd & 0xFFFFFFFF00000000u));
+/* The draws of both halves of a group. */
+typedef struct {
+    U halves[2];
+} Drawn;
+
+ALWAYS Drawn drawn(States at, u64 key, bool float16) {
+    Doubled first = mixed(at.parts[0] + key), last = mixed(at.parts[1] + key);
+    if (float16) return (Drawn){{(U)first, (U)last}};
+    return (Drawn){{(U)((first & UINT32_MAX) | last << 32), (U)(first >> 32 | (last & 0xFFFFFFFF00000000u))}};
 }
 
 #if HAVE_FLOAT16

@@ -24,10 +24,15 @@ void weigh(Parts *restrict parts, const Terms *terms, i64 e, const float *restri
     const float low = terms->low[e], high = terms->high[e], scale = terms->scale[e], weight = terms->weight[e];
     u32 top = parts->top, bottom = parts->bottom;
     if (terms->random) {
-        u32 dropped[PIECE];
-        u64 keep = terms->keep[e], state = terms->key[e] + (first + 1) * GOLDEN;
-        for (i64 j = 0; j < width; j++) dropped[j] = draw_of(state + (u64)j * GOLDEN) >= keep;
-        for (i64 j = 0; j < width; j++) row[j] = kept_of(dropped[j], delta[j]) * scale * weight;
+        u32 draws[PIECE + 2];
+        const u32 *drawn = draws + (first & 1);
+        u64 keep = terms->keep[e], state = terms->key[e] + (first / 2 + 1) * GOLDEN;
+        for (i64 j = 0; j <= width / 2; j++) {
+            u64 two = two_draws(state + (u64)j * GOLDEN);
+            draws[2 * j] = (u32)two;
+            draws[2 * j + 1] = (u32)(two >> 32);
+        }
+        for (i64 j = 0; j < width; j++) row[j] = kept_of(drawn[j] >= keep, delta[j]) * scale * weight;
     } else {
         for (i64 j = 0; j < width; j++) {
             float magnitude = float_of(bits_of(delta[j]) & MAGNITUDE);

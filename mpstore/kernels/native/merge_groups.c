@@ -91,7 +91,6 @@ typedef struct {
     i64 full, count, element;
     Extremes words;
     M kept[2][MOST_DELTAS]; /* by draws, of each half and expert */
-    bool sure;              /* of all draws */
 } Group;
 
 ALWAYS Half begin_half(const Group *group, int half, bool float16) {
@@ -106,21 +105,16 @@ ALWAYS Half begin_half(const Group *group, int half, bool float16) {
 #define AHEAD 512 /* words: what is fetched before it is needed */
 
 /* Draw which elements each expert keeps. Before all else: the long chains of a draw would stall what follows. */
-ALWAYS void draw_group(Group *group) {
+ALWAYS void draw_group(Group *group, bool float16) {
     const Merger *merger = group->merger;
-    u64 state = (u64)group->element * GOLDEN;
-    States first = states_at(merger->even[0], merger->odd[0], state);
-    States last = states_at(merger->even[1], merger->odd[1], state);
-    U near = u_all(UINT32_MAX);
+    States states = states_at(merger->states[0], merger->states[1], (u64)group->element / 2 * GOLDEN);
     for (i64 i = 0; i < group->count; i++) {
         const Quick *expert = group->experts[i];
-        U bound = u_all(expert->last), a = drawn(first, expert->key), b = drawn(last, expert->key);
-        group->kept[0][i] = u_not_more(a, bound);
-        group->kept[1][i] = u_not_more(b, bound);
-        near = u_smaller(near, u_smaller(u_sub(a, bound), u_sub(b, bound)));
+        U bound = u_all(expert->last);
+        Drawn draws = drawn(states, expert->key, float16);
+        group->kept[0][i] = u_not_more(draws.halves[0], bound);
+        group->kept[1][i] = u_not_more(draws.halves[1], bound);
     }
-    /* The lowest bit of the upper half of a draw is not the draw's: just above the bound it is unknown. */
-    group->sure = !m_any(u_not_more(near, u_all(2)));
 }
 
 /* Add one expert to one or two halves. */
@@ -153,14 +147,13 @@ ALWAYS void add_experts(Group *group, int from, Half *first, Half *second, Kind 
 ALWAYS bool merge_group(Group *group, Kind kind, bool wide, bool float16, u16 *out) {
     const Merger *merger = group->merger;
     group->words = extremes_of(u_take(merger->base + group->element));
-    group->sure = true;
-    if (by_draw(kind)) draw_group(group);
+    if (by_draw(kind)) draw_group(group, float16);
     Half first = begin_half(group, 0, float16), last = begin_half(group, 1, float16);
     add_experts(group, 0, &first, HALVES_AT_ONCE == 2 ? &last : NULL, kind, wide, float16);
     F value = settle_half(merger, &first, kind, wide);
     if (HALVES_AT_ONCE == 1) add_experts(group, 1, &last, NULL, kind, wide, float16);
     put_words(value, settle_half(merger, &last, kind, wide), out, float16);
-    return group->sure && extremes_within(group->words, merger->top, merger->span);
+    return extremes_within(group->words, merger->top, merger->span);
 }
 
 #define GROUPS_OF(name, kind, wide, float16)                                                                         \

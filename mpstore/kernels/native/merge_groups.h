@@ -16,7 +16,7 @@ typedef struct {
     float first, second; /* factors, one after the other: scale and weight, or their product */
     float low, minus_low, high;
     float mark;          /* what it adds to those that agree: 1, or a bit of its own */
-    u32 last;            /* the largest upper half of a draw that is kept */
+    u32 last;            /* the largest draw that is kept */
     u64 key;
 } Quick;
 
@@ -51,7 +51,7 @@ struct Merger {
     double tables[SHARE_TABLES][1 << SHARE_BITS]; /* exact sums of weights: of the marks in each four bits */
     i64 table_count;
     u16 top, span;        /* twice the largest word that is taken, and how far words may be apart */
-    u64 even[2][LANES / 2], odd[2][LANES / 2]; /* states of draws: by half, of the even and the odd lanes */
+    u64 states[2][LANES / 2]; /* of draws, see `States` */
 };
 
 /* The loop for a kind, with sums in float32 or `wide`, in double. */

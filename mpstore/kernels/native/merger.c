@@ -21,7 +21,7 @@ static bool moderate_or_zero(float value) { return value == 0.0f || moderate(val
 /* False: delta e is not for this way. */
 static bool take_expert(const Terms *terms, i64 e, Quick *out) {
     float weight = terms->weight[e], scale = terms->scale[e], both = weight * scale;
-    u64 last = (terms->keep[e] >> (DRAW_BITS - 31)) * 2 - 1;
+    u64 last = terms->keep[e] - 1; /* of none: more than any draw */
     *out = (Quick){.first = scale,
                    .second = weight,
                    .low = terms->low[e],
@@ -90,15 +90,14 @@ static bool prepare_shares(const Terms *terms, Merger *out) {
 }
 
 static void place_states(Merger *out, u64 start, bool float16) {
-    for (int half = 0; half < 2; half++)
-        for (int lane = 0; lane < LANES; lane++) {
-            u64 state = (start + place_of(float16, half, lane) + 1) * GOLDEN;
-            (lane % 2 == 0 ? out->even : out->odd)[half][lane / 2] = state;
-        }
+    for (int part = 0; part < 2; part++)
+        for (int i = 0; i < LANES / 2; i++)
+            out->states[part][i] = (start / 2 + (u64)pair_of(float16, part, i) + 1) * GOLDEN;
 }
 
 bool prepare_merger(const Terms *terms, const u16 *base, const u16 *const *items, bool float16,
                     u64 start, Merger *out) {
+    if (terms->random && start % 2 != 0) return false; /* halves of pairs */
     out->base = base;
     out->divides = terms->normalize && !terms->elect;
     out->shares = terms->normalize && terms->elect;

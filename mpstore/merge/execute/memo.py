@@ -26,7 +26,7 @@ _MAGIC: Final = b"mpMM\x01\x00\x00\x00"
 _MOST_FILE_BYTES: Final = 256 << 20
 _MOST_FILES: Final = 32
 _KEPT_BYTES: Final = 128 << 20
-VERSION: Final = 2
+VERSION: Final = 3
 """Counts up whenever the same inputs may give other bits: old entries are then never found."""
 
 

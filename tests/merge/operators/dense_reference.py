@@ -107,13 +107,14 @@ def draws(seed: int, name: str, manifest: bytes, n: int) -> np.ndarray:
     digest = blake3(message, derive_key_context="mpstore 2026-11-22 random mask").digest()
     state = int.from_bytes(digest[:8], "little")
     result = []
-    for _ in range(n):
+    for _ in range((n + 1) // 2):
         state = (state + 0x9E3779B97F4A7C15) % 2**64
         z = state
         z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
         z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
-        result.append(((z ^ (z >> 31)) >> 11) / 2**53)
-    return np.array(result)
+        z ^= z >> 31
+        result += [z % 2**32 / 2**32, (z >> 32) / 2**32]
+    return np.array(result[:n])
 
 
 def _rescaled(d, kept, how, chance):
