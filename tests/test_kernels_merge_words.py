@@ -59,7 +59,7 @@ def _terms(experts: int, *, random: bool, elect: bool, normalize: bool, low: flo
 
 
 def combined(sources: Sources, terms: Terms, start: int = 12344) -> tuple[np.ndarray, np.ndarray]:
-    """The words and the counts that every mode gives: the same. Where draws count, from an odd element on as well."""
+    """What every mode gives, words and counts: the same. Where draws count, from an odd element on too."""
     if terms.random and start % 2 == 0:
         combined(sources, terms, start + 1)
     merged = []

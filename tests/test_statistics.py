@@ -205,9 +205,10 @@ def test_a_rank_lies_in_the_bin_that_claims_it(n: int, seed: int, most: int) -> 
     magnitude[: n // 3] = 0
     fine = np.bincount(magnitude.view(np.uint32) >> 16, minlength=histograms.END_BITS)
     bins = np.flatnonzero(fine)
-    merged = histograms.merged(bins, fine[bins], most)
+    merged = histograms.merged(bins, fine[bins], fine[bins], most)
     assert merged.elements == n
     assert merged.edges.size <= 3 * most + 2
+    assert np.array_equal(merged.over, merged.counts)
     for rank in {1, n, 1 + seed % n, max(1, n // 3)}:
         found = merged.bin_of(rank)
         bits = magnitude.view(np.uint32)
@@ -216,10 +217,45 @@ def test_a_rank_lies_in_the_bin_that_claims_it(n: int, seed: int, most: int) -> 
         assert int(((bits >= found.low_bits) & (bits < found.high_bits)).sum()) == found.count
         assert found.below < rank <= found.below + found.count
         assert found.edge <= magnitude[rank - 1]
+        assert not found.exact
+
+
+@given(st.integers(1, 3000), st.integers(0, 2**32), st.integers(1, 64), st.sampled_from([0, 0.01, 0.5]))
+@settings(deadline=None, max_examples=60)
+def test_a_rank_that_is_said_to_be_known_is_the_edge(n: int, seed: int, most: int, odd: float) -> None:
+    rng = np.random.default_rng(seed)
+    values = np.abs(np.round(rng.standard_normal(n) * 9)).astype(np.float32)
+    values[rng.random(n) < odd] += np.float32(1e-5)
+    fine, over = (
+        np.bincount(chosen.view(np.uint32) >> 16, minlength=histograms.END_BITS)
+        for chosen in (values, values[values.view(np.uint32) & 0xFFFF != 0])
+    )
+    bins = np.flatnonzero(fine)
+    merged = histograms.merged(bins, fine[bins], over[bins], most)
+    values.sort()
+    known = [merged.bin_of(rank) for rank in range(1, n + 1)]
+    assert all(found.edge == value for found, value in zip(known, values, strict=True) if found.exact)
+    if odd == 0 and most == 64:
+        assert sum(found.exact for found in known) >= 0.8 * n  # what is frequent is
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_is_above_the_edge_of_its_bin_is_counted(dtype: str) -> None:
+    base, expert = operands(*family(5000, 7, dtype))
+    seen = kernels.pick("statistics").observe(base, expert, True)
+    delta = statistics_numpy.to_float32(expert) - statistics_numpy.to_float32(base)
+    patterns = delta.view(np.uint32) & 0x7FFFFFFF
+    wanted = np.bincount(patterns[patterns & 0xFFFF != 0] >> 16, minlength=histograms.END_BITS)[seen.bins]
+    assert (seen.over >= wanted).all()
+    if dtype == "bfloat16":
+        assert 0 < seen.over.sum() < 0.1 * base.size
+        assert np.array_equal(seen.over, wanted)
+    else:
+        assert np.array_equal(seen.over, seen.counts)
 
 
 def test_a_rank_outside_is_refused() -> None:
-    histogram = Histogram(np.array([1], np.uint16), np.array([5]))
+    histogram = Histogram(np.array([1], np.uint16), np.array([5]), np.array([5]))
     with pytest.raises(ValueError, match="rank 6 of 5"):
         histogram.bin_of(6)
 
@@ -267,6 +303,7 @@ def same(a: DeltaStatistics, b: DeltaStatistics) -> bool:
     return set(a.histograms) == set(b.histograms) and all(
         np.array_equal(h.edges, b.histograms[key].edges)
         and np.array_equal(h.counts, b.histograms[key].counts)
+        and np.array_equal(h.over, b.histograms[key].over)
         for key, h in a.histograms.items()
     )
 
@@ -300,11 +337,23 @@ def test_a_record_that_contradicts_itself_is_damaged(column: str) -> None:
         )
 
 
-@pytest.mark.parametrize("column", ["edges", "counts"])
+def test_a_record_from_before_overs_were_counted_is_read() -> None:
+    one = collected()
+    record = to_columns(one)
+    old = from_columns(
+        Columns(record.purpose, record.meta, {k: v for k, v in record.arrays.items() if k != "over"})
+    )
+    for key, histogram in old.histograms.items():
+        assert np.array_equal(histogram.counts, one.histograms[key].counts)
+        assert np.array_equal(histogram.over, histogram.counts)
+
+
+@pytest.mark.parametrize("column", ["edges", "counts", "over"])
 def test_histograms_that_do_not_add_up_are_damaged_when_asked_for(column: str) -> None:
     record = to_columns(collected())
     kind, shape, data = record.arrays[column]
-    for lie in (bytes(len(data)), b"\xff" * len(data), b"\x81" + data[1:]):
+    nothing = b"\x7f" * len(data) if column == "over" else bytes(len(data))
+    for lie in (nothing, b"\xff" * len(data), b"\x81" + data[1:]):
         known = from_columns(
             Columns(record.purpose, record.meta, {**record.arrays, column: (kind, shape, lie)})
         )

@@ -126,9 +126,8 @@ def deltas(
 def histogram(elements: int, rng: np.random.Generator) -> Histogram:
     bins = bins_for(elements)
     counts = rng.multinomial(elements - bins, np.full(bins, 1 / bins)) + 1
-    return Histogram(
-        np.sort(rng.choice(np.arange(12000, 15000), bins, replace=False)).astype(np.uint16), counts
-    )
+    edges = np.sort(rng.choice(np.arange(12000, 15000), bins, replace=False)).astype(np.uint16)
+    return Histogram(edges, counts, rng.binomial(counts, 0.002))
 
 
 def main() -> None:

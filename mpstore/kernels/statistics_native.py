@@ -16,7 +16,7 @@ import numpy.typing as npt
 from mpstore.kernels import native
 from mpstore.kernels.statistics_numpy import BINS, CHUNK, LANES, Observation, chunk_words, sign_table
 
-_TABLES: Final = 4 * (BINS + 16)  # as statistics.h has them
+_TABLES: Final = 5 * (BINS + 16)  # as statistics.h has them
 _SIGNS: Final = sign_table()
 
 
@@ -28,7 +28,7 @@ class _Scratch(threading.local):
         self.tables = np.zeros(_TABLES, np.uint32)
         self.hot = np.full(2, BINS, np.uint16)  # none
         self.bins = np.empty(BINS, np.uint16)
-        self.counts = np.empty(BINS, np.uint32)
+        self.counts, self.over = np.empty(BINS, np.uint32), np.empty(BINS, np.uint32)
 
 
 _scratch: Final = _Scratch()
@@ -45,14 +45,14 @@ def observe_many(
     own = _scratch
     used = native.library().observe_blocks(
         bases, experts, difference, _SIGNS, flips, own.tables, own.hot, totals, codes, scales, odd, tops,
-        own.bins, own.counts,
+        own.bins, own.counts, own.over,
     )  # fmt: skip
-    bins, counts = own.bins[:used].copy(), own.counts[:used].copy()
+    bins, counts, over = own.bins[:used].copy(), own.counts[:used].copy(), own.over[:used].copy()
     made = []
     rows = zip(totals.tolist(), codes, scales.tolist(), odd.tolist(), tops.tolist(), strict=True)
     for (delta_sq, dot, base_sq), code, scale, bad, top in rows:
-        made.append(Observation(delta_sq, dot, base_sq, code, scale, bins, counts, bad, top))
-        bins, counts = bins[:0], counts[:0]
+        made.append(Observation(delta_sq, dot, base_sq, code, scale, bins, counts, over, bad, top))
+        bins, counts, over = bins[:0], counts[:0], over[:0]
     return made
 
 

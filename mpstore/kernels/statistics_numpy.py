@@ -27,7 +27,8 @@ Float64: TypeAlias = npt.NDArray[np.float64]
 
 class Observation(NamedTuple):
     """Sums over the elements whose delta is finite; `sketch` int8 (32,) times `sketch_scale`; `bins`
-    (ascending float32 patterns >> 16 of |delta|) and their `counts`; how many are not finite; the largest
+    (ascending float32 patterns >> 16 of |delta|), their `counts`, and how many of each may be `over` the
+    bin's lower edge (of bfloat16 those that are, of float32 all); how many are not finite; the largest
     finite |delta|."""
 
     delta_sq: float
@@ -37,6 +38,7 @@ class Observation(NamedTuple):
     sketch_scale: float
     bins: npt.NDArray[np.uint16]
     counts: npt.NDArray[np.uint32]
+    over: npt.NDArray[np.uint32]
     nonfinite: int
     delta_max: float
 
@@ -111,12 +113,13 @@ def observe_many(
 ) -> list[Observation]:
     """`observe` of several blocks, all of one dtype; the first has the bins of all, the others none."""
     made = [observe(base, expert, difference) for base, expert in zip(bases, experts, strict=True)]
-    total = np.zeros(BINS, np.uint32)
+    total, over = np.zeros(BINS, np.uint32), np.zeros(BINS, np.uint32)
     for one in made:
         total[one.bins] += one.counts
+        over[one.bins] += one.over
     bins = np.flatnonzero(total).astype(np.uint16)
-    first = made[0]._replace(bins=bins, counts=total[bins])
-    return [first, *(one._replace(bins=bins[:0], counts=total[:0]) for one in made[1:])]
+    first = made[0]._replace(bins=bins, counts=total[bins], over=over[bins])
+    return [first, *(one._replace(bins=bins[:0], counts=total[:0], over=over[:0]) for one in made[1:])]
 
 
 def observe(base: npt.NDArray[Any], expert: npt.NDArray[Any], difference: bool) -> Observation:
@@ -128,7 +131,10 @@ def observe(base: npt.NDArray[Any], expert: npt.NDArray[Any], difference: bool) 
     with np.errstate(over="ignore", invalid="ignore"):
         delta = values - origin if difference else values
     magnitude = delta.view(np.uint32) & np.uint32(MAGNITUDE)
+    narrow = base.dtype == np.uint16
     counts = np.bincount(magnitude >> np.uint32(16), minlength=BINS)
+    odd = magnitude[(magnitude & np.uint32(0xFFFF)) != 0]
+    over = np.bincount(odd >> np.uint32(16), minlength=BINS) if narrow else counts
     bins = np.flatnonzero(counts)
     finite = magnitude < np.uint32(INFINITY)
     moved = np.where(finite, delta, np.float32(0))
@@ -142,6 +148,7 @@ def observe(base: npt.NDArray[Any], expert: npt.NDArray[Any], difference: bool) 
         *_sketch(moved),
         bins.astype(np.uint16),
         counts[bins].astype(np.uint32),
+        over[bins].astype(np.uint32),
         int(finite.size - np.count_nonzero(finite)),
         float(np.uint32(largest).view(np.float32)),
     )

@@ -27,6 +27,10 @@ class Reader:
     def __init__(self, record: Columns) -> None:
         self._record = record
 
+    def has(self, name: str) -> bool:
+        """Whether there is such a column."""
+        return name in self._record.arrays
+
     def take(self, name: str, dtype: str, length: int | None, width: int | None = None) -> npt.NDArray[Any]:
         kind, shape, data = self._record.arrays.get(name, ("", (), b""))
         expected_axes = 1 if width is None else 2

@@ -153,7 +153,8 @@ def _spread(
 
 def _histograms(reader: Reader, keys: tuple[str, ...]) -> PackedHistograms:
     edges, counts = reader.take("edges", "|u1", None), reader.take("counts", "|u1", None)
-    return PackedHistograms(keys, reader.take("bins", "<u4", len(keys)), edges, counts)
+    over = reader.take("over", "|u1", None) if reader.has("over") else None
+    return PackedHistograms(keys, reader.take("bins", "<u4", len(keys)), edges, counts, over)
 
 
 def _meta(record: Columns) -> tuple[ObjectId, ObjectId, ExpertKind, int, tuple[str, ...]]:

@@ -29,7 +29,7 @@ class _Tensor:
         self.elements = elements
         self.rows: list[Row | None] = [None] * blocks
         self.lacking = blocks
-        self.fine: npt.NDArray[np.int64] | None = None
+        self.fine: npt.NDArray[np.int64] | None = None  # counts of all, and of those over the edge
         self.histogram: Histogram | None = None
 
     def add(self, index: int, row: Row) -> None:
@@ -37,14 +37,18 @@ class _Tensor:
         if seen.bins.size:  # of blocks observed together the first has those of all
             if len(self.rows) > 1:
                 if self.fine is None:
-                    self.fine = np.zeros(_FINE_BINS, np.int64)
-                self.fine[seen.bins] += seen.counts
-            row = Row(row.equal, seen._replace(bins=_NO_BINS, counts=_NO_COUNTS))  # they are large
+                    self.fine = np.zeros((2, _FINE_BINS), np.int64)
+                self.fine[0, seen.bins] += seen.counts
+                self.fine[1, seen.bins] += seen.over
+            row = Row(
+                row.equal, seen._replace(bins=_NO_BINS, counts=_NO_COUNTS, over=_NO_COUNTS)
+            )  # they are large
         self.rows[index] = row
         self.lacking -= 1
         if self.lacking == 0 and self.fine is not None:
-            bins = np.flatnonzero(self.fine)
-            self.histogram = merged(bins, self.fine[bins], bins_for(self.elements))
+            bins = np.flatnonzero(self.fine[0])
+            counts, over = self.fine[:, bins]
+            self.histogram = merged(bins, counts, over, bins_for(self.elements))
             self.fine = None
 
 

@@ -16,6 +16,7 @@ END_BITS: Final = 0x8000
 _ELEMENTS_A_BIN: Final = 4096
 _FEWEST_BINS: Final = 16
 _MOST_BINS: Final = 1024
+_RICH: Final = 8
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Bin:
     high_bits: int
     below: int
     count: int
+    exact: bool
+    """Whether the element asked for is known to be the lower edge itself."""
 
     @property
     def edge(self) -> float:
@@ -36,10 +39,13 @@ class Bin:
 
 @dataclass(frozen=True)
 class Histogram:
-    """edges: uint16[m] ascending, the first pattern (>> 16) of each bin; counts: int64[m], none zero."""
+    """edges: uint16[m] ascending, the first pattern (>> 16) of each bin; counts: int64[m], none zero; over:
+    int64[m], at most how many of these are above the edge. Deltas between bfloat16 seldom have more than
+    eight significant bits, so most are one, and a rank among them is known exactly."""
 
     edges: npt.NDArray[np.uint16]
     counts: npt.NDArray[np.int64]
+    over: npt.NDArray[np.int64]
 
     @property
     def elements(self) -> int:
@@ -53,7 +59,9 @@ class Histogram:
         j = int(np.searchsorted(ends, rank))
         high = int(self.edges[j + 1]) if j + 1 < self.edges.size else END_BITS
         count = int(self.counts[j])
-        return Bin(int(self.edges[j]) << 16, high << 16, int(ends[j]) - count, count)
+        below = int(ends[j]) - count
+        exact = rank - below <= count - int(self.over[j])
+        return Bin(int(self.edges[j]) << 16, high << 16, below, count, exact)
 
 
 def bins_for(elements: int) -> int:
@@ -61,18 +69,22 @@ def bins_for(elements: int) -> int:
     return min(max(elements // _ELEMENTS_A_BIN, _FEWEST_BINS), _MOST_BINS)
 
 
-def merged(bins: npt.NDArray[np.integer], counts: npt.NDArray[np.int64], most: int) -> Histogram:
+def merged(
+    bins: npt.NDArray[np.integer], counts: npt.NDArray[np.int64], over: npt.NDArray[np.int64], most: int
+) -> Histogram:
     """Merge neighbouring fine bins (ascending, no zero count) so that about `most` remain.
 
     Bins end where the running count crosses a multiple of elements / most: a merged bin of several fine ones
     holds at most that many elements more than its first. So the rank is off by at most elements / most
-    where only the edge is known, and one heavy fine bin stays alone.
+    where only the edge is known, and one heavy fine bin stays alone. Where many elements are the edge
+    itself, a bin begins: ranks among them stay exact.
     """
     share = max(1, -(-int(counts.sum()) // most))
     before = np.cumsum(counts) - counts
-    heavy = counts >= share
+    heavy, rich = counts >= share, (counts - over) * _RICH >= share
     group = before // share
     starts = np.ones(bins.size, np.bool_)
-    starts[1:] = (group[1:] != group[:-1]) | heavy[1:] | heavy[:-1]
+    starts[1:] = (group[1:] != group[:-1]) | heavy[1:] | heavy[:-1] | rich[1:]
     first = np.flatnonzero(starts)
-    return Histogram(bins[first].astype(np.uint16), np.add.reduceat(counts, first).astype(np.int64))
+    totals = np.add.reduceat(counts, first).astype(np.int64)
+    return Histogram(bins[first].astype(np.uint16), totals, totals - (counts - over)[first])

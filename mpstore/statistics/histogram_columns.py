@@ -19,7 +19,7 @@ from mpstore.statistics.histogram import END_BITS, Histogram
 
 
 def pack(keys: Sequence[str], histograms: Mapping[str, Histogram]) -> dict[str, npt.NDArray[Any]]:
-    """The columns: how many bins each tensor has (0: no histogram), and these bins' edges and counts."""
+    """The columns: how many bins each tensor has (0: no histogram), and their edges, counts and overs."""
     found = [histograms.get(key) for key in keys]
     present = [one for one in found if one is not None]
     none = np.zeros(0, np.int64)
@@ -28,6 +28,7 @@ def pack(keys: Sequence[str], histograms: Mapping[str, Histogram]) -> dict[str, 
         "bins": np.array([0 if one is None else one.edges.size for one in found], np.uint32),
         "edges": varints.encode(np.concatenate([none, *edges])),
         "counts": varints.encode(np.concatenate([none, *(one.counts for one in present)])),
+        "over": varints.encode(np.concatenate([none, *(one.over for one in present)])),
     }
 
 
@@ -40,9 +41,11 @@ class PackedHistograms(Mapping[str, Histogram]):
         bins: npt.NDArray[np.integer],
         edges: npt.NDArray[np.uint8],
         counts: npt.NDArray[np.uint8],
+        over: npt.NDArray[np.uint8] | None,
     ) -> None:
+        """`over` None: the record was made before it was counted; then all may be above the edge."""
         self._keys, self._bins = keys, bins.astype(np.int64)
-        self._edges, self._counts = edges, counts
+        self._edges, self._counts, self._over = edges, counts, over
 
     def __getitem__(self, key: str) -> Histogram:
         return self._found[key]
@@ -57,7 +60,13 @@ class PackedHistograms(Mapping[str, Histogram]):
     def _found(self) -> dict[str, Histogram]:
         total = int(self._bins.sum())
         steps, counts = varints.decode(self._edges, total), varints.decode(self._counts, total)
-        if steps is None or counts is None or (counts.size and int(counts.min()) < 1):
+        over = counts if self._over is None else varints.decode(self._over, total)
+        if (
+            steps is None
+            or counts is None
+            or over is None
+            or bool((counts < 1).any() or (over > counts).any())
+        ):
             raise _damaged("histograms that do not add up")
         found = {}
         for key, size, end in zip(self._keys, self._bins, np.cumsum(self._bins), strict=True):
@@ -65,7 +74,8 @@ class PackedHistograms(Mapping[str, Histogram]):
                 edges = np.cumsum(steps[end - size : end])
                 if int(edges[-1]) >= END_BITS or bool((steps[end - size + 1 : end] < 1).any()):
                     raise _damaged(f"the histogram of {key} is not ascending")
-                found[key] = Histogram(edges.astype(np.uint16), counts[end - size : end])
+                own = slice(end - size, end)
+                found[key] = Histogram(edges.astype(np.uint16), counts[own], over[own])
         return found
 
 

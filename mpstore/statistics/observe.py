@@ -46,7 +46,8 @@ def observe(base: Float32Array, expert: Float32Array, difference: bool = True) -
 
 _NO_SKETCH: Final = np.zeros(SKETCH_WIDTH, np.int8)
 _NO_BINS: Final = np.zeros(0, np.uint16)
-_UNMEASURED: Final = Observation(0.0, 0.0, 0.0, _NO_SKETCH, 0.0, _NO_BINS, np.zeros(0, np.uint32), 0, 0.0)
+_NO_COUNTS: Final = np.zeros(0, np.uint32)
+_UNMEASURED: Final = Observation(0.0, 0.0, 0.0, _NO_SKETCH, 0.0, _NO_BINS, _NO_COUNTS, _NO_COUNTS, 0, 0.0)
 
 
 def _operand(raw: Buffer | npt.NDArray[np.uint8], dtype: Dtype, patterns: bool) -> npt.NDArray[Any]:

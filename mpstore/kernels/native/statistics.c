@@ -33,7 +33,7 @@ static double in_order(const double *lanes) {
 }
 
 /* Bins in use and their counts; the tables are zero again. */
-static i64 drain(Tally *tally, u16 *restrict bins, u32 *restrict counts) {
+static i64 drain(Tally *tally, u16 *restrict bins, u32 *restrict counts, u32 *restrict over) {
     i64 used = 0;
     u32 *tables = tally->tables;
     tables[0] += tally->zeros;
@@ -41,8 +41,9 @@ static i64 drain(Tally *tally, u16 *restrict bins, u32 *restrict counts) {
         u32 total = tables[bin] + tables[TABLE + bin] + tables[2 * TABLE + bin] + tables[3 * TABLE + bin];
         if (total == 0) continue;
         bins[used] = (u16)bin;
-        counts[used++] = total;
-        tables[bin] = tables[TABLE + bin] = tables[2 * TABLE + bin] = tables[3 * TABLE + bin] = 0;
+        counts[used] = total;
+        over[used++] = tally->narrow ? tables[TABLES * TABLE + bin] : total;
+        tables[TABLES * TABLE + bin] = tables[bin] = tables[TABLE + bin] = tables[2 * TABLE + bin] = tables[3 * TABLE + bin] = 0;
     }
     return used;
 }
@@ -64,8 +65,8 @@ static void choose_hot(const u16 *bins, const u32 *counts, i64 used, u16 *hot) {
 }
 
 i64 observe_blocks(const Block *blocks, i64 count, const float *plain_signs, const u64 *flips, u32 *tables,
-                   u16 *hot, const Rows *rows, u16 *bins, u32 *counts) {
-    Tally tally = {.tables = tables, .hot = hot, .zeros = 0, .lowest = BINS, .highest = 0};
+                   u16 *hot, const Rows *rows, u16 *bins, u32 *counts, u32 *over) {
+    Tally tally = {.tables = tables, .hot = hot, .zeros = 0, .lowest = BINS, .narrow = blocks[0].narrow};
     Signs signs = {.plain = plain_signs};
 #if MP_WIDE
     arrange_signs(&signs, blocks[0].narrow);
@@ -83,7 +84,7 @@ i64 observe_blocks(const Block *blocks, i64 count, const float *plain_signs, con
         rows->odd[k] = sums.nonfinite;
         rows->tops[k] = sums.top;
     }
-    i64 used = drain(&tally, bins, counts);
+    i64 used = drain(&tally, bins, counts, over);
     choose_hot(bins, counts, used, hot);
     return used;
 }

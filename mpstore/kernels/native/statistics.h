@@ -10,16 +10,19 @@
 #define BINS 32768
 #define TABLE (BINS + 16) /* bin BINS is for what is not to be counted; no two tables lie 4096 bytes apart */
 #define TABLES 4
+#define ALL_TABLES (TABLES + 1) /* the last is of those above the edge of their bin */
 #define HOT 2
 
 /* How often each bin was seen, in several tables that are added up at the end: equal neighbours would
    otherwise wait for each other's store. Between calls the tables are zero. `hot` are bins that many deltas may
-   be in, which is worth their own counters; BINS where there is none. */
+   be in, which is worth their own counters; BINS where there is none. `narrow`: the words are bfloat16, and it is
+   counted how many deltas have bits below those that name the bin: few. */
 typedef struct {
     u32 *tables;
     u16 *hot;
     u32 zeros;           /* to be added to bin 0 */
     u32 lowest, highest; /* the bins in use other than 0 */
+    bool narrow;
 } Tally;
 
 /* The sketch's signs in a chunk, 1 or -1: as they are, and in the order of statistics_wide.c. */
@@ -67,10 +70,11 @@ void arrange_signs(Signs *signs, bool narrow);
 #define MP_WIDE 0
 #endif
 
-/* Blocks of one kind of words. `flips` has a word for each chunk of the largest, `bins` and `counts` have room
-   for BINS; returns how many bins are in use of all blocks together. `hot` has HOT bins, and gets those for a
-   next call like this one: they change how long it takes, and nothing else. */
+/* Blocks of one kind of words. `flips` has a word for each chunk of the largest, `bins`, `counts` and `over` have
+   room for BINS; returns how many bins are in use of all blocks together. `over` says how many of a bin may lie above
+   its lower edge: of bfloat16 those that do, of float32 all. `hot` has HOT bins, and gets those for a next call like
+   this one: they change how long it takes, and nothing else. */
 i64 observe_blocks(const Block *blocks, i64 count, const float *plain_signs, const u64 *flips, u32 *tables,
-                   u16 *hot, const Rows *rows, u16 *bins, u32 *counts);
+                   u16 *hot, const Rows *rows, u16 *bins, u32 *counts, u32 *over);
 
 #endif

@@ -56,6 +56,8 @@ static i32 count_bins(const float *restrict d, i64 count, Tally *tally) {
         tables[2 * TABLE + bins[i + 2]]++;
         tables[3 * TABLE + bins[i + 3]]++;
     }
+    for (i64 i = 0; i < count && tally->narrow; i++)
+        if (bits_of(d[i]) & 0xFFFF) tables[TABLES * TABLE + bins[i]]++;
     return top;
 }
 

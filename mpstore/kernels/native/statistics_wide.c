@@ -18,6 +18,11 @@ typedef struct {
     __m512i top, lowest, hot[HOT], reached[HOT];
 } Lanes;
 
+/* Ends of the lists of bins: of deltas to be counted, and of those above the edge of their bin. */
+typedef struct {
+    u32 *all, *over;
+} Lists;
+
 /* Which lanes are in places 8 group to 8 group + 7: four from here, and four that lie 8 further. */
 INLINE int first_lane(int group) { return 16 * (group & 1) + 4 * (group >> 1); }
 
@@ -61,15 +66,23 @@ INLINE void load_row(const void *items, i64 at, bool narrow, __m512 *out) {
     }
 }
 
-/* Append the bins of a row's deltas to `list`, other than 0 and the hot ones; returns its end. */
-INLINE u32 *list_bins(Lanes *lanes, const __m512 *deltas, int hots, u32 *list) {
+/* Append the bins of a row's deltas, other than 0 and the hot ones; `odd`: and of those with bits below the bin's. */
+INLINE void list_bins(Lanes *lanes, const __m512 *deltas, int hots, bool odd, Lists *lists) {
     __m512i shifted[2];
+    __mmask16 over[2];
+    u32 *list = lists->all;
 #pragma GCC unroll 2
     for (int half = 0; half < 2; half++) {
         __m512i magnitude = _mm512_and_si512(_mm512_castps_si512(deltas[half]), _mm512_set1_epi32(MAGNITUDE));
         lanes->top = _mm512_max_epu32(lanes->top, magnitude);
         shifted[half] = _mm512_srli_epi32(magnitude, 16);
+        over[half] = odd ? _mm512_test_epi32_mask(magnitude, _mm512_set1_epi32(0xFFFF)) : 0;
     }
+    if (odd && __builtin_expect(over[0] | over[1], 0))
+        for (int half = 0; half < 2; half++) {
+            _mm512_storeu_si512(lists->over, _mm512_maskz_compress_epi32(over[half], shifted[half]));
+            lists->over += _mm_popcnt_u32(over[half]);
+        }
     __m512i bins = _mm512_packus_epi32(shifted[0], shifted[1]); /* fours of the halves in turn */
     __mmask32 rest = _mm512_test_epi16_mask(bins, bins);
     lanes->lowest = _mm512_mask_min_epu16(lanes->lowest, rest, lanes->lowest, bins);
@@ -84,7 +97,7 @@ INLINE u32 *list_bins(Lanes *lanes, const __m512 *deltas, int hots, u32 *list) {
     _mm512_storeu_si512(list, _mm512_maskz_compress_epi32((__mmask16)low, shifted[0]));
     list += _mm_popcnt_u32(low);
     _mm512_storeu_si512(list, _mm512_maskz_compress_epi32((__mmask16)high, shifted[1]));
-    return list + _mm_popcnt_u32(high);
+    lists->all = list + _mm_popcnt_u32(high);
 }
 
 INLINE __m512d doubles_at(const float *values) { return _mm512_cvtps_pd(_mm256_load_ps(values)); }
@@ -124,8 +137,8 @@ INLINE void add_moments(Lanes *lanes, const float *b, const float *d, const floa
     }
 }
 
-INLINE u32 *add_tile(Lanes *lanes, const Block *block, i64 at, bool narrow, bool difference, int hots,
-                     const float *signs, u32 *list) {
+INLINE void add_tile(Lanes *lanes, const Block *block, i64 at, bool narrow, bool difference, int hots,
+                     const float *signs, Lists *lists) {
     _Alignas(64) float b[TILE], d[TILE], signed_sums[LANES];
     __m512 deltas[8];
 #pragma GCC unroll 4
@@ -139,12 +152,11 @@ INLINE u32 *add_tile(Lanes *lanes, const Block *block, i64 at, bool narrow, bool
             _mm512_store_ps(b + LANES * row + ROW * half, own[half]);
             _mm512_store_ps(d + LANES * row + ROW * half, delta[half]);
         }
-        list = list_bins(lanes, delta, hots, list);
+        list_bins(lanes, delta, hots, narrow && difference, lists);
     }
     sum_signed(deltas, signs, signed_sums);
     __asm__ volatile("" : : "r"(b), "r"(d), "r"(signed_sums) : "memory"); /* or they stay in registers */
     add_moments(lanes, b, d, signed_sums);
-    return list;
 }
 
 INLINE void begin_chunk(Lanes *lanes, const Sums *sums, const Tally *tally, bool narrow) {
@@ -209,12 +221,14 @@ INLINE void count_others(const Lanes *lanes, int hots, u32 listed, Tally *tally)
 INLINE bool observe(const Block *block, i64 start, bool narrow, bool difference, int hots, const float *signs,
                     u64 flips, Sums *sums, Tally *tally) {
     Lanes lanes;
-    u32 list[CHUNK + ROW], *end = list;
+    u32 list[CHUNK + ROW], over[CHUNK + ROW];
+    Lists ends = {list, over};
     begin_chunk(&lanes, sums, tally, narrow);
     for (i64 t = 0; t < CHUNK; t += TILE)
-        end = add_tile(&lanes, block, start + t, narrow, difference, hots, signs + t, end);
-    count_listed(tally->tables, list, end);
-    count_others(&lanes, hots, (u32)(end - list), tally);
+        add_tile(&lanes, block, start + t, narrow, difference, hots, signs + t, &ends);
+    count_listed(tally->tables, list, ends.all);
+    for (const u32 *bin = over; bin < ends.over; bin++) tally->tables[TABLES * TABLE + *bin]++;
+    count_others(&lanes, hots, (u32)(ends.all - list), tally);
     u32 top = _mm512_reduce_max_epu32(lanes.top), lowest = least_word(lanes.lowest);
     tally->lowest = lowest < tally->lowest ? lowest : tally->lowest;
     tally->highest = top >> 16 > tally->highest ? top >> 16 : tally->highest;

@@ -252,7 +252,8 @@ class Works:
     def _thresholds(
         self, key: str, context: TensorContext, experts: tuple[Expert, ...]
     ) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[float, ...], ...]]:
-        """What must be counted, and what the statistics' edges say where the plan leaves blocks out."""
+        """What must be counted, and what the statistics say: where the plan leaves blocks out, or where
+        they are exact."""
         asked = self._operator.ranks(context)
         words = self.plan.facts.get(key, "").split(",")
         if len(words) != len(experts):
@@ -261,10 +262,18 @@ class Works:
         edges: list[tuple[float, ...]] = []
         for expert, wanted, word in zip(experts, asked, words, strict=True):
             reads = expert.stored is not None or expert.formed is not None
-            exact = reads and (word != "edge" or expert.histogram is None)
-            ranks.append(wanted if exact else ())
-            edges.append(() if exact else tuple(_edge(expert, rank) for rank in wanted))
+            counted = reads and (word != "edge" or expert.histogram is None) and not _known(expert, wanted)
+            ranks.append(wanted if counted else ())
+            edges.append(() if counted else tuple(_edge(expert, rank) for rank in wanted))
         return tuple(ranks), tuple(edges)
+
+
+def _known(expert: Expert, ranks: tuple[int, ...]) -> bool:
+    """Whether the statistics have exactly what is asked for: nothing needs to be counted then."""
+    histogram = expert.histogram
+    return histogram is not None and all(
+        1 <= rank <= histogram.elements and histogram.bin_of(rank).exact for rank in ranks
+    )
 
 
 def _edge(expert: Expert, rank: int) -> float:

@@ -31,7 +31,7 @@ def vector(seed: int, elements: int, grain: float) -> np.ndarray:
 
 def histogram_of(values: np.ndarray, most: int) -> Histogram:
     bins, counts = np.unique((values.view(np.uint32) & 0x7FFFFFFF) >> 16, return_counts=True)
-    return merged(bins, counts.astype(np.int64), most)
+    return merged(bins, counts.astype(np.int64), counts.astype(np.int64), most)
 
 
 def found(search: RankSearch, parts: list[np.ndarray]) -> tuple[float, int]:
@@ -126,6 +126,23 @@ def test_nonfinite_values_stay_out_of_inner_products() -> None:
     total = GramSum(2, [0])
     total.observe(0, [odd, None])
     assert total.conclude().tolist() == [[5.0, 0.0], [0.0, 0.0]]
+
+
+def test_what_the_statistics_know_exactly_is_not_counted(tmp_path: Path) -> None:
+    repo = merge_material.family(tmp_path)
+    of = {name: repo.manifest(repo.commit(repo.tip(name)).manifest) for name in ("base", "e0", "e1", "e2")}
+    known = counted = 0
+    for work in Works(repo, merge_material.plan(repo)):
+        base = repo.read_tensor(of["base"], work.key).astype(np.float32).reshape(-1)
+        for place, (ranks, edges) in enumerate(zip(work.ranks, work.edges, strict=True)):
+            expert = repo.read_tensor(of[f"e{place}"], work.key).astype(np.float32).reshape(-1)
+            (rank,) = work.operator.ranks(work.context)[place]
+            counted += bool(ranks)
+            if edges and work.experts[place].stored is not None:
+                known += 1
+                assert edges == (np.sort(np.abs(expert - base))[rank - 1],)
+    assert known > 0
+    assert counted > 0
 
 
 def test_what_a_pass_found_does_not_stay_in_memory(tmp_path: Path) -> None:
