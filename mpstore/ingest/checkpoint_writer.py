@@ -284,7 +284,7 @@ class CheckpointWriter:
 
         for batch, start in enumerate(range(0, tensor.data_bytes, batch_blocks * block_bytes)):
             flow.ahead.advance(tensor.start + start)
-            buffer = pool.take()
+            buffer = pool.take(flow.file.reader.taken_bytes)
             data = buffer[: min(buffer.size, tensor.data_bytes - start)]
             hashed = flow.file.reader.fill(data)
             raws = [data[at : at + block_bytes] for at in range(0, data.size, block_bytes)]

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mpstore import page_cache
+from mpstore import direct_io, page_cache
 from mpstore.checkpoint_dir import SourceFile
 from mpstore.errors import DamagedError, StorageError
 from mpstore.hashing import Hashing, Lagging
@@ -24,6 +24,7 @@ from mpstore.hashing import Hashing, Lagging
 Bytes = npt.NDArray[np.uint8]
 _AHEAD_BYTES: Final = 32 << 20
 _UNHASHED: Final = 8  # pieces read whose hash may lag behind
+_LARGE_BYTES: Final = 16 << 20  # files below are read as ever
 
 
 class Stream(Protocol):
@@ -113,7 +114,8 @@ class HashedReader:
 
 
 class OpenedFile:
-    """A source file opened for one sequential read, the kernel reading ahead of us."""
+    """A source file opened for one sequential read: the kernel reads ahead of us, or, where most of a large
+    file is not in memory, what fits the direct way goes past its cache."""
 
     def __init__(self, file: SourceFile) -> None:
         self._file = file
@@ -123,8 +125,12 @@ class OpenedFile:
             raise StorageError(f"{file.source}: {error.strerror or error}") from error
         self._at = 0
         self._asked = 0
+        self._direct = -1
+        if file.size >= _LARGE_BYTES and direct_io.cached_share(self._fd, file.size) < 0.5:
+            self._direct = direct_io.open_direct(file.source, os.O_RDONLY)
         if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            ahead = os.POSIX_FADV_SEQUENTIAL if self._direct < 0 else os.POSIX_FADV_RANDOM
+            os.posix_fadvise(self._fd, 0, 0, ahead)
 
     def __enter__(self) -> OpenedFile:
         return self
@@ -133,6 +139,8 @@ class OpenedFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._fd)
+        if self._direct >= 0:
+            os.close(self._direct)
 
     def _ahead(self) -> None:
         """Keep the disk busy while the processors are: ask for the next stretch before it is needed."""
@@ -141,13 +149,26 @@ class OpenedFile:
             self._asked += _AHEAD_BYTES
 
     def readinto(self, view: memoryview) -> int:
-        self._ahead()
         try:
-            got = os.readv(self._fd, [view])
+            got = self._readinto(view)
         except OSError as error:
             raise StorageError(f"{self._file.source}: {error.strerror or error}") from error
         self._at += got
         return got
+
+    def _readinto(self, view: memoryview) -> int:
+        if self._direct < 0:
+            self._ahead()
+            return os.preadv(self._fd, [view], self._at)
+        head, body = direct_io.span(view, self._at)
+        if head:
+            return os.preadv(self._fd, [view[:head]], self._at)
+        try:
+            return os.preadv(self._direct, [view[:body]], self._at)
+        except OSError:  # the file system wants it otherwise; a damaged disk will say so again
+            os.close(self._direct)
+            self._direct = -1
+            return os.preadv(self._fd, [view], self._at)
 
     def read(self, size: int) -> bytes:
         buffer = bytearray(size)
@@ -167,8 +188,12 @@ class BufferPool:
         self.size = size
         self._free: list[Bytes] = []
 
-    def take(self) -> Bytes:
-        return self._free.pop() if self._free else np.empty(self.size, np.uint8)
+    def take(self, offset: int) -> Bytes:
+        """One that can be filled from a file's `offset` on the direct way."""
+        if not self._free:
+            return direct_io.room(self.size, offset)
+        return direct_io.place(self._free.pop(), self.size, offset)
 
     def give_back(self, buffer: Bytes) -> None:
-        self._free.append(buffer)
+        assert isinstance(buffer.base, np.ndarray)
+        self._free.append(buffer.base)

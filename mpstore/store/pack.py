@@ -253,16 +253,12 @@ class PackWriter:
     """A pack under construction in tmp_dir. One thread."""
 
     def __init__(self, tmp_dir: str, kind: int) -> None:
-        self._staged = files.StagedFile(tmp_dir)
         self._hasher = blake3()
+        self._staged = files.StagedFile(tmp_dir, hasher=self._hasher)
         self.kind = kind
         self.entries: list[Entry] = []
         self._whole = True
-        self._put(_PACK_HEADER.pack(PACK_MAGIC, PACK_VERSION, kind))
-
-    def _put(self, data: Any) -> None:
-        self._hasher.update(data)
-        self._staged.write(data)
+        self._staged.write(_PACK_HEADER.pack(PACK_MAGIC, PACK_VERSION, kind))
 
     @property
     def size(self) -> int:
@@ -273,10 +269,9 @@ class PackWriter:
         """Add a frame at the end. Segments are copied or written before this returns."""
         offset = self.size
         self._whole = False
-        self._put(pack_header(header))
+        self._staged.write(pack_header(header))
         for segment in segments:
-            if memoryview(segment).nbytes:
-                self._put(segment)
+            self._staged.write(segment)
         self.entries.append(Entry(header, offset))
         self._whole = True
 
