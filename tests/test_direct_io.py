@@ -72,15 +72,15 @@ def test_what_lies_otherwise_does_not_go_direct() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(0, 3 << 20), max_size=6), st.integers(0, 1 << 30))
+@given(st.lists(st.integers(0, 3 << 20), max_size=6), st.integers(0, 1 << 30), st.booleans())
 def test_a_staged_file_holds_what_was_written(
-    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], seed: int
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], seed: int, past_cache: bool
 ) -> None:
     """In pieces of all sizes; its hasher hears of all of it."""
     directory = tmp_path_factory.mktemp("staged")
     pieces = [np.random.default_rng(seed + k).bytes(size) for k, size in enumerate(sizes)]
     hasher = blake3()
-    with files.StagedFile(directory, hasher=hasher) as staged:
+    with files.StagedFile(directory, hasher=hasher, past_cache=past_cache) as staged:
         for k, piece in enumerate(pieces):
             assert staged.tell() == sum(sizes[:k])
             staged.write(piece)
@@ -89,6 +89,21 @@ def test_a_staged_file_holds_what_was_written(
         staged.publish(directory / "whole")
     assert (directory / "whole").read_bytes() == b"".join(pieces)
     assert hasher.digest() == blake3(b"".join(pieces)).digest()
+
+
+@pytest.mark.parametrize("past_cache", [False, True])
+def test_what_is_written_past_the_cache_is_not_in_it(tmp_path: Path, past_cache: bool) -> None:
+    size = 5 << 20
+    with files.StagedFile(tmp_path, past_cache=past_cache) as staged:
+        for start in range(0, size, 1 << 16):
+            staged.write(bytes(min(1 << 16, size - start)))
+        staged.publish(tmp_path / "whole")
+    fd = os.open(tmp_path / "whole", os.O_RDONLY)
+    try:
+        share = direct_io.cached_share(fd, size)
+    finally:
+        os.close(fd)
+    assert (share < 0.5) == (past_cache and can_go_direct(tmp_path))
 
 
 @settings(max_examples=30, deadline=None)
@@ -109,9 +124,7 @@ def test_pieces_written_at_their_places(
             staged.reserve(data.size)
         for k in [-1, *np.random.default_rng(order).permutation(len(sizes)).tolist()]:
             at, size = (0, start) if k < 0 else (int(bounds[k]), sizes[k])
-            room = direct_io.room(size, at if order % 2 else 0)
-            room[:] = data[at : at + size]
-            staged.write_at(at, room)
+            staged.write_at(at, data[at : at + size])
         staged.publish(directory / "whole")
     assert (directory / "whole").read_bytes() == data.tobytes()
 
@@ -119,8 +132,6 @@ def test_pieces_written_at_their_places(
 @pytest.mark.parametrize("limit", [1, 5000, LEAST])
 def test_a_short_write_on_the_direct_way_is_continued(tmp_path: Path, limit: int) -> None:
     data = np.random.default_rng(limit).integers(0, 256, 4 * LEAST, np.uint8)
-    room = direct_io.room(data.size, 0)
-    room[:] = data
     shortened: list[int] = []
 
     def observe(operation: files.Operation) -> int | None:
@@ -131,8 +142,8 @@ def test_a_short_write_on_the_direct_way_is_continued(tmp_path: Path, limit: int
 
     files.set_observer(observe)
     try:
-        with files.StagedFile(tmp_path) as staged:
-            staged.write_at(0, room)
+        with files.StagedFile(tmp_path, past_cache=True) as staged:
+            staged.write(data)
             staged.publish(tmp_path / "whole")
     finally:
         files.set_observer(None)

@@ -11,7 +11,9 @@ from functools import cache
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
-from mpstore import direct_io, kernels
+import numpy as np
+
+from mpstore import kernels
 from mpstore.codecs import plain
 from mpstore.codecs.codes import (
     CONST,
@@ -51,9 +53,8 @@ def decode(
     return decode_many(form, [Block(codec, segments, raw_bytes, base)])[0]
 
 
-def decode_many(form: Format, wanted: Sequence[Block], offset: int = 0) -> list[Bytes]:
-    """`decode` of several blocks of one format: results share memory, which lies as file offset `offset` does
-    within pages. DamagedError: any is damaged."""
+def decode_many(form: Format, wanted: Sequence[Block]) -> list[Bytes]:
+    """`decode` of several blocks of one format: results share memory. DamagedError: any is damaged."""
     rows: dict[int, list[int]] = {}
     total_bytes = 0
     for k, block in enumerate(wanted):
@@ -61,7 +62,7 @@ def decode_many(form: Format, wanted: Sequence[Block], offset: int = 0) -> list[
         if block.raw_bytes and (codec in _OWN or (codec in _LEANING and block.base is not None)):
             rows.setdefault(codec, []).append(k)
             total_bytes += block.raw_bytes
-    space = direct_io.room(total_bytes, offset)
+    space = np.empty(total_bytes, np.uint8)
     found: dict[int, Bytes] = {}
     at = 0
     for codec, own in rows.items():

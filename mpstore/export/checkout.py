@@ -21,7 +21,7 @@ from mpstore.events import Progress, SharedTask, silent
 from mpstore.export import update as updating
 from mpstore.export.content import GROUPS_PER_THREAD, FileContent, file_content
 from mpstore.export.selection import select
-from mpstore.export.writing import WRITERS, FileWriter, Workshop
+from mpstore.export.writing import FileWriter, Workshop
 from mpstore.hash_points import HashPoints
 from mpstore.hashing import Hashing
 from mpstore.ids import ObjectId, short
@@ -75,13 +75,9 @@ def checkout(
     workers = thread_count(threads, repo.config.threads)
     raw_bytes = sum(content.size for content in contents)
     task = SharedTask(progress.task(f"checking out {short(commit)}", raw_bytes, "bytes"))
-    with (
-        Hashing() as hashing,
-        ThreadPoolExecutor(WRITERS, thread_name_prefix="mp-write") as writers,
-        ThreadPoolExecutor(workers, thread_name_prefix="mp-decode") as pool,
-    ):
+    with Hashing() as hashing, ThreadPoolExecutor(workers, thread_name_prefix="mp-decode") as pool:
         groups = workers * GROUPS_PER_THREAD
-        job = _Job(Workshop(pool, writers, groups, hashing, HashPoints(repo.root), task))
+        job = _Job(Workshop(pool, groups, hashing, HashPoints(repo.root), task))
         in_place = update and os.path.isdir(target)
         written = job.update(target, contents) if in_place else job.replace(target, contents)
     task.finish()

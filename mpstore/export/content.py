@@ -58,15 +58,15 @@ class BlockRun:
                 begin = row + 1
         return [*found, range(begin, last)] if begin < last else found
 
-    def read(self, rows: Sequence[int], offset: int = 0) -> list[Bytes]:
-        """The decoded blocks at `rows` (ascending), in that order. `offset`: in the file that they are
-        written to. DamagedError: missing, damaged, or of another length than they should have."""
+    def read(self, rows: Sequence[int]) -> list[Bytes]:
+        """The decoded blocks at `rows` (ascending), in that order. DamagedError: missing, damaged, or of
+        another length than they should have."""
         places = self._located()
         bases = self._bases(places, rows)
         found: dict[int, Bytes] = {}
         fetched = self._store.fetch(places, list(rows), "other")
         frames = [frame.of_length(int(self.lengths[frame.row])) for frame in fetched]
-        for frame, raw in zip(frames, self._store.decode_many(frames, bases, offset), strict=True):
+        for frame, raw in zip(frames, self._store.decode_many(frames, bases), strict=True):
             if raw.size != self.lengths[frame.row]:
                 expected = self.lengths[frame.row]
                 raise DamagedError(f"block {short(frame.id)} has {raw.size} bytes, expected {expected}")

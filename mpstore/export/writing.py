@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -25,17 +25,14 @@ from mpstore.pipeline import OrderedPipeline
 _LEAST_DEPTH: Final = 2
 _UNHASHED: Final = 4  # groups decoded whose hash may lag behind
 _READ_BYTES: Final = 1 << 20
-WRITERS: Final = 2
 _LARGE_BYTES: Final = 16 << 20  # smaller files find their room as they are written
 
 
 @dataclass(frozen=True)
 class Workshop:
-    """What files are written with, `groups` of blocks of them at a time: decoded in `pool`, written by
-    threads that wait for the disk. `task` hears of every byte."""
+    """What files are written with, `groups` of blocks of them at a time; `task` hears of every byte."""
 
     pool: ThreadPoolExecutor
-    writers: ThreadPoolExecutor
     groups: int
     hashing: Hashing
     points: HashPoints
@@ -158,23 +155,24 @@ class _Output:
         run, head = self._content.run, len(self._content.prefix)
         lagging = None if own is None else Lagging(own, _UNHASHED)
 
-        def write(data: Buffer, at: int) -> tuple[memoryview, Future[None]]:
+        def write(data: Buffer, at: int) -> memoryview:
             """What of `data`, which is the file's from `at` on, is the part's."""
             own_data = memoryview(data)[max(0, part.start - at) : max(0, part.stop - at)]
-            return own_data, self._shop.writers.submit(staged.write_at, max(at, part.start), own_data)
+            if len(own_data):
+                staged.write_at(max(at, part.start), own_data)
+            return own_data
 
-        def decode(rows: range) -> list[tuple[memoryview, Future[None]]]:
+        def decode(rows: range) -> list[memoryview]:
             at, found = head + int(run.offsets[rows[0]]), []
-            for piece in joined(run.read(rows, at)):
+            for piece in joined(run.read(rows)):
                 found.append(write(piece.data, at))
                 at += piece.size
             return found
 
-        def consume(raws: list[tuple[memoryview, Future[None]]]) -> None:
-            for raw, written in raws:
+        def consume(raws: list[memoryview]) -> None:
+            for raw in raws:
                 if lagging is not None:
                     lagging.submit(raw)
-                written.result()
                 self._shop.task.advance(len(raw))
 
         with OrderedPipeline(self._shop.pool, depth) as pipeline:

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import sys
-import threading
 from typing import Any, Final, Protocol
 
 from mpstore import direct_io
@@ -32,22 +31,27 @@ class StagedFile:
     """A file under construction in tmp_dir; `publish` gives it its final name. One thread at a time, except
     `write_at`. As a context manager it is discarded on leaving unless published.
 
-    `hasher` hears of what `write` gets, in order and in large pieces; `flush` is the last of it. What fits
-    the direct way goes past the page cache: it has to reach the disk anyway.
+    `hasher` hears of what `write` gets, in order and in large pieces; `flush` is the last of it. With
+    `past_cache` `write` goes past the page cache where it can, for what will not be read soon.
     """
 
     def __init__(
-        self, tmp_dir: Path, *, durable: bool = True, mode: int = 0o666, hasher: Hasher | None = None
+        self,
+        tmp_dir: Path,
+        *,
+        durable: bool = True,
+        mode: int = 0o666,
+        hasher: Hasher | None = None,
+        past_cache: bool = False,
     ) -> None:
         self.path = staging_name(tmp_dir)
         self._durable = durable
         self._synced = False
         self._hasher = hasher
+        self._past_cache = past_cache
         self._buffer: memoryview | None = None
         self._filled = self._written_bytes = self._handed_bytes = 0
-        self._fd = -1
-        self._direct: int | None = None
-        self._lock = threading.Lock()
+        self._fd = self._direct = -1
         with translated(self.path):
             announce("create", self.path)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -64,10 +68,14 @@ class StagedFile:
         return self._written_bytes + self._filled
 
     def write(self, buffer: Buffer) -> None:
-        """Append; the bytes are gathered."""
+        """Append; small pieces are gathered."""
         view = memoryview(buffer)
         if view.nbytes:
             view = view.cast("B")
+        if view.nbytes >= _BUFFER_BYTES and not self._past_cache:
+            self.flush()
+            self._append(view)
+            return
         while view.nbytes:
             if self._buffer is None:
                 self._buffer = direct_io.room(_BUFFER_BYTES, self._written_bytes).data
@@ -80,10 +88,10 @@ class StagedFile:
 
     def write_at(self, offset: int, buffer: Buffer) -> None:
         """Write at a place of its own; several threads may. Not mixed with `write`."""
-        if not memoryview(buffer).nbytes:
-            return
+        self._synced = False
         view = memoryview(buffer).cast("B")
-        self._write(view, offset)
+        with translated(self.path):
+            write_all(self._fd, self.path, view, offset)
         if view.nbytes >= _BUFFER_BYTES:
             self._write_behind(offset, view.nbytes)
 
@@ -96,59 +104,49 @@ class StagedFile:
 
     def flush(self) -> None:
         """Hand what was gathered to the operating system."""
-        if self._buffer is None or not self._filled:
-            return
-        gathered, self._filled = self._buffer[: self._filled], 0
+        if self._buffer is not None and self._filled:
+            gathered, self._filled = self._buffer[: self._filled], 0
+            self._append(gathered)
+            if self._written_bytes % direct_io.PAGE_BYTES:
+                self._buffer = None  # the next lies otherwise
+
+    def _append(self, view: memoryview) -> None:
+        self._synced = False
         if self._hasher is not None:
-            self._hasher.update(gathered)
-        self._write(gathered, self._written_bytes)
-        self._written_bytes += gathered.nbytes
-        if self._written_bytes % direct_io.PAGE_BYTES:
-            self._buffer = None  # the next lies otherwise
+            self._hasher.update(view)
+        at = self._written_bytes
+        head, body = direct_io.span(view, at) if self._past_cache else (view.nbytes, 0)
+        with translated(self.path):
+            write_all(self._fd, self.path, view[:head], at)
+            self._write_direct(view[head : head + body], at + head)
+            write_all(self._fd, self.path, view[head + body :], at + head + body)
+        self._written_bytes += view.nbytes
         if self._written_bytes - self._handed_bytes >= _WRITE_BEHIND_BYTES:
             self._write_behind(self._handed_bytes, self._written_bytes - self._handed_bytes)
             self._handed_bytes = self._written_bytes
 
-    def _write(self, view: memoryview, offset: int) -> None:
-        """Write at a place: whole pages the direct way, where both ends of it lie so."""
-        self._synced = False
-        head, body = direct_io.span(view, offset)
-        if body and self._direct_fd() >= 0:
-            pieces = [
-                (self._fd, view[:head], offset),
-                (self._direct_fd(), view[head : head + body], offset + head),
-                (self._fd, view[head + body :], offset + head + body),
-            ]
-        else:
-            pieces = [(self._fd, view, offset)]
-        with translated(self.path):
-            for fd, piece, at in pieces:
-                if fd == self._fd:
-                    write_all(fd, self.path, piece, at)
-                else:
-                    self._write_direct(fd, piece, at)
-
-    def _write_direct(self, fd: int, data: memoryview, offset: int) -> None:
-        limit = announce("write", self.path, offset=offset, data=data)
+    def _write_direct(self, pages: memoryview, offset: int) -> None:
+        """Write whole pages past the cache, or the ordinary way where the file system wants it so."""
         written = 0
-        if limit is None:
-            try:
-                written = os.pwrite(fd, data, offset)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                self._direct = -1  # the file system wants it otherwise
-        else:
-            written = os.pwrite(self._fd, data[: max(1, limit)], offset)
-        if written < data.nbytes:
-            write_all(self._fd, self.path, data[written:], offset + written)
+        if pages.nbytes and self._direct < 0:
+            self._direct = direct_io.open_direct(self.path, os.O_WRONLY)
+            self._past_cache = self._direct >= 0
+        if pages.nbytes and self._past_cache:
+            limit = announce("write", self.path, offset=offset, data=pages)
+            if limit is not None:
+                written = os.pwrite(self._fd, pages[: max(1, limit)], offset)
+            else:
+                written = self._pwrite_direct(pages, offset)
+        write_all(self._fd, self.path, pages[written:], offset + written)
 
-    def _direct_fd(self) -> int:
-        """For whole pages; -1: there is none."""
-        with self._lock:
-            if self._direct is None:
-                self._direct = direct_io.open_direct(self.path, os.O_WRONLY)
-            return self._direct
+    def _pwrite_direct(self, pages: memoryview, offset: int) -> int:
+        try:
+            return os.pwrite(self._direct, pages, offset)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            self._past_cache = False
+            return 0
 
     def _write_behind(self, start: int, length: int) -> None:
         """Have Linux begin to write what was just handed to it, so that the fsync at the end finds little to
@@ -193,10 +191,10 @@ class StagedFile:
             self.fsync()
 
     def _close(self) -> None:
-        for fd in (self._fd, -1 if self._direct is None else self._direct):
+        for fd in (self._fd, self._direct):
             if fd >= 0:
                 os.close(fd)
-        self._fd, self._direct = -1, -1
+        self._fd = self._direct = -1
 
     def discard(self) -> None:
         """Close and remove the staged file; nothing happens after `publish`. Errors of removal are let go:

@@ -34,11 +34,8 @@ def decode_frame(frame: Frame, base_raw: Buffer | None) -> npt.NDArray[np.uint8]
     return raw
 
 
-def decode_frames(
-    frames: Sequence[Frame], base_raws: Sequence[Any], offset: int = 0
-) -> list[npt.NDArray[np.uint8]]:
-    """`decode_frame` of several at once: one that is damaged is found, and named, one by one. `offset`:
-    of the first in a file that they are written to."""
+def decode_frames(frames: Sequence[Frame], base_raws: Sequence[Any]) -> list[npt.NDArray[np.uint8]]:
+    """`decode_frame` of several at once: one that is damaged is found, and named, one by one."""
     if len({frame.header.form for frame in frames}) != 1:
         return [decode_frame(frame, base_raw) for frame, base_raw in zip(frames, base_raws, strict=True)]
     form = frames[0].header.form
@@ -47,7 +44,7 @@ def decode_frames(
         for frame, base_raw in zip(frames, base_raws, strict=True)
     ]
     try:
-        raws = codecs.decode_many(codec_form(form), wanted, offset)
+        raws = codecs.decode_many(codec_form(form), wanted)
     except DamagedError:
         return [decode_frame(frame, base_raw) for frame, base_raw in zip(frames, base_raws, strict=True)]
     return [

@@ -254,7 +254,7 @@ class PackWriter:
 
     def __init__(self, tmp_dir: str, kind: int) -> None:
         self._hasher = blake3()
-        self._staged = files.StagedFile(tmp_dir, hasher=self._hasher)
+        self._staged = files.StagedFile(tmp_dir, hasher=self._hasher, past_cache=True)
         self.kind = kind
         self.entries: list[Entry] = []
         self._whole = True
