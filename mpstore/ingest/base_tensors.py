@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -29,13 +29,23 @@ _AHEAD_BYTES: Final = 32 << 20
 _PIECE_BLOCKS: Final = 32
 
 
+_Load: TypeAlias = "Future[Mapping[int, Bytes]]"
+
+
+class _Loaded(NamedTuple):
+    """A block that was loaded together with others, as `row` of them."""
+
+    load: _Load
+    row: int
+
+
 class SharedBlocks:
     """Decoded blocks that several experts of one base ask for at about the same time: decoded once for all of
     them. Keeps `limit_bytes` of them, those asked for last. For any number of threads."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self._kept: dict[ObjectId, Future[Bytes]] = {}
+        self._kept: dict[ObjectId, _Loaded] = {}
         self._kept_bytes = 0
         self._lock = threading.Lock()
 
@@ -43,24 +53,26 @@ class SharedBlocks:
         self, wanted: Mapping[int, ObjectId], load: Callable[[Sequence[int]], Mapping[int, Bytes]]
     ) -> dict[int, Bytes]:
         """The blocks by row; `load` reads rows, and what it raises, everybody who waits for them gets."""
-        found: dict[int, Future[Bytes]] = {}
+        found: dict[int, _Loaded] = {}
         own: list[int] = []
+        future: _Load = Future()
         with self._lock:
             for row, block in wanted.items():
-                future = self._kept.pop(block, None)
-                if future is None:
-                    future = Future()
+                kept = self._kept.pop(block, None)
+                if kept is None:
+                    kept = _Loaded(future, row)
                     own.append(row)
-                self._kept[block] = found[row] = future  # asked for last
+                self._kept[block] = found[row] = kept  # asked for last
         if own:
-            self._load(own, wanted, found, load)
-        return {row: future.result() for row, future in found.items()}
+            self._load(own, wanted, future, load)
+        loads = {load: load.result() for load, _ in found.values()}
+        return {row: loads[load][source] for row, (load, source) in found.items()}
 
     def _load(
         self,
         own: list[int],
         wanted: Mapping[int, ObjectId],
-        found: Mapping[int, Future[Bytes]],
+        future: _Load,
         load: Callable[[Sequence[int]], Mapping[int, Bytes]],
     ) -> None:
         try:
@@ -69,18 +81,18 @@ class SharedBlocks:
             with self._lock:
                 for row in own:
                     self._kept.pop(wanted[row], None)
-            for row in own:
-                found[row].set_exception(error)
+            future.set_exception(error)
             raise
-        for row in own:
-            found[row].set_result(loaded[row])
+        future.set_result(loaded)
         with self._lock:
             self._kept_bytes += sum(raw.size for raw in loaded.values())
             for block in list(self._kept):
                 if self._kept_bytes <= self._limit_bytes:
                     break
-                if self._kept[block].done():
-                    self._kept_bytes -= self._kept.pop(block).result().size
+                kept = self._kept[block]
+                if kept.load.done():
+                    del self._kept[block]
+                    self._kept_bytes -= kept.load.result()[kept.row].size
 
 
 @dataclass(frozen=True)

@@ -162,8 +162,7 @@ class Preparer:
         with self.lock:
             for own_id in ids:
                 self.claims.pop(own_id, None)
-        for claim in claims:
-            claim.done.set()
+        _settle(claims)
 
     def _encode(
         self,
@@ -183,8 +182,7 @@ class Preparer:
         except BaseException as error:
             self._fail(ids, claims, error)
             raise
-        for claim in claims:
-            claim.done.set()
+        _settle(claims)
 
     def _bases(self, ids: Sequence[ObjectId], hints: Sequence[Hint]) -> list[tuple[ObjectId, Any] | None]:
         """`_base` of each, with one look into the store for those that can lean on what was hinted."""
@@ -249,6 +247,12 @@ class Preparer:
             return self._store.read(object_id, "base") if self._store.contains(object_id) else None
         except DamagedError:
             return None
+
+
+def _settle(claims: Sequence[Claim]) -> None:
+    """Wake whoever waits for any of them: most have one event together."""
+    for done in {claim.done for claim in claims}:
+        done.set()
 
 
 def check(
