@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,10 +31,10 @@ class Encoded:
     codec: int
     segments: tuple[Buffer, ...]
 
-    @property
+    @cached_property
     def encoded_bytes(self) -> int:
         """Bytes of all segments together, without the frame's own header."""
-        return sum(memoryview(segment).nbytes for segment in self.segments)
+        return sum([memoryview(segment).nbytes for segment in self.segments])
 
 
 def as_bytes(buffer: Buffer) -> Bytes:

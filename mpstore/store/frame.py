@@ -238,7 +238,7 @@ def encode_many(
     for own_id, size, base, encoded in zip(
         ids, sizes, bases, codecs.encode_many(raws, codec_form(form), base_raws, level), strict=True
     ):
-        lengths = tuple(as_bytes(segment).size for segment in encoded.segments)
+        lengths = tuple([memoryview(segment).nbytes for segment in encoded.segments])
         leans_on = base[0] if base is not None and codecs.needs_base(encoded.codec) else NO_BASE
         header = FrameHeader(own_id, encoded.codec, form, size, lengths, leans_on)
         made.append((header, encoded.segments))
