@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from mpstore.cli import quantities
-from mpstore.cli.options import threads_option, verb
+from mpstore.cli.options import message_option, threads_option, verb
 from mpstore.cli.session import Session
 from mpstore.errors import UsageError
 
@@ -47,7 +47,7 @@ _MOST_NAME_BYTES: Final = 200  # of a part of a branch's name
 @click.option(
     "--kind", type=click.Choice(["full", "delta", "lora"]), help="What the tensors are (default: found out)."
 )
-@click.option("-m", "--message", default="", metavar="MSG", help="What it is.")
+@message_option("What it is.")
 @threads_option
 def command(
     session: Session,

@@ -8,7 +8,7 @@ import click
 
 from mpstore.cli import merge_report
 from mpstore.cli.merge_options import memory_bytes, merge_options, only_plan, request
-from mpstore.cli.options import verb
+from mpstore.cli.options import message_option, verb
 from mpstore.cli.quantities import plural, seconds, size
 from mpstore.cli.session import Session
 from mpstore.errors import UsageError
@@ -27,7 +27,7 @@ from mpstore.errors import UsageError
 @click.argument("recipe", required=False, metavar="[RECIPE.yml]")
 @click.option("--branch", metavar="NAME", help="The branch that gets the commit (--dry-run needs none).")
 @merge_options
-@click.option("-m", "--message", default="", metavar="MSG", help="Why.")
+@message_option("Why.")
 @click.option("--dry-run", is_flag=True, help="Plan and report, but read and write nothing.")
 def command(
     session: Session,

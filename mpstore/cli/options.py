@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from mpstore.cli.session import Session
+from mpstore.errors import UsageError
 
 CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -67,6 +68,22 @@ def _set_directory(context: click.Context, parameter: click.Parameter, value: tu
     del parameter
     for directory in value:  # each from where the one before led, as with git
         context.ensure_object(Session).go_to(directory)
+
+
+def message_option(text: str) -> Callable[[Function], Function]:
+    """`-m MSG`, which is refused before anything is done where a record could not hold it."""
+
+    def checked(context: click.Context, parameter: click.Parameter, value: str) -> str:
+        del context, parameter
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                "-m: the message is not UTF-8", hint="write it in UTF-8, or leave it out"
+            ) from None
+        return value
+
+    return click.option("-m", "--message", default="", metavar="MSG", callback=checked, help=text)
 
 
 def threads_option(function: Function) -> Function:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from mpstore.cli import quantities
-from mpstore.cli.options import threads_option, verb
+from mpstore.cli.options import message_option, threads_option, verb
 from mpstore.cli.session import Session
 
 
@@ -26,7 +26,7 @@ from mpstore.cli.session import Session
 @click.option("--include", multiple=True, metavar="GLOB", help="Only files that fit. May be repeated.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Not these files. May be repeated.")
 @click.option("--dry-run", is_flag=True, help="Say what would come, and fetch nothing.")
-@click.option("-m", "--message", default="", metavar="MSG", help="What it is.")
+@message_option("What it is.")
 @threads_option
 def command(session: Session, what: str, dry_run: bool, **options: Any) -> None:
     """Fetch a model straight into the store, verified, and commit it on a branch.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mpstore.cli import quantities
-from mpstore.cli.options import verb
+from mpstore.cli.options import message_option, verb
 from mpstore.cli.session import Session
 
 
@@ -20,7 +20,7 @@ from mpstore.cli.session import Session
 @click.argument("target", metavar="hf://ORG/NAME")
 @click.option("--private", is_flag=True, help="Where the repository is created: only you see it.")
 @click.option("--branch", metavar="B", help="The Hub's branch (default: main).")
-@click.option("-m", "--message", default="", metavar="MSG", help="The Hub commit's message.")
+@message_option("The Hub commit's message.")
 def command(
     session: Session, revision: str, target: str, private: bool, branch: str | None, message: str
 ) -> None:

@@ -125,6 +125,19 @@ def test_what_is_not_there(real: Command, quick: Command, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("unharmed")
+def test_a_message_that_is_not_utf_8(quick: Command, merge_words: Words, tmp_path: Path) -> None:
+    """Refused before anything is looked at: the model is not there either."""
+    for words in (
+        ["add", tmp_path / "nowhere"],
+        merge_words("x"),
+        ["pull", "hf://a/b"],
+        ["push", "hf://a/b"],
+    ):
+        refused = quick(*words, "-m", "\udcff", code=2)
+        assert "-m: the message is not UTF-8" in refused.err
+
+
+@pytest.mark.usefixtures("unharmed")
 def test_output_into_a_directory_that_is_not_there(real: Command, quick: Command, merge_words: Words) -> None:
     refused = quick("cat", "base", "model.norm.weight", "-o", "nowhere/w.npy", code=3)
     assert "-o: there is no directory" in refused.err
