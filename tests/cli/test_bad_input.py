@@ -129,7 +129,7 @@ def test_a_message_that_is_not_utf_8(quick: Command, merge_words: Words, tmp_pat
     """Refused before anything is looked at: the model is not there either."""
     for words in (
         ["add", tmp_path / "nowhere"],
-        merge_words("x"),
+        ["merge", *merge_words()],
         ["pull", "hf://a/b"],
         ["push", "hf://a/b"],
     ):
