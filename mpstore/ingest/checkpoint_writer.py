@@ -35,7 +35,7 @@ from mpstore.safetensors_file import TensorInfo, read_header
 from mpstore.statistics import Row
 from mpstore.store import Hint, Prepared, WriteSummary
 
-_BATCH_BYTES: Final = 4 << 20
+_BATCH_BYTES: Final = 8 << 20
 
 
 @dataclass(frozen=True)

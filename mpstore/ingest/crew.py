@@ -12,7 +12,7 @@ from mpstore.hashing import Hashing
 from mpstore.ingest.base_tensors import SharedBlocks
 
 _DEPTH_PER_THREAD: Final = 4
-_LEAST_DEPTH: Final = 3
+_LEAST_DEPTH: Final = 2
 _SHARED_BYTES: Final = 64 << 20
 
 

@@ -23,7 +23,7 @@ from mpstore.hashing import Hashing, Lagging
 
 Bytes = npt.NDArray[np.uint8]
 _AHEAD_BYTES: Final = 32 << 20
-_UNHASHED: Final = 8  # pieces read whose hash may lag behind
+_UNHASHED: Final = 4  # pieces read whose hash may lag behind
 _LARGE_BYTES: Final = 16 << 20  # files below are read as ever
 
 
