@@ -1,4 +1,4 @@
-"""Reading and writing past the page cache: spares the copy in between, a third of a second a GB and more.
+"""Reading and writing past the page cache: spares the copy in between.
 
 Relies on os, numpy and the C library's mincore. Promises: the same bytes as the ordinary way, which whatever
 does not fit goes: addresses, offsets and lengths in whole pages do, on systems and file systems that can.

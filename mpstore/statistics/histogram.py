@@ -16,7 +16,7 @@ END_BITS: Final = 0x8000
 _ELEMENTS_A_BIN: Final = 4096
 _FEWEST_BINS: Final = 16
 _MOST_BINS: Final = 1024
-_RICH: Final = 8
+_RICH: Final = 8  # parts of a share: so many elements that are an edge begin a bin
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from typing import Any, Final
 
 from blake3 import blake3
 
-from mpstore import files, page_cache
+from mpstore import page_cache
 from mpstore.errors import DamagedError, StorageError
+from mpstore.files.past_cache import PastCacheFile
 from mpstore.ids import ObjectId
 from mpstore.regular_file import open_regular
 from mpstore.store.frame import (
@@ -254,7 +255,7 @@ class PackWriter:
 
     def __init__(self, tmp_dir: str, kind: int) -> None:
         self._hasher = blake3()
-        self._staged = files.StagedFile(tmp_dir, hasher=self._hasher, past_cache=True)
+        self._staged = PastCacheFile(tmp_dir, self._hasher)
         self.kind = kind
         self.entries: list[Entry] = []
         self._whole = True

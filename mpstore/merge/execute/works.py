@@ -35,7 +35,7 @@ from mpstore.merge.operators import table
 from mpstore.merge.operators.protocol import Operator, TensorContext
 from mpstore.records.model import Manifest, Plan, TensorRecord
 from mpstore.repository import Repo
-from mpstore.statistics import DeltaStatistics
+from mpstore.statistics import Bin, DeltaStatistics
 from mpstore.store import Locations
 
 LOOKED_UP: Final = 32  # tensors whose blocks are found in one search
@@ -262,26 +262,20 @@ class Works:
         edges: list[tuple[float, ...]] = []
         for expert, wanted, word in zip(experts, asked, words, strict=True):
             reads = expert.stored is not None or expert.formed is not None
-            counted = reads and (word != "edge" or expert.histogram is None) and not _known(expert, wanted)
+            bins = [_bin(expert, rank) for rank in wanted]
+            known = all(found is not None and found.exact for found in bins)
+            counted = reads and (word != "edge" or expert.histogram is None) and not known
             ranks.append(wanted if counted else ())
-            edges.append(() if counted else tuple(_edge(expert, rank) for rank in wanted))
+            edges.append(() if counted else tuple(0.0 if found is None else found.edge for found in bins))
         return tuple(ranks), tuple(edges)
 
 
-def _known(expert: Expert, ranks: tuple[int, ...]) -> bool:
-    """Whether the statistics have exactly what is asked for: nothing needs to be counted then."""
-    histogram = expert.histogram
-    return histogram is not None and all(
-        1 <= rank <= histogram.elements and histogram.bin_of(rank).exact for rank in ranks
-    )
-
-
-def _edge(expert: Expert, rank: int) -> float:
-    """The statistics' threshold; of an expert that is not read here it does not matter."""
+def _bin(expert: Expert, rank: int) -> Bin | None:
+    """Where the statistics have the rank; of an expert that is not read here it does not matter."""
     histogram = expert.histogram
     if histogram is None or not 1 <= rank <= histogram.elements:
-        return 0.0
-    return histogram.bin_of(rank).edge
+        return None
+    return histogram.bin_of(rank)
 
 
 def describe(plan: Plan) -> str:
