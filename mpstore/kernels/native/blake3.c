@@ -135,7 +135,7 @@ static void hash_pair(const u32 *pair, u32 flags, u32 *value) {
     memcpy(value, own, sizeof own);
 }
 
-i64 blake3_room(i64 size) { return (size / CHUNK + 1 + LANES) * WORDS * 4; }
+i64 blake3_room(i64 size) { return (size / CHUNK + 1 + 2 * LANES) * WORDS * 4; }
 
 void blake3_hash(const u8 *message, i64 size, u8 *room, u8 out[BLAKE3_BYTES]) {
     u32 *values = (u32 *)room;
@@ -147,10 +147,12 @@ void blake3_hash(const u8 *message, i64 size, u8 *room, u8 out[BLAKE3_BYTES]) {
                    values + WORDS * done);
     for (; count > 2; count = (count + 1) / 2) {
         i64 pairs = count / 2, pair = 0;
-        for (; pair + LANES <= pairs; pair += LANES)
+        u32 left[WORDS]; /* the last one of an odd number: lanes with nothing to do write over it */
+        memcpy(left, values + WORDS * (count - 1), sizeof left);
+        for (; pair < pairs - 2; pair += LANES)
             hash_lanes((const u8 *)(values + 2 * WORDS * pair), BLOCK, 1, -1, PARENT, 0, 0, values + WORDS * pair);
         for (; pair < pairs; pair++) hash_pair(values + 2 * WORDS * pair, 0, values + WORDS * pair);
-        if (count % 2) memmove(values + WORDS * pairs, values + WORDS * (count - 1), 4 * WORDS);
+        if (count % 2) memcpy(values + WORDS * pairs, left, sizeof left);
     }
     if (count == 2) hash_pair(values, ROOT, values);
     memcpy(out, values, BLAKE3_BYTES);

@@ -1,28 +1,23 @@
 /* BLAKE3's compression of one block of each lane: included by blake3.c with V (a word of each lane) and NAME set. */
 
 #define ROTATED(x, by) ((x) >> (by) | (x) << (32 - (by)))
-#define MIX(a, b, c, d, x, y)               \
-    do {                                    \
-        s[a] = s[a] + s[b] + (x);           \
-        s[d] = ROTATED(s[d] ^ s[a], 16);    \
-        s[c] = s[c] + s[d];                 \
-        s[b] = ROTATED(s[b] ^ s[c], 12);    \
-        s[a] = s[a] + s[b] + (y);           \
-        s[d] = ROTATED(s[d] ^ s[a], 8);     \
-        s[c] = s[c] + s[d];                 \
-        s[b] = ROTATED(s[b] ^ s[c], 7);     \
-    } while (0)
-#define ROUND(r)                                        \
-    do {                                                \
-        MIX(0, 4, 8, 12, m[ORDER[r][0]], m[ORDER[r][1]]);    \
-        MIX(1, 5, 9, 13, m[ORDER[r][2]], m[ORDER[r][3]]);    \
-        MIX(2, 6, 10, 14, m[ORDER[r][4]], m[ORDER[r][5]]);   \
-        MIX(3, 7, 11, 15, m[ORDER[r][6]], m[ORDER[r][7]]);   \
-        MIX(0, 5, 10, 15, m[ORDER[r][8]], m[ORDER[r][9]]);   \
-        MIX(1, 6, 11, 12, m[ORDER[r][10]], m[ORDER[r][11]]); \
-        MIX(2, 7, 8, 13, m[ORDER[r][12]], m[ORDER[r][13]]);  \
-        MIX(3, 4, 9, 14, m[ORDER[r][14]], m[ORDER[r][15]]);  \
-    } while (0)
+#define EACH _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++)
+
+/* Half a round: the four mixings of columns (turn 0) or diagonals (1), step by step beside each other, so that none
+   waits for itself. Mixing i takes the words order[2 * i] and the next. */
+static inline __attribute__((always_inline)) void NAME(mix)(V s[16], const V m[16], const u8 *order, int turn) {
+    V a[4], b[4], c[4], d[4];
+    EACH a[i] = s[i], b[i] = s[4 + (i + turn) % 4], c[i] = s[8 + (i + 2 * turn) % 4], d[i] = s[12 + (i + 3 * turn) % 4];
+    EACH a[i] = a[i] + m[order[2 * i]] + b[i];
+    EACH d[i] = ROTATED(d[i] ^ a[i], 16);
+    EACH c[i] = c[i] + d[i];
+    EACH b[i] = ROTATED(b[i] ^ c[i], 12);
+    EACH a[i] = a[i] + m[order[2 * i + 1]] + b[i];
+    EACH d[i] = ROTATED(d[i] ^ a[i], 8);
+    EACH c[i] = c[i] + d[i];
+    EACH b[i] = ROTATED(b[i] ^ c[i], 7);
+    EACH s[i] = a[i], s[4 + (i + turn) % 4] = b[i], s[8 + (i + 2 * turn) % 4] = c[i], s[12 + (i + 3 * turn) % 4] = d[i];
+}
 
 /* `value`: the chaining value, eight words, which is replaced; `counter`: its words. */
 static inline __attribute__((always_inline)) void NAME(compress)(V value[8], const V m[16], const V counter[2],
@@ -34,18 +29,15 @@ static inline __attribute__((always_inline)) void NAME(compress)(V value[8], con
     s[13] = counter[1];
     s[14] = zero + size;
     s[15] = zero + flags;
-    ROUND(0);
-    ROUND(1);
-    ROUND(2);
-    ROUND(3);
-    ROUND(4);
-    ROUND(5);
-    ROUND(6);
+#pragma GCC unroll 7
+    for (int r = 0; r < 7; r++) {
+        NAME(mix)(s, m, ORDER[r], 0);
+        NAME(mix)(s, m, ORDER[r] + 8, 1);
+    }
     for (int i = 0; i < 8; i++) value[i] = s[i] ^ s[8 + i];
 }
 
-#undef ROUND
-#undef MIX
+#undef EACH
 #undef ROTATED
 #undef V
 #undef NAME
