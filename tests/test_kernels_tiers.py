@@ -86,18 +86,21 @@ def test_whether_segments_hold_blocks_is_told_without_their_bytes() -> None:
     base = bases(WORD, 3000, 1)
     raws = experts(base, 2)[1:5]
     segments = [np.frombuffer(tiers_numpy.encode(raw, base, True) or b"", np.uint8) for raw in raws]
-    other = raws[1].copy()
-    other[-1] ^= 1
     cut = segments[3][:-1]
-    for mode in kernels.modes():
-        kernels.select(mode)
-        found = kernels.pick("tiers").hold(
-            [*segments[:3], cut],
-            [base.view(np.uint8)] * 4,
-            [raw.view(np.uint8) for raw in (raws[0], other, raws[2], raws[3])],
-            True,
-        )
-        assert found == [True, False, True, False], mode
+    same = np.frombuffer(tiers_numpy.encode(base, base, True) or b"", np.uint8)
+    for at in (0, 1023, 1024, 2048, -1):
+        other, moved = raws[1].copy(), base.copy()
+        other[at] ^= 1
+        moved[at] ^= 1
+        for mode in kernels.modes():
+            kernels.select(mode)
+            found = kernels.pick("tiers").hold(
+                [*segments[:3], cut, same, same],
+                [base.view(np.uint8)] * 6,
+                [raw.view(np.uint8) for raw in (raws[0], other, raws[2], raws[3], base, moved)],
+                True,
+            )
+            assert found == [True, False, True, False, True, False], (mode, at)
 
 
 def test_a_stream_that_is_a_byte_too_long_or_too_short_is_refused() -> None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,14 +22,14 @@ Bytes: TypeAlias = npt.NDArray[np.uint8]
 _local = threading.local()
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """An encoded block: the codec's wire code and its segments in order, each with its own length."""
+class Encoded(NamedTuple):
+    """An encoded block: the codec's wire code and its segments in order, each with its own length. A tuple,
+    since two are made of each block that is stored."""
 
     codec: int
     segments: tuple[Buffer, ...]
 
-    @cached_property
+    @property
     def encoded_bytes(self) -> int:
         """Bytes of all segments together, without the frame's own header."""
         return sum([memoryview(segment).nbytes for segment in self.segments])

@@ -37,8 +37,7 @@ def decode_many(
 def hold(
     segments: Sequence[Bytes], bases: Sequence[Bytes], raws: Sequence[Bytes], sign_magnitude: bool
 ) -> list[bool]:
-    """As the reference; each block is decoded to where the one before it was: into the caches."""
+    """As the reference; nothing of what is decoded leaves the nearest caches."""
     same = np.zeros(len(raws), np.uint8)
-    room = scratch("out", max((raw.size for raw in raws), default=0))
-    native.library().tiers_hold(segments, bases, raws, sign_magnitude, room, same)
+    native.library().tiers_hold(segments, bases, raws, sign_magnitude, same)
     return [bool(one) for one in same.tolist()]

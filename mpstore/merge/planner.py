@@ -8,6 +8,7 @@ experts is at most its cost; for operators with fixed coefficients the bound is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -17,20 +18,60 @@ from mpstore.merge.ordering import Ordering
 from mpstore.merge.plan_inputs import Flags, Floats, Limits, PlanInputs
 from mpstore.merge.plan_record import record
 from mpstore.merge.policies import table
+from mpstore.merge.policies.protocol import Policy
 from mpstore.merge.problem import Problem, build
 from mpstore.records.model import Plan
 
 
 @dataclass(frozen=True)
+class Ordered:
+    """A problem in the order in which a policy reads: worked out when it is asked for, which a merge that may
+    read everything never does."""
+
+    problem: Problem
+    policy: Policy
+
+    @cached_property
+    def ordering(self) -> Ordering:
+        """The order, priced."""
+        problem = self.problem
+        fills = self.policy.fills and not (problem.grouped & problem.known).any()
+        if problem.candidate.any():
+            return orders.price(problem, self.policy.order(problem), bool(fills))
+        return orders.price(problem, np.full(problem.candidate.shape, -1), bool(fills))
+
+    @cached_property
+    def squares(self) -> Floats:
+        """(U + 1,): the bound squared after each unit."""
+        return orders.trajectory(self.problem, self.ordering)
+
+    @cached_property
+    def full_bytes(self) -> int:
+        """What reading everything costs."""
+        if self.problem.has_foreign:  # paid for by the first that leans on it, which the order says
+            return int(self.ordering.cost.sum())
+        return int(self.problem.frame_bytes.sum())
+
+
+@dataclass(frozen=True)
 class Planned:
-    """A plan with the order it was cut from: `squares` (U + 1,) is the bound squared after each unit,
-    `selected` (K, N) what is read, in the problem's row order."""
+    """A plan with the order it was cut from; `selected` (K, N): what is read, in the problem's row order."""
 
     plan: Plan
-    problem: Problem
-    ordering: Ordering
-    squares: Floats
+    ordered: Ordered
     selected: Flags
+
+    @property
+    def problem(self) -> Problem:
+        return self.ordered.problem
+
+    @property
+    def ordering(self) -> Ordering:
+        return self.ordered.ordering
+
+    @property
+    def squares(self) -> Floats:
+        return self.ordered.squares
 
 
 def plan(inputs: PlanInputs, limits: Limits) -> Plan:
@@ -44,14 +85,10 @@ def plan_with_order(inputs: PlanInputs, limits: Limits) -> Planned:
     policy = table.find(
         limits.policy or (table.DEFAULT if limits.max_error is None else table.DEFAULT_FOR_ERROR)
     )
-    problem = build(inputs)
-    fills = policy.fills and not (problem.grouped & problem.known).any()
-    unit = policy.order(problem) if problem.candidate.any() else np.full(problem.candidate.shape, -1)
-    ordering = orders.price(problem, unit, bool(fills))
-    squares = orders.trajectory(problem, ordering)
-    selected, binding = _select(inputs, limits, problem, ordering, squares)
-    made = record(inputs, limits, policy.name, problem, selected, binding)
-    return Planned(made, problem, ordering, squares, selected)
+    ordered = Ordered(build(inputs), policy)
+    selected, binding = _select(inputs, limits, ordered)
+    made = record(inputs, limits, policy.name, ordered.problem, selected, binding)
+    return Planned(made, ordered, selected)
 
 
 def _check_memory(inputs: PlanInputs, memory_bytes: int) -> None:
@@ -65,25 +102,24 @@ def _check_memory(inputs: PlanInputs, memory_bytes: int) -> None:
         )
 
 
-def _select(
-    inputs: PlanInputs, limits: Limits, problem: Problem, ordering: Ordering, squares: Floats
-) -> tuple[Flags, str]:
+def _select(inputs: PlanInputs, limits: Limits, ordered: Ordered) -> tuple[Flags, str]:
     """The selection (K, N) in the problem's row order, and which limit binds."""
-    budget, full = limits.budget_bytes, int(ordering.cost.sum())
-    if inputs.mandatory and budget is not None and full > budget:
+    budget, problem = limits.budget_bytes, ordered.problem
+    if inputs.mandatory and budget is not None and ordered.full_bytes > budget:
         raise BudgetError(
-            f"stacking layers reads {full} bytes, and the budget is {budget}",
-            hint=f"a stack leaves nothing to omit: --budget {full} would do",
+            f"stacking layers reads {ordered.full_bytes} bytes, and the budget is {budget}",
+            hint=f"a stack leaves nothing to omit: --budget {ordered.full_bytes} would do",
         )
     if limits.max_error is not None and not inputs.mandatory:
-        wanted = _least(problem, ordering, squares, limits.max_error)
+        ordering = ordered.ordering
+        wanted = _least(ordered, limits.max_error)
         cost = int(ordering.cost[:wanted].sum())
         if budget is None or cost <= budget:
             taken = np.arange(ordering.units) < wanted
             return orders.selection(ordering, taken), "max_error" if wanted < ordering.units else "none"
-    if budget is None or full <= budget:
+    if budget is None or ordered.full_bytes <= budget:
         return problem.candidate.copy(), "none"
-    selected = orders.selection(ordering, orders.cut(ordering, budget))
+    selected = orders.selection(ordered.ordering, orders.cut(ordered.ordering, budget))
     if limits.max_error is not None:
         reached = problem.certificate.relative(problem.certificate.bound(selected))
         if reached > limits.max_error:
@@ -95,10 +131,10 @@ def _select(
     return selected, "budget"
 
 
-def _least(problem: Problem, ordering: Ordering, squares: Floats, max_error: float) -> int:
+def _least(ordered: Ordered, max_error: float) -> int:
     """How many units must be read, in order, for the relative bound to hold."""
-    certificate = problem.certificate
-    fits = np.sqrt(squares) <= max_error * certificate.norm
+    certificate, ordering = ordered.problem.certificate, ordered.ordering
+    fits = np.sqrt(ordered.squares) <= max_error * certificate.norm
     wanted = int(np.argmax(fits))  # nothing is omitted at the end, so there is a first
     while wanted < ordering.units:
         selected = orders.selection(ordering, np.arange(ordering.units) < wanted)

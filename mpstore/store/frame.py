@@ -157,21 +157,21 @@ def object_id(form: int, raw: Buffer) -> ObjectId:
 
 def pack_header(header: FrameHeader) -> bytes:
     """The header's bytes."""
-    has_base = header.base != NO_BASE
-    fixed = _FIXED.pack(
-        MAGIC,
-        0,
+    base = header.base if header.base != NO_BASE else b""
+    lengths = header.segment_bytes
+    rest = struct.pack(
+        f"<32sBBBBII{len(base)}s{len(lengths)}I",
         header.id,
         header.codec,
         header.form,
-        _HAS_BASE if has_base else 0,
-        len(header.segment_bytes),
+        _HAS_BASE if base else 0,
+        len(lengths),
         header.raw_bytes,
-        sum(header.segment_bytes),
+        sum(lengths),
+        base,
+        *lengths,
     )
-    lengths = struct.pack(f"<{len(header.segment_bytes)}I", *header.segment_bytes)
-    rest = fixed[8:] + (header.base if has_base else b"") + lengths
-    return MAGIC + struct.pack("<I", zlib.crc32(rest)) + rest
+    return MAGIC + zlib.crc32(rest).to_bytes(4, "little") + rest
 
 
 def parse_header(data: memoryview, where: str) -> FrameHeader:

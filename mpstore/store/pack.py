@@ -268,13 +268,26 @@ class PackWriter:
 
     def append(self, header: FrameHeader, segments: Sequence[Any]) -> None:
         """Add a frame at the end. Segments are copied or written before this returns."""
+        self.append_many([(header, segments)], self.size + 1)
+
+    def append_many(self, frames: Sequence[tuple[FrameHeader, Sequence[Any]]], until_bytes: int) -> int:
+        """`append` of frames in turn until the pack is of `until_bytes` or more: how many went in."""
         offset = self.size
+        buffers: list[Any] = []
+        entries: list[Entry] = []
+        for header, segments in frames:
+            if offset >= until_bytes:
+                break
+            own = pack_header(header)
+            buffers.append(own)
+            buffers += segments
+            entries.append(Entry(header, offset))
+            offset += len(own) + sum(header.segment_bytes)
         self._whole = False
-        self._staged.write(pack_header(header))
-        for segment in segments:
-            self._staged.write(segment)
-        self.entries.append(Entry(header, offset))
+        self._staged.writelines(buffers)
+        self.entries += entries
         self._whole = True
+        return len(entries)
 
     def seal(self) -> ObjectId:
         """Make the content durable; the pack's id, which is the BLAKE3 of its bytes. StorageError: an

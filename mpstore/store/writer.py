@@ -137,23 +137,16 @@ class ObjectWriter:
 
     def append_many(self, blocks: Sequence[Prepared]) -> int:
         """`append` of several, in this order; how many nobody had written before."""
-        new = 0
-        for prepared in blocks:
-            claim = prepared.claim
-            if claim is not None:
-                if not claim.done.is_set():
-                    claim.done.wait()
-                if claim.error is not None:
-                    raise claim.error
-            with self._write_lock:
-                self._raw_bytes += prepared.raw_bytes
-                if claim is None or claim.written:
-                    self._reused_blocks += 1
-                else:
-                    self._write(BLOCKS, claim)
-                    self._new_blocks += 1
-                    new += 1
-        return new
+        whole, error = _encoded(blocks)
+        with self._write_lock:
+            claims = {one.id: one.claim for one in whole if one.claim is not None and not one.claim.written}
+            self._write(BLOCKS, list(claims.values()))
+            self._raw_bytes += sum([one.raw_bytes for one in whole])
+            self._new_blocks += len(claims)
+            self._reused_blocks += len(whole) - len(claims)
+        if error is not None:
+            raise error
+        return len(claims)
 
     def put(self, raw: Buffer, hint: Hint | None = None) -> ObjectId:
         """Prepare and append."""
@@ -170,10 +163,10 @@ class ObjectWriter:
         ids = [record_id(kind, data) for data in datas]
         raws, hints = [as_bytes(data) for data in datas], [Hint()] * len(datas)
         with self._write_lock:
-            for prepared in self._preparer.prepare_many(raws, hints, ids, frames.record_form(kind)):
-                if prepared.claim is not None and not prepared.claim.written:
-                    self._write(RECORDS, prepared.claim)
-                    self._new_records += 1
+            made = self._preparer.prepare_many(raws, hints, ids, frames.record_form(kind))
+            claims = {one.id: one.claim for one in made if one.claim is not None and not one.claim.written}
+            self._write(RECORDS, list(claims.values()))
+            self._new_records += len(claims)
         return ids
 
     def copy(self, header: FrameHeader, segments: Sequence[Any]) -> None:
@@ -184,7 +177,7 @@ class ObjectWriter:
                 claim = self._preparer.claims[header.id] = Claim()
                 claim.header, claim.segments = header, segments
                 claim.done.set()
-                self._write(BLOCKS if header.kind is None else RECORDS, claim)
+                self._write(BLOCKS if header.kind is None else RECORDS, [claim])
 
     def store_anew(self, own_id: ObjectId, raw: Buffer, form: int) -> None:
         """Encode and store an object although a copy, which may be damaged, is there; `form` as in frames.
@@ -199,19 +192,24 @@ class ObjectWriter:
 
     # Packs
 
-    def _write(self, kind: int, claim: Claim) -> None:
+    def _write(self, kind: int, claims: Sequence[Claim]) -> None:
+        """Append what is encoded to packs, as many as it takes."""
         if self._failed:
             raise StorageError("an earlier write of this session failed")
-        assert claim.header is not None
-        pack = self._open.get(kind)
-        if pack is None:
-            pack = self._open[kind] = PackWriter(self._layout.tmp, kind)
-        pack.append(claim.header, claim.segments)
-        claim.written, claim.segments = True, ()
-        if pack.size >= self._options.pack_bytes:
-            self._publish(BLOCKS)  # before any record that may name them
-            if kind == RECORDS:
-                self._publish(RECORDS)
+        frames = [(claim.header, claim.segments) for claim in claims if claim.header is not None]
+        done = 0
+        while done < len(frames):
+            pack = self._open.get(kind)
+            if pack is None:
+                pack = self._open[kind] = PackWriter(self._layout.tmp, kind)
+            end = done + pack.append_many(frames[done:], self._options.pack_bytes)
+            for claim in claims[done:end]:
+                claim.written, claim.segments = True, ()
+            done = end
+            if pack.size >= self._options.pack_bytes:
+                self._publish(BLOCKS)  # before any record that may name them
+                if kind == RECORDS:
+                    self._publish(RECORDS)
 
     def _publish(self, kind: int) -> None:
         """Pack, then index, each durable before the next has a name."""
@@ -267,3 +265,15 @@ class ObjectWriter:
         with contextlib.suppress(StorageError):  # a session left behind is swept by gc
             self._session.close()
         self._store.packs.save_cache()
+
+
+def _encoded(blocks: Sequence[Prepared]) -> tuple[Sequence[Prepared], BaseException | None]:
+    """Those that are encoded, once that is done: up to the first where it failed, and its error."""
+    for place, prepared in enumerate(blocks):
+        claim = prepared.claim
+        if claim is not None:
+            if not claim.done.is_set():
+                claim.done.wait()
+            if claim.error is not None:
+                return blocks[:place], claim.error
+    return blocks, None

@@ -14,4 +14,7 @@ i64 tiers_encode(bool sign_magnitude, const u16 *words, const u16 *base, i64 cou
 /* Fill `out`; false: the segment is not one of tiers_encode's. */
 bool tiers_decode(bool sign_magnitude, const u8 *segment, i64 size, const u16 *base, i64 count, u16 *out);
 
+/* Whether it is one, and of these words. */
+bool tiers_hold(bool sign_magnitude, const u8 *segment, i64 size, const u16 *base, i64 count, const u16 *words);
+
 #endif

@@ -53,21 +53,19 @@ static PyObject *py_tiers_decode(PyObject *module, PyObject *args) {
     return end(&call, Py_NewRef(Py_None));
 }
 
-/* (segments, bases, words, sign_magnitude, room, same): same[i] is 1 where segment i decodes to words i. */
+/* (segments, bases, words, sign_magnitude, same): same[i] is 1 where segment i decodes to words i. */
 static PyObject *py_tiers_hold(PyObject *module, PyObject *args) {
     Call call;
-    if (!begin(&call, args, "R1 R1 R1 i w1 w1")) return NULL;
+    if (!begin(&call, args, "R1 R1 R1 i w1")) return NULL;
     Arrays *segments = &call.lists[0], *bases = &call.lists[1], *blocks = &call.lists[2];
-    Array *room = &call.arrays[0], *same = &call.arrays[1];
+    Array *same = &call.arrays[0];
     if (!sound(blocks, bases)) return end(&call, NULL);
-    if (!require(segments->count == blocks->count && same->items == blocks->count && room->items >= largest_of(blocks),
-                 "a segment for each block, and room for one"))
+    if (!require(segments->count == blocks->count && same->items == blocks->count, "a segment for each block"))
         return end(&call, NULL);
     Py_BEGIN_ALLOW_THREADS
     for (i64 i = 0; i < blocks->count; i++)
-        ((u8 *)same->data)[i] = tiers_decode(call.integers[0] != 0, segments->data[i], segments->items[i],
-                                             bases->data[i], blocks->items[i] / 2, room->data) &&
-                                memcmp(room->data, blocks->data[i], (size_t)blocks->items[i]) == 0;
+        ((u8 *)same->data)[i] = tiers_hold(call.integers[0] != 0, segments->data[i], segments->items[i],
+                                           bases->data[i], blocks->items[i] / 2, blocks->data[i]);
     Py_END_ALLOW_THREADS
     return end(&call, Py_NewRef(Py_None));
 }

@@ -147,7 +147,9 @@ static bool nothing_behind(const Strip *s, i64 here) {
     return !behind;
 }
 
-bool tiers_decode(bool sign_magnitude, const u8 *segment, i64 size, const u16 *base, i64 count, u16 *out) {
+/* Strip by strip: to `out`, or, where it is NULL, only as long as they are what is `expected`. */
+ALWAYS_INLINE bool take_strips(bool sign_magnitude, const u8 *segment, i64 size, const u16 *base, i64 count, u16 *out,
+                               const u16 *expected) {
     TierReader r;
     TierHead head;
     Strip s;
@@ -157,14 +159,16 @@ bool tiers_decode(bool sign_magnitude, const u8 *segment, i64 size, const u16 *b
     memset(s.rest, 0, sizeof s.rest);
     for (i64 at = 0; at < count; at += STRIP) {
         i64 here = least(STRIP, count - at);
+        size_t bytes = (size_t)here * sizeof(u16);
         if (!coded_groups(r.map, groups, head.tile, at / GROUP, coded)) {
-            memcpy(out + at, base + at, (size_t)here * sizeof(u16));
+            if (out == NULL && memcmp(expected + at, base + at, bytes) != 0) return false;
+            if (out != NULL) memcpy(out + at, base + at, bytes);
             continue;
         }
         const u16 *from = base + at;
         if (here < STRIP) {
             memset(s.base, 0, sizeof s.base);
-            from = memcpy(s.base, from, (size_t)here * sizeof(u16));
+            from = memcpy(s.base, from, bytes);
         }
         if (head.calm == NO_CALM) take_nonzero(&s, &r, coded);
         else take_nonzero_by_rows(&s, &r, &head, coded, from);
@@ -172,9 +176,19 @@ bool tiers_decode(bool sign_magnitude, const u8 *segment, i64 size, const u16 *b
         take_near_of(&s, &r, head.low, head.middle);
         int listed = places_of(s.far, s.at);
         take_rest(&s, &r, &head, listed);
-        put_words(&s, from, sign_magnitude, here < STRIP ? s.words : out + at);
+        bool straight = out != NULL && here == STRIP;
+        put_words(&s, from, sign_magnitude, straight ? out + at : s.words);
         for (int i = 0; i < listed; i++) s.rest[s.at[i]] = 0;
-        if (here < STRIP) memcpy(out + at, s.words, (size_t)here * sizeof(u16));
+        if (out == NULL && memcmp(s.words, expected + at, bytes) != 0) return false;
+        if (out != NULL && !straight) memcpy(out + at, s.words, bytes);
     }
     return tiers_ended(&r, &head);
+}
+
+bool tiers_decode(bool sign_magnitude, const u8 *segment, i64 size, const u16 *base, i64 count, u16 *out) {
+    return take_strips(sign_magnitude, segment, size, base, count, out, NULL);
+}
+
+bool tiers_hold(bool sign_magnitude, const u8 *segment, i64 size, const u16 *base, i64 count, const u16 *words) {
+    return take_strips(sign_magnitude, segment, size, base, count, NULL, words);
 }

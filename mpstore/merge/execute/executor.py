@@ -121,7 +121,7 @@ class Executor:
 
     def _unknown(self, run: TensorRun, facts: Facts) -> Rows:
         """The needed blocks that the memo does not have (all, where blocks are not made one by one)."""
-        if self._machine.memo is None:
+        if self._machine.memo is None or self._machine.memo.empty:
             return run.work.needed
         keys = self._keys(run, facts)
         found: dict[int, bytes] = {}

@@ -56,6 +56,11 @@ class Memo:
             return []
         return sorted(found, key=lambda path: (_modified_ns(path), path.name))
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing can be found: then nobody needs a key to look."""
+        return not self._known and not self._new
+
     def get(self, key: ObjectId) -> bytes | None:
         """The value of a key, or None."""
         value = self._new.get(key)

@@ -71,7 +71,7 @@ class Expert:
     """One expert of one tensor: `stored` or `formed`, or neither where it has nothing to give here.
 
     kind "full": the delta is the item minus the base's; "delta": the item itself. `histogram`: of |delta|
-    over the whole tensor, from the statistics.
+    over the whole tensor, from the statistics, where the operator asks for ranks.
     """
 
     kind: Literal["full", "delta", "lora"]

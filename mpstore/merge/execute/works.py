@@ -133,7 +133,8 @@ class Works:
         if dtype is None or not dtype.is_float or not record.blocks:
             return None
         context = tensor_context(self.plan, key, record.shape, self._keys)
-        experts = tuple(self._expert(index, key, record) for index in range(len(self.plan.experts)))
+        ranked = any(self._operator.ranks(context))
+        experts = tuple(self._expert(index, key, record, ranked) for index in range(len(self.plan.experts)))
         out_dtype = self.out_dtype or dtype
         touched = np.zeros(record.blocks, np.bool_)
         for expert in experts:
@@ -186,7 +187,8 @@ class Works:
             foreign_locations=places,
         )
 
-    def _expert(self, index: int, key: str, base: TensorRecord) -> Expert:
+    def _expert(self, index: int, key: str, base: TensorRecord, ranked: bool) -> Expert:
+        """`ranked`: its histogram is asked for, which takes all of the expert's to be unpacked."""
         plan, model = self.plan.experts[index], self._experts[index]
         bits = plan.selection.get(key)
         if model.adapter is not None:
@@ -194,7 +196,8 @@ class Works:
         record = model.tensors.get(key)
         if record is None:
             return Expert(plan.kind)
-        histogram = model.statistics.histograms.get(key) if model.statistics is not None else None
+        known = model.statistics if ranked else None
+        histogram = None if known is None else known.histograms.get(key)
         if not bits:
             return Expert(plan.kind, histogram=histogram)
         return Expert(plan.kind, self._stored(key, record, base, bits), histogram=histogram)
