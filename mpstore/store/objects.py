@@ -162,6 +162,7 @@ class ObjectStore:
         offsets = locations.offset[rows].tolist()
         places = list(zip(offsets, locations.frame_bytes[rows].tolist(), strict=True))
         ids = locations.ids[rows].tobytes()
+        own_ids = [ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES)]
         numbers = rows.tolist()
         try:
             pack = self._pack(int(locations.pack[rows[0]]))
@@ -171,23 +172,21 @@ class ObjectStore:
         except DamagedError as error:  # it is no file
             name = pack_name(self.packs.ids[int(locations.pack[rows[0]])])
             for k, place in enumerate(places):
-                own_id = ids[k * ID_BYTES : (k + 1) * ID_BYTES]
-                yield self._elsewhere(own_id, (name, *place), purpose, error, numbers[k]).piece
+                yield self._elsewhere(own_ids[k], (name, *place), purpose, error, numbers[k]).piece
             return
         for i, j in coalesced(places):
             start = places[i][0]
             try:
                 data = pack.read(start, places[j - 1][0] + places[j - 1][1] - start, purpose, self.meter)
-            except DamagedError:
-                data = None  # each on its own then: one bad place must not spoil its neighbours
+            except DamagedError:  # each on its own then: one bad place must not spoil its neighbours
+                for k in range(i, j):
+                    yield self._piece_alone(own_ids[k], pack, places[k], purpose, numbers[k])
+                continue
+            at = 0
             for k in range(i, j):
                 offset, length = places[k]
-                own_id = ids[k * ID_BYTES : (k + 1) * ID_BYTES]
-                if data is not None:
-                    own = data[offset - start : offset - start + length]
-                    yield Piece(own_id, own, pack.name, offset, purpose, numbers[k])
-                else:
-                    yield self._piece_alone(own_id, pack, places[k], purpose, numbers[k])
+                yield Piece(own_ids[k], data[at : at + length], pack.name, offset, purpose, numbers[k])
+                at += length
 
     def _piece_alone(
         self, own_id: ObjectId, pack: PackFile, place: tuple[int, int], purpose: str, row: int

@@ -148,8 +148,8 @@ static bool nothing_behind(const Strip *s, i64 here) {
 }
 
 /* Strip by strip: to `out`, or, where it is NULL, only as long as they are what is `expected`. */
-ALWAYS_INLINE bool take_strips(bool sign_magnitude, const u8 *segment, i64 size, const u16 *base, i64 count, u16 *out,
-                               const u16 *expected) {
+static bool take_strips(bool sign_magnitude, const u8 *segment, i64 size, const u16 *base, i64 count, u16 *out,
+                        const u16 *expected) {
     TierReader r;
     TierHead head;
     Strip s;

@@ -80,9 +80,9 @@ class SpanRead:
                 yield place + 1, (expert.stored, "expert")
 
     def _read(self, place: int, stored: Stored, purpose: str) -> None:
-        into, blocks = self._pieces[place], stored.blocks
+        into, numbers = self._pieces[place], stored.numbers
         for piece in self._store.pieces(stored.locations, stored.rows(self.blocks), purpose):
-            into[int(blocks[piece.row])] = piece
+            into[numbers[piece.row]] = piece
 
     def _read_foreign(self, ids: list[ObjectId], purpose: str) -> None:
         locations = self._work.foreign_locations

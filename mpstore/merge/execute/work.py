@@ -46,6 +46,12 @@ class Stored:
         rows[self.blocks] = np.arange(self.blocks.size)
         return rows
 
+    @cached_property
+    def numbers(self) -> list[int]:
+        """`blocks`, as Python's own."""
+        numbers: list[int] = self.blocks.tolist()
+        return numbers
+
     def rows(self, blocks: Rows) -> Rows:
         """Rows of `locations` for those of `blocks` that are read."""
         found = self.row_of[blocks]
