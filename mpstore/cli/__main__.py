@@ -1,5 +1,5 @@
 """`python -m mpstore.cli` is `mp`."""
 
-from mpstore.cli.main import main
+from mpstore.cli.entry import start
 
-main()
+start()

@@ -6,6 +6,7 @@ Each case is a process of its own, since this one has imported everything.
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import subprocess
 import sys
@@ -133,3 +134,18 @@ def test_no_name_that_comes_later_is_that_of_a_module(package: str) -> None:
     module = importlib.import_module(package)
     modules = {one.name for one in pkgutil.iter_modules(module.__path__)}
     assert not modules & set(module.__all__)
+
+
+def test_ctrl_c_while_a_command_is_imported_shows_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
+    environment = clean_environment()
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment["PYTHONPATH"]])
+    done = subprocess.run(
+        [sys.executable, "-m", "mpstore.cli", "log"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "mp: error: interrupted; nothing was changed\n"
