@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mpstore
 from mpstore import checkpoint_dir, export, fsck, gc, ingest, kernels
 from mpstore.errors import ConflictError, DamagedError, IncompatibleError, MpError
 from mpstore.ingest import FoundBase, Said, Source, base_tensors
@@ -176,22 +177,33 @@ def test_one_that_does_not_fit_is_refused_before_anything_is_stored(
     assert {path.name for path in Path(repo.root, "objects", "packs").iterdir()} == before
 
 
-def test_a_branch_that_moved_meanwhile_loses_none_of_the_others(
-    repo: Repo, family: families.Family, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base = FoundBase("base", ingest.add(repo, family.base, "base").commit)
+@pytest.fixture
+def moving(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The branch `code` comes to be elsewhere just before its checkpoint is committed."""
     commit = ingest.CheckpointWriter.commit
 
     def late(self: ingest.CheckpointWriter, branch: str, *args: object, **words: object) -> ingest.Committed:
         if branch == "code":
-            repo.refs.move("heads/code", None, base.commit, "meanwhile", "")
+            repo.refs.move("heads/code", None, repo.tip("base") or b"", "meanwhile", "")
         return commit(self, branch, *args, **words)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ingest.CheckpointWriter, "commit", late)
+
+
+@pytest.mark.usefixtures("moving")
+def test_a_branch_that_moved_meanwhile_loses_none_of_the_others(repo: Repo, family: families.Family) -> None:
+    base = FoundBase("base", ingest.add(repo, family.base, "base").commit)
     with pytest.raises(ConflictError):
         ingest.add_all(repo, sources(family), Said(base))
     assert list(repo.refs.names("heads/")) == ["heads/base", "heads/code", "heads/math"]
     assert not fsck.check(repo, read_data=True).damage
+
+
+@pytest.mark.usefixtures("moving")
+def test_an_error_says_which_checkpoints_are_in_already(repo: Repo, family: families.Family) -> None:
+    named = [(family.base, "base"), *((path, name) for name, path in family.experts.items())]
+    with pytest.raises(ConflictError, match=r"; already added: base, math$"):
+        mpstore.Repository.open(repo.root).add_all(named, base="base")
 
 
 def test_what_two_bring_at_once_is_one_copy_after_gc(

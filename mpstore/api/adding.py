@@ -7,7 +7,8 @@ anything is stored.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,7 +16,7 @@ from typing import Any, TypeAlias
 from mpstore import ingest, revisions
 from mpstore.api import measuring
 from mpstore.checkpoint_dir import as_text
-from mpstore.errors import AmbiguousError, HookError, NotFoundError, UsageError
+from mpstore.errors import AmbiguousError, HookError, MpError, NotFoundError, UsageError
 from mpstore.events import Progress
 from mpstore.ingest import AddResult, FoundBase, Source
 from mpstore.records.model import CommitKind
@@ -62,21 +63,35 @@ def add_all(
     if len(checkpoints) > 1:
         _look(checkpoints, ahead, said)
     added: dict[str, AddResult] = {}
-    for first in (True, False):
-        group = [one for one in checkpoints if (one[1] == ahead) == first]
-        if not group:
-            continue
-        kind = _kind(said, first)
-        for result in _add(
-            repo, group, ingest.Said(base, kind, said.author), said.message, progress, threads
-        ):
-            if result.committed.created:
-                measuring.compare_with_siblings(repo, result.commit, progress, threads)
-                hooks.after(result.as_json())
-            added[result.branch] = result
-        if first and said.base is not None:
-            base = FoundBase(said.base, added[group[0][1]].commit)
+    with _said_what_is_in() as is_in:
+        for first in (True, False):
+            group = [one for one in checkpoints if (one[1] == ahead) == first]
+            if not group:
+                continue
+            own = ingest.Said(base, _kind(said, first), said.author)
+            sources = [_source(path, branch, said.message) for path, branch in group]
+            for result in ingest.add_all(
+                repo, sources, own, progress=progress, threads=threads, committed=is_in.append
+            ):
+                if result.committed.created:
+                    measuring.compare_with_siblings(repo, result.commit, progress, threads)
+                    hooks.after(result.as_json())
+                added[result.branch] = result
+            if first and said.base is not None:
+                base = FoundBase(said.base, added[group[0][1]].commit)
     return [added[branch] for branch in branches]
+
+
+@contextmanager
+def _said_what_is_in() -> Iterator[list[str]]:
+    """Branches whose checkpoint is in are said with the error of a later one, since they stay."""
+    is_in: list[str] = []
+    try:
+        yield is_in
+    except MpError as error:
+        if is_in:
+            error.say(f"{error.message}; already added: {', '.join(is_in)}")
+        raise
 
 
 def _check_branches(repo: Repo, checkpoints: Sequence[Named]) -> None:
@@ -159,16 +174,5 @@ def _kind(said: Said, first: bool) -> CommitKind | None:
     return None if first and said.base is not None else said.kind
 
 
-def _add(
-    repo: Repo,
-    checkpoints: Sequence[Named],
-    said: ingest.Said,
-    message: str,
-    progress: Progress,
-    threads: int | None,
-) -> list[AddResult]:
-    sources = [
-        Source(path, branch, message or f"add {as_text(Path(path).resolve().name)}")
-        for path, branch in checkpoints
-    ]
-    return ingest.add_all(repo, sources, said, progress=progress, threads=threads)
+def _source(path: str | os.PathLike[str], branch: str, message: str) -> Source:
+    return Source(path, branch, message or f"add {as_text(Path(path).resolve().name)}")

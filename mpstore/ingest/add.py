@@ -112,9 +112,10 @@ def add_all(
     *,
     progress: Progress = silent,
     threads: int | None = None,
+    committed: Callable[[str], None] | None = None,
 ) -> list[AddResult]:
     """Store the checkpoints and commit each on its branch: up to eight come in together, and are all stored
-    before the first of them is committed.
+    before the first of them is committed. `committed` hears of each branch that was.
 
     Without a base, the nearest known checkpoint of the same shapes is found by sampling, for each. Errors:
     those of `checkpoint_dir.scan`, IncompatibleError where the base has nothing in common with one,
@@ -132,7 +133,10 @@ def add_all(
     results: list[AddResult] = []
     try:
         for start in range(0, len(incoming), _MOST_TOGETHER):
-            results += _together(incoming[start : start + _MOST_TOGETHER], workers, task, progress)
+            for result in _together(incoming[start : start + _MOST_TOGETHER], workers, task, progress):
+                results.append(result)
+                if committed is not None:
+                    committed(result.branch)
     finally:
         task.finish()
     return results
