@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _MOST_JSON_VALUES = 4096
+_PIECE_ELEMENTS = 1 << 20
 
 
 @verb(
@@ -51,26 +53,36 @@ def _plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _document(tensor: str, array: npt.NDArray[np.generic]) -> dict[str, Any]:
-    import numpy as np
-
+    flat = array.reshape(-1)
     value: dict[str, Any] = {
         "tensor": tensor,
         "dtype": array.dtype.name,
         "shape": list(array.shape),
         "raw_bytes": array.nbytes,
     }
-    plain = _plain(array)
-    if plain.dtype.kind == "f":
-        finite = plain[np.isfinite(plain)].astype(np.float64)
-        value["nonfinite"] = int(plain.size - finite.size)
-        if finite.size:
-            value |= {"min": finite.min(), "max": finite.max(), "mean": finite.mean(), "norm": _norm(finite)}
-            value |= {key: float(value[key]) for key in ("min", "max", "mean", "norm")}
+    if _plain(flat[:0]).dtype.kind == "f":
+        value |= _figures(flat)
     return value
 
 
-def _norm(finite: npt.NDArray[np.float64]) -> float:
-    return float((finite * finite).sum() ** 0.5)
+def _figures(flat: npt.NDArray[Any]) -> dict[str, Any]:
+    """Of the finite values, piece by piece, since what is computed with takes four times as much memory."""
+    import numpy as np
+
+    least, most, totals, squares, count = math.inf, -math.inf, [], [], 0
+    for start in range(0, flat.size, _PIECE_ELEMENTS):
+        plain = _plain(flat[start : start + _PIECE_ELEMENTS])
+        finite = plain[np.isfinite(plain)].astype(np.float64)
+        if finite.size:
+            least, most = min(least, float(finite.min())), max(most, float(finite.max()))
+            totals.append(float(finite.sum()))
+            squares.append(float((finite * finite).sum()))
+            count += finite.size
+    value: dict[str, Any] = {"nonfinite": flat.size - count}
+    if count:
+        norm = math.fsum(squares) ** 0.5
+        value |= {"min": least, "max": most, "mean": math.fsum(totals) / count, "norm": norm}
+    return value
 
 
 def _title(value: dict[str, Any]) -> str:

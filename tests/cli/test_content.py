@@ -293,6 +293,22 @@ def test_cat_saves_what_numpy_reads(mp: Command, family: Family) -> None:
     assert np.array_equal(saved, read_checkpoint(family.experts["math"])[key].astype(np.float32))
 
 
+@pytest.mark.parametrize("piece_elements", [1, 3, 10_000])
+def test_figures_of_a_tensor_do_not_depend_on_how_it_is_cut(
+    empty: Inline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece_elements: int
+) -> None:
+    from mpstore.cli import cat
+
+    monkeypatch.setattr(cat, "_PIECE_ELEMENTS", piece_elements)
+    values = np.array([1.5, np.nan, -2.25, np.inf, 0.5, 4.0, -np.inf], np.float32)
+    (tmp_path / "odd.safetensors").write_bytes(safetensors_bytes({"few": values, "none": values[[1, 3]]}))
+    empty("add", tmp_path / "odd.safetensors", "--branch", "odd")
+    found = empty.json("cat", "odd", "few")
+    assert [found[key] for key in ("nonfinite", "min", "max", "mean")] == [3, -2.25, 4.0, 0.9375]
+    assert found["norm"] == pytest.approx(np.linalg.norm([1.5, 2.25, 0.5, 4.0]), rel=1e-15)
+    assert not {"min", "max", "mean", "norm"} & empty.json("cat", "odd", "none").keys()
+
+
 def test_ls_lists_branches_files_and_tensors(mp: Command, family: Family) -> None:
     assert [one["branch"] for one in mp.json("ls")["branches"]] == ["base", "code", "math"]
     listing = mp.json("ls", "base")
