@@ -23,7 +23,7 @@ from mpstore.store import ObjectStore, ObjectWriter, Piece, Prepared
 
 Group: TypeAlias = list[int]
 Pieces: TypeAlias = list[BlockPieces[Piece]]
-GROUP_BYTES: Final = 2 << 20  # of the base's blocks in a group
+GROUP_BYTES: Final = 4 << 20  # of the base's blocks in a group
 MOST_GROUPED: Final = 32
 
 
