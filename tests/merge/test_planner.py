@@ -94,6 +94,16 @@ def test_invariant_09_the_bound_is_never_broken(
             assert (got.bound, got.relative_bound, got.exact, got.binding) == (0.0, 0.0, True, "none")
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), policy=st.sampled_from(POLICIES), foreign=st.booleans())
+def test_what_everything_costs_is_what_its_order_says(seed: int, policy: str, foreign: bool) -> None:
+    """A plan that may read everything is made without an order, which does not change what it costs."""
+    made = a_merge(seed, foreign=foreign)
+    ordered = plan_with_order(made.inputs, Limits(policy=policy)).ordered
+    assert "ordering" not in vars(ordered)
+    assert ordered.full_bytes == int(ordered.ordering.cost.sum()) == full_cost(made)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
