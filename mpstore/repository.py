@@ -6,6 +6,7 @@ id and checked field by field; `advance` makes a commit durable before its branc
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
@@ -180,8 +181,9 @@ class Repo:
             places = self.objects.locate(b"".join(lacking))
         fetched = self.objects.fetch(places, np.flatnonzero(places.found), "record")
         frames = [frame for frame in fetched if frame.header.kind == cls.KIND]
-        for frame, raw in zip(frames, self.objects.decode_many(frames), strict=True):
-            out[frame.id] = self._decoded(cls, frame.id, raw)
+        with contextlib.suppress(DamagedError):  # one of them, of which there may be another copy
+            for frame, raw in zip(frames, self.objects.decode_many(frames), strict=True):
+                out[frame.id] = self._decoded(cls, frame.id, raw)
         for record_id in lacking:  # the store looks for these wherever they could be, and says what is wrong
             if record_id not in out:
                 out[record_id] = self.load(cls, record_id)

@@ -13,8 +13,10 @@ from commit_material import commit, put_tensor
 from mpstore import files
 from mpstore.errors import ConflictError, DamagedError, NotFoundError, StorageError, UsageError
 from mpstore.records.config import Config
+from mpstore.records.encoding import encode
 from mpstore.records.model import Columns, Commit, Manifest, TensorRecord
 from mpstore.repository import Repo
+from mpstore.store.frame import record_form
 
 SMALL = Config(block_elements=64, pack_bytes=4096)
 RANDOM = np.random.default_rng(7)
@@ -225,3 +227,27 @@ def test_statistics_are_found_by_their_pair(repo: Repo) -> None:
     repo.name_statistics(one, two, wrong)
     assert repo.statistics(one, two) is None  # damaged: a warning, not an end
     assert len(repo.refs.log(repo.refs.names("stats/")[0])) == 1
+
+
+def test_of_many_records_one_that_is_damaged_is_read_from_another_copy(repo: Repo) -> None:
+    records = [TensorRecord("F32", (k, 2), 64, bytes(range(k, k + 32))) for k in range(1, 9)]
+    with repo.objects.writer("test") as writer:
+        ids = repo.put_many(writer, records)
+        writer.finish()
+    with repo.objects.writer("again") as writer:
+        for own_id, record in reversed(list(zip(ids, records, strict=True))):
+            writer.store_anew(own_id, encode(record), record_form("tensor"))
+        writer.finish()
+    packs = sorted(Path(repo.objects.layout.packs).glob("*.pack"))
+    assert len(packs) == 2
+    for pack in packs:
+        whole = pack.read_bytes()
+        pack.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        assert Repo.open(repo.root).load_many(TensorRecord, ids) == dict(zip(ids, records, strict=True))
+        pack.write_bytes(whole)
+    for pack in packs:
+        first = encode(records[0])
+        assert pack.read_bytes().count(first) == 1
+        pack.write_bytes(pack.read_bytes().replace(first, first[:-1] + b"?"))
+    with pytest.raises(DamagedError, match=r"pack \w+\.pack, offset \d+"):
+        Repo.open(repo.root).load_many(TensorRecord, ids)

@@ -176,7 +176,7 @@ class FileContent:
 def file_content(repo: Repo, manifest: Manifest, entry: FileEntry) -> FileContent:
     """The content of a file of the manifest. DamagedError: they contradict each other; NotFoundError: a
     tensor was never fetched."""
-    records = [tensor_record(repo, manifest, key, entry.path) for key in entry.tensors]
+    records = tensor_records(repo, manifest, entry.tensors, entry.path)
     lengths = [length for record in records for length in tensor_lengths(repo, record)]
     head = entry.size - sum(lengths)
     count = blocks.count(max(head, 0), blocks.OPAQUE_BLOCK_BYTES)
@@ -187,16 +187,19 @@ def file_content(repo: Repo, manifest: Manifest, entry: FileEntry) -> FileConten
     return FileContent(entry.path, entry.sha256, b"", BlockRun(repo.objects, ids, before + lengths))
 
 
-def tensor_record(repo: Repo, manifest: Manifest, key: str, path: str) -> TensorRecord:
-    """The record of a tensor of the file `path`. NotFoundError: it was never fetched."""
-    record_id = manifest.tensors.get(key)
-    if record_id is None:
-        raise DamagedError(f"{path}: its manifest lacks tensor {key!r}")
-    if not record_id:
-        raise NotFoundError(
-            f"{path}: tensor {key!r} was never fetched", hint="`mp pull` of its origin completes the commit"
-        )
-    return repo.tensor(record_id)
+def tensor_records(repo: Repo, manifest: Manifest, keys: Sequence[str], path: str) -> list[TensorRecord]:
+    """The records of tensors of the file `path`. NotFoundError: one was never fetched."""
+    ids = []
+    for key in keys:
+        record_id = manifest.tensors.get(key)
+        if record_id is None:
+            raise DamagedError(f"{path}: its manifest lacks tensor {key!r}")
+        if not record_id:
+            hint = "`mp pull` of its origin completes the commit"
+            raise NotFoundError(f"{path}: tensor {key!r} was never fetched", hint=hint)
+        ids.append(record_id)
+    found = repo.load_many(TensorRecord, ids)
+    return [found[record_id] for record_id in ids]
 
 
 def tensor_lengths(repo: Repo, record: TensorRecord) -> list[int]:

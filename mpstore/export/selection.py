@@ -12,7 +12,7 @@ from typing import Final
 
 from mpstore import dtypes
 from mpstore.errors import DamagedError, NotFoundError
-from mpstore.export.content import BlockRun, FileContent, tensor_lengths, tensor_record
+from mpstore.export.content import BlockRun, FileContent, tensor_lengths, tensor_records
 from mpstore.records.model import Manifest
 from mpstore.repository import Repo
 from mpstore.safetensors_file import build_header
@@ -34,7 +34,8 @@ def matching(manifest: Manifest, globs: Sequence[str]) -> list[str]:
 
 def select(repo: Repo, manifest: Manifest, globs: Sequence[str]) -> FileContent:
     """The tensors that fit any of the globs, as the content of one file."""
-    records = {key: tensor_record(repo, manifest, key, FILE_NAME) for key in matching(manifest, globs)}
+    keys = matching(manifest, globs)
+    records = dict(zip(keys, tensor_records(repo, manifest, keys, FILE_NAME), strict=True))
     described = []
     for key, record in records.items():
         dtype = dtypes.of(record.dtype)
