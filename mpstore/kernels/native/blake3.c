@@ -32,10 +32,27 @@ static const u8 ORDER[7][16] = {
     {11, 15, 5, 0, 1, 9, 8, 6, 14, 10, 2, 12, 3, 4, 7, 13},
 };
 
+#define ROTATED(x, by) ((x) >> (by) | (x) << (32 - (by)))
+
 #define V u32
 #define NAME(name) name##_one
+#define BY_16(x) ROTATED(x, 16)
+#define BY_8(x) ROTATED(x, 8)
 #include "blake3_body.h"
 
+/* AVX2 has no instruction that rotates, but one that moves bytes. */
+#if defined(__AVX2__) && !defined(__AVX512F__)
+static inline __attribute__((always_inline)) Lanes moved(Lanes x, u32 first) {
+    __m256i word = _mm256_set1_epi32((int)first), own = _mm256_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12);
+    __m256i from = _mm256_add_epi8(word, _mm256_mullo_epi32(own, _mm256_set1_epi32(0x01010101)));
+    return (Lanes)_mm256_shuffle_epi8((__m256i)x, from);
+}
+#define BY_16(x) moved(x, 0x01000302)
+#define BY_8(x) moved(x, 0x00030201)
+#else
+#define BY_16(x) ROTATED(x, 16)
+#define BY_8(x) ROTATED(x, 8)
+#endif
 #define V Lanes
 #define NAME(name) name##_lanes
 #include "blake3_body.h"

@@ -1,6 +1,6 @@
-/* BLAKE3's compression of one block of each lane: included by blake3.c with V (a word of each lane) and NAME set. */
+/* BLAKE3's compression of one block of each lane: included by blake3.c with V (a word of each lane), NAME, BY_16 and BY_8
+   (rotated to the right so far) set. */
 
-#define ROTATED(x, by) ((x) >> (by) | (x) << (32 - (by)))
 #define EACH _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++)
 
 /* Half a round: the four mixings of columns (turn 0) or diagonals (1), step by step beside each other, so that none
@@ -9,11 +9,11 @@ static inline __attribute__((always_inline)) void NAME(mix)(V s[16], const V m[1
     V a[4], b[4], c[4], d[4];
     EACH a[i] = s[i], b[i] = s[4 + (i + turn) % 4], c[i] = s[8 + (i + 2 * turn) % 4], d[i] = s[12 + (i + 3 * turn) % 4];
     EACH a[i] = a[i] + m[order[2 * i]] + b[i];
-    EACH d[i] = ROTATED(d[i] ^ a[i], 16);
+    EACH d[i] = BY_16(d[i] ^ a[i]);
     EACH c[i] = c[i] + d[i];
     EACH b[i] = ROTATED(b[i] ^ c[i], 12);
     EACH a[i] = a[i] + m[order[2 * i + 1]] + b[i];
-    EACH d[i] = ROTATED(d[i] ^ a[i], 8);
+    EACH d[i] = BY_8(d[i] ^ a[i]);
     EACH c[i] = c[i] + d[i];
     EACH b[i] = ROTATED(b[i] ^ c[i], 7);
     EACH s[i] = a[i], s[4 + (i + turn) % 4] = b[i], s[8 + (i + 2 * turn) % 4] = c[i], s[12 + (i + 3 * turn) % 4] = d[i];
@@ -38,6 +38,7 @@ static inline __attribute__((always_inline)) void NAME(compress)(V value[8], con
 }
 
 #undef EACH
-#undef ROTATED
+#undef BY_16
+#undef BY_8
 #undef V
 #undef NAME
