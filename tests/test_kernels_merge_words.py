@@ -136,13 +136,14 @@ def _columns(rng: np.random.Generator, experts: int) -> Terms:
         rng.random(experts) + 0.1,
         rng.standard_normal(experts),
     )
-    scales = (np.ones(experts), np.ones(experts), np.full(experts, 2.0), rng.random(experts))
+    short = rng.choice([-5.0, 0.4375, 1.25, 3.0, 20.0, 255.0], experts)  # few bits, but no powers of two
+    scales = (np.ones(experts), np.full(experts, 2.0), np.full(experts, 5.0), short, rng.random(experts))
     lows = (np.zeros(experts), np.full(experts, 1e-3), rng.choice([0.0, 1e-3, np.inf], experts))
     highs = (np.full(experts, np.inf), np.full(experts, np.inf), np.full(experts, 1e-2))
     random, elect, normalize = rng.integers(0, 2, 3).tolist()
     return Terms(
         weight=weights[rng.integers(4)].astype(np.float32),
-        scale=scales[rng.integers(4)].astype(np.float32),
+        scale=scales[rng.integers(5)].astype(np.float32),
         low=lows[rng.integers(3)].astype(np.float32),
         high=highs[rng.integers(3)].astype(np.float32),
         key=rng.integers(0, 1 << 63, experts).astype(np.uint64),
@@ -171,6 +172,24 @@ def test_words_near_to_each_other_and_far_apart(seed: int, experts: int, orders:
     ]
     sources = Sources(base, items, rng.random(experts) < rng.choice([0.0, 0.3]), half)
     combined(sources, _columns(rng, experts))
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("elect", [False, True])
+def test_sums_at_the_edge_of_what_float32_holds(half: bool, elect: bool) -> None:
+    """Of eight deltas by a factor of 5, one bit more with each 64 elements; then what is large is taken away
+    again, so that the last bits of the sum are all that is left."""
+    rng = np.random.default_rng(1)
+    mantissa, high = (10, 24) if half else (7, 127)
+    most = (1 << mantissa) - 1
+    low = np.repeat(high - np.arange(1, 17), 64)
+    base = np.full(low.size, 1 << 15 | high << mantissa | most, np.uint16)
+    small = [(low << mantissa | rng.integers(0, most + 1, low.size)).astype(np.uint16) for _ in range(2)]
+    sources = Sources(base, [*[base & 0x7FFF] * 6, *small], np.zeros(8, np.bool_), half)
+    terms = _terms(8, random=False, elect=elect, normalize=False, low=0.0, weight=1.0)
+    terms = replace(terms, weight=np.ones(8, np.float32), scale=np.full(8, 5, np.float32))
+    terms = replace(terms, base_scale=np.float32(70), factor=np.float32(1))
+    combined(sources, terms)
 
 
 @pytest.mark.parametrize("half", [False, True])

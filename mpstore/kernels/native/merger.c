@@ -5,11 +5,12 @@
    weight) of exponents a .. a + r:
    - terms are 0 or at least 2^(low - m + a - 1), and at most 2^(high + 3 + a + r), so all lie on the grid if
      high - low <= 29 - spare - m - r - 4;
-   - if the factors are powers of two, sums of K terms are multiples of 2^(low - m + a) below K 2^(high + 2 + a + r), so
-     float32 holds them if high - low <= 22 - m - r - log2 K. */
+   - if the factors are multiples of 2^p and at most 2^q, terms are multiples of 2^(low - m + p), rounded or not, and sums
+     of K of them below K 2^(high + 2 + q), so float32 holds these if high - low <= 22 - m - (q - p) - log2 K. */
 #include "merge_groups.h"
 
 #define WORD_ORDERS 30
+#define ENOUGH 6 /* with fewer orders for float32 too many elements would go the exact way */
 
 static float magnitude_of(float value) { return float_of(bits_of(value) & MAGNITUDE); }
 
@@ -46,31 +47,37 @@ static Kind kind_of(const Terms *terms) {
     return all ? ALL : BAND;
 }
 
-/* Where weight or scale is 1 there is one product; then, where it is by powers of two, terms are exact: whether. */
-static bool simplify(Merger *merger, i64 count) {
-    bool exact = true;
+/* Where weight or scale is 1 there is one product. */
+static void simplify(Merger *merger, i64 count) {
     merger->twice = false;
     for (i64 e = 0; e < count; e++)
         merger->twice = merger->twice || (merger->experts[e].first != 1.0f && merger->experts[e].second != 1.0f);
-    for (i64 e = 0; e < count && !merger->twice; e++) {
-        merger->experts[e].first *= merger->experts[e].second;
-        exact = exact && (bits_of(merger->experts[e].first) & 0x007FFFFF) == 0;
-    }
-    return exact && !merger->twice;
+    for (i64 e = 0; e < count && !merger->twice; e++) merger->experts[e].first *= merger->experts[e].second;
 }
 
-/* How many binary orders the exponents of an element's words may be apart, see above; below 0: none. */
-static i64 orders(const Terms *terms, bool float16, bool wide) {
-    i64 least_exponent = 255, most_exponent = 0, mantissa = float16 ? 10 : 7, doublings = 0;
+/* How many binary orders the exponents of an element's words may be apart, see above, for sums in double. */
+static i64 wide_orders(const Terms *terms, i64 mantissa) {
+    i64 least_exponent = 255, most_exponent = 0;
     for (i64 e = 0; e < terms->count; e++) {
         i64 exponent = (bits_of(terms->weight[e] * terms->scale[e]) & MAGNITUDE) >> 23;
         least_exponent = least(least_exponent, exponent);
         most_exponent = most(most_exponent, exponent);
     }
-    while ((i64)1 << doublings < terms->count) doublings++;
     i64 range = most(most_exponent - least_exponent, 0);
-    i64 on_grid = 29 - terms->spare - mantissa - range - 5; /* one more: factors are not powers of two */
-    return wide ? on_grid : least(on_grid, 22 - mantissa - range - doublings);
+    return 29 - terms->spare - mantissa - range - 5; /* one more: factors are not powers of two */
+}
+
+/* The same for sums in float32, of one product each. */
+static i64 narrow_orders(const Merger *merger, i64 count, i64 mantissa) {
+    i64 multiple_of = 255, at_most = 0, doublings = 0;
+    for (i64 e = 0; e < count; e++) {
+        u32 bits = bits_of(merger->experts[e].first), whole = (bits & 0x007FFFFF) | 0x00800000;
+        i64 exponent = (bits & MAGNITUDE) >> 23;
+        multiple_of = least(multiple_of, exponent - 23 + __builtin_ctz(whole));
+        at_most = most(at_most, exponent + (whole != 0x00800000));
+    }
+    while ((i64)1 << doublings < count) doublings++;
+    return 22 - mantissa - most(at_most - multiple_of, 0) - doublings;
 }
 
 /* By what agreeing deltas are divided: equal weights are counted, others looked up. False: too many for that. */
@@ -109,8 +116,11 @@ bool prepare_merger(const Terms *terms, const u16 *base, const u16 *const *items
         if (!take_expert(terms, e, &out->experts[e])) return false;
         out->experts[e].words = items[e];
     }
-    bool wide = !simplify(out, terms->count);
-    i64 apart = orders(terms, float16, wide);
+    simplify(out, terms->count);
+    i64 mantissa = float16 ? 10 : 7, apart = wide_orders(terms, mantissa);
+    i64 narrow = out->twice ? 0 : narrow_orders(out, terms->count, mantissa);
+    bool wide = narrow < ENOUGH;
+    if (!wide) apart = least(apart, narrow);
     if (apart < 1 || (float16 && !HAVE_FLOAT16) || !prepare_shares(terms, out)) return false;
     out->top = 2 * (float16 ? 0x7C00 - 1 : (127 + WORD_ORDERS) << 7);
     out->span = (u16)(2 * (apart << (float16 ? 10 : 7)));
