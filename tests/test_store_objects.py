@@ -513,3 +513,35 @@ def test_objects_of_a_pack_that_is_a_link_to_nowhere_are_missed_quickly(tmp_path
             store.read(own_id)
         seconds.append(time.monotonic() - begun)
     assert sum(seconds[1:]) < len(seconds) / 2 * seconds[0]
+
+
+def test_an_object_is_found_while_gcs_hand_its_pack_to_and_fro(tmp_path: Path) -> None:
+    store = ObjectStore.init(str(tmp_path))
+    with store.writer("test") as writer:
+        block, record = writer.put(b"some bytes"), writer.put_record("commit", b"a record")
+        writer.finish()
+    ended = threading.Event()
+
+    def hand(number: int) -> None:
+        """As a gc does that puts packs aside and finds out that they are needed."""
+        trash = Path(files.staging_name(store.layout.trash))
+        trash.mkdir()
+        while not ended.is_set():
+            for source, target in ((Path(store.layout.packs), trash), (trash, Path(store.layout.packs))):
+                for path in sorted(source.iterdir()):
+                    files.rename(path, target / path.name)
+                time.sleep(0.004 * number)
+
+    hands = [threading.Thread(target=hand, args=(number,)) for number in (1, 2)]
+    for one in hands:
+        one.start()
+    try:
+        for _ in range(100):
+            fresh = ObjectStore.open(str(tmp_path))
+            assert fresh.find(block).found.all() or fresh.read(block) == b"some bytes"
+            assert ObjectStore.open(str(tmp_path)).has(block)
+            assert ObjectStore.open(str(tmp_path)).read_record("commit", record) == b"a record"
+    finally:
+        ended.set()
+        for one in hands:
+            one.join()

@@ -257,10 +257,25 @@ class ObjectStore:
         return True
 
     def _find(self, object_id: ObjectId) -> Place:
-        place = self._seek(object_id)
-        if place is None:
-            raise _absent(object_id)
-        return place
+        for place in self._looks(object_id):
+            return place
+        raise _absent(object_id)
+
+    def _looks(self, object_id: ObjectId) -> Iterator[Place]:
+        """Where an object lies, each time that somebody looks: until it has not been found too often.
+
+        Several looks: gcs at once may hand a pack to and fro, so that it is aside just when packs are listed,
+        and back just when the trash is looked at. One, where all of them have missed another object and no
+        pack has moved since: many may be lost.
+        """
+        for look in range(_LOOKS):
+            time.sleep(look * _LOOK_SECONDS)
+            place = self._seek(object_id)
+            if place is not None:
+                yield place
+            if self._is_quiet():  # there is no such object, or a link that leads nowhere
+                break
+        self._quiet = None if trash_directories(self.layout) else self.packs.present
 
     def _seek(self, object_id: ObjectId) -> Place | None:
         """One look wherever the object could be."""
@@ -274,28 +289,14 @@ class ObjectStore:
         return place
 
     def _opened(self, object_id: ObjectId, purpose: str, row: int = -1) -> _Opened:
-        """An object, wherever it lies: it opens, or there was another copy that does.
-
-        Several looks: gcs at once may hand a pack to and fro, so that it is aside just when packs are listed,
-        and back just when the trash is looked at. One, where all of them have missed another object and no
-        pack has moved since: many may be lost.
-        """
-        for look in range(_LOOKS):
-            time.sleep(look * _LOOK_SECONDS)
-            place = self._seek(object_id)
-            if place is None:
-                if self._is_quiet():
-                    break
-                continue
+        """An object, wherever it lies: it opens, or there was another copy that does."""
+        for place in self._looks(object_id):
             try:
                 return self._opened_at(object_id, place, purpose, row)
             except FileNotFoundError:  # gone since this store looked: moved to another pack, or put aside
-                if self._is_quiet():  # a link that leads nowhere
-                    break
                 self.refresh()
             except DamagedError as error:
                 return self._elsewhere(object_id, self._named(place), purpose, error, row)
-        self._quiet = None if trash_directories(self.layout) else self.packs.present
         raise _absent(object_id)
 
     def _is_quiet(self) -> bool:
