@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
 from typing import Any, Protocol
 
 from mpstore import direct_io
@@ -51,16 +50,6 @@ class PastCacheFile(StagedFile):
             view = view[part.nbytes :]
             if self._filled == BUFFER_BYTES:
                 self.flush()
-
-    def writelines(self, buffers: Iterable[Buffer]) -> None:
-        """`write` of each in turn: many small ones cost little."""
-        for buffer in buffers:
-            size, end = memoryview(buffer).nbytes, self._filled
-            if self._room is None or not size or end + size >= BUFFER_BYTES:
-                self.write(buffer)
-            else:
-                self._room[end : end + size] = memoryview(buffer).cast("B")
-                self._filled = end + size
 
     def flush(self) -> None:
         if self._room is None or not self._filled:

@@ -17,7 +17,8 @@ from mpstore.errors import DamagedError, UsageError
 from mpstore.ids import ID_BYTES, ObjectId, block_id, record_id, short
 
 MAGIC: Final = b"mpF1"
-_FIXED: Final = struct.Struct("<4sI32sBBBBII")  # magic crc id codec form flags segments raw encoded
+_CHECKED: Final = "32sBBBBII"  # id codec form flags segments raw encoded
+_FIXED: Final = struct.Struct(f"<4sI{_CHECKED}")  # magic crc, and the above
 FIXED_BYTES: Final = _FIXED.size
 MAX_HEADER_BYTES: Final = FIXED_BYTES + ID_BYTES + 4 * 255
 MAX_RAW_BYTES: Final = 1 << 30
@@ -160,7 +161,7 @@ def pack_header(header: FrameHeader) -> bytes:
     base = header.base if header.base != NO_BASE else b""
     lengths = header.segment_bytes
     rest = struct.pack(
-        f"<32sBBBBII{len(base)}s{len(lengths)}I",
+        f"<{_CHECKED}{len(base)}s{len(lengths)}I",
         header.id,
         header.codec,
         header.form,

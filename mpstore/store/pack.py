@@ -284,7 +284,8 @@ class PackWriter:
             entries.append(Entry(header, offset))
             offset += len(own) + sum(header.segment_bytes)
         self._whole = False
-        self._staged.writelines(buffers)
+        for buffer in buffers:
+            self._staged.write(buffer)
         self.entries += entries
         self._whole = True
         return len(entries)

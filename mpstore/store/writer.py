@@ -139,14 +139,13 @@ class ObjectWriter:
         """`append` of several, in this order; how many nobody had written before."""
         whole, error = _encoded(blocks)
         with self._write_lock:
-            claims = {one.id: one.claim for one in whole if one.claim is not None and not one.claim.written}
-            self._write(BLOCKS, list(claims.values()))
+            new = self._write_new(BLOCKS, whole)
             self._raw_bytes += sum([one.raw_bytes for one in whole])
-            self._new_blocks += len(claims)
-            self._reused_blocks += len(whole) - len(claims)
+            self._new_blocks += new
+            self._reused_blocks += len(whole) - new
         if error is not None:
             raise error
-        return len(claims)
+        return new
 
     def put(self, raw: Buffer, hint: Hint | None = None) -> ObjectId:
         """Prepare and append."""
@@ -164,9 +163,7 @@ class ObjectWriter:
         raws, hints = [as_bytes(data) for data in datas], [Hint()] * len(datas)
         with self._write_lock:
             made = self._preparer.prepare_many(raws, hints, ids, frames.record_form(kind))
-            claims = {one.id: one.claim for one in made if one.claim is not None and not one.claim.written}
-            self._write(RECORDS, list(claims.values()))
-            self._new_records += len(claims)
+            self._new_records += self._write_new(RECORDS, made)
         return ids
 
     def copy(self, header: FrameHeader, segments: Sequence[Any]) -> None:
@@ -192,17 +189,27 @@ class ObjectWriter:
 
     # Packs
 
+    def _write_new(self, kind: int, prepared: Sequence[Prepared]) -> int:
+        """Append those that nobody has written, each once; how many."""
+        claims = {one.id: one.claim for one in prepared if one.claim is not None and not one.claim.written}
+        if claims:
+            self._write(kind, list(claims.values()))
+        return len(claims)
+
     def _write(self, kind: int, claims: Sequence[Claim]) -> None:
         """Append what is encoded to packs, as many as it takes."""
         if self._failed:
             raise StorageError("an earlier write of this session failed")
-        frames = [(claim.header, claim.segments) for claim in claims if claim.header is not None]
+        wanted = []
+        for claim in claims:
+            assert claim.header is not None
+            wanted.append((claim.header, claim.segments))
         done = 0
-        while done < len(frames):
+        while done < len(wanted):
             pack = self._open.get(kind)
             if pack is None:
                 pack = self._open[kind] = PackWriter(self._layout.tmp, kind)
-            end = done + pack.append_many(frames[done:], self._options.pack_bytes)
+            end = done + pack.append_many(wanted[done:], self._options.pack_bytes)
             for claim in claims[done:end]:
                 claim.written, claim.segments = True, ()
             done = end
