@@ -5,12 +5,16 @@
 #include <immintrin.h>
 #endif
 
+/* Lanes of a vector, and mixings that go beside each other: half of them where there are 16 registers and not 32. */
 #if defined(__AVX512F__)
 #define LANES 16
+#define AT_ONCE 4
 #elif defined(__AVX2__)
 #define LANES 8
+#define AT_ONCE 2
 #else
 #define LANES 4
+#define AT_ONCE 2
 #endif
 
 #define BLOCK 64
