@@ -1,4 +1,4 @@
-"""SHA-256 in C where the processor has AVX-512 but no SHA instructions, else as hashlib has it.
+"""SHA-256 in C where hashes side by side are quicker than one after the other, else as hashlib has it.
 
 Relies on kernels.native and hashlib. Promises: the same digests; long updates release the interpreter lock.
 """
@@ -16,30 +16,25 @@ from mpstore.kernels import native, sha256_numpy
 from mpstore.kernels.sha256_numpy import Sha256
 
 _BLOCK_BYTES: Final = 64
-_LANES: Final = 16
 _BEGIN: Final = (
     0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19
 )  # fmt: skip
 
 
-def _pays() -> bool:
-    pays = getattr(native.library(), "sha256_pays", None)  # not every variant has it
-    return pays is not None and bool(pays())
+def lanes() -> int:
+    """How many hashes `together` takes about as long for as for two; 1: each takes its time."""
+    found = getattr(native.library(), "sha256_lanes", None)  # not every variant has it
+    return 1 if found is None else int(found())
 
 
 def sha256() -> Sha256:
     """A hash of nothing yet, by whichever code is the faster here."""
-    return WideSha256() if _pays() else hashlib.sha256()
+    return WideSha256() if lanes() > 1 else hashlib.sha256()
 
 
 def resumed(point: bytes, taken_bytes: int) -> Sha256:
     """A hash that goes on from a `WideSha256.point`; only where `lanes` are several."""
     return WideSha256(point, taken_bytes)
-
-
-def lanes() -> int:
-    """How many hashes `together` takes about as long for as for two; 1: each takes its time."""
-    return _LANES if _pays() else 1
 
 
 def together(hashes: Sequence[Sha256], pieces: Sequence[Buffer]) -> None:

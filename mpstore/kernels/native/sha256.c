@@ -1,4 +1,4 @@
-/* SHA-256 without SHA instructions: see sha256.h.
+/* SHA-256 without SHA instructions, one hash: see sha256.h.
 
    What each block adds to the rounds does not depend on the blocks before it, so it is made for sixteen blocks at
    once, one a lane (Gueron, Krasnov 2012: parallelizing message schedules). The rounds are a chain. A round keeps
@@ -7,17 +7,10 @@
    a cycle, and there this was 6 to 36 % faster than OpenSSL's code for AVX2; alone on a core it is 3 % slower. */
 #include "sha256_words.h"
 
-#if MP_SHA256
-#include <cpuid.h>
-
+#if MP_SHA256 && MP_SHA256_WIDE
 #define AT_ONCE 16
 /* Sums are to be made in the order written: the compiler's may take longer to reach the next round. */
 #define AS_WRITTEN(vector) __asm__("" : "+x"(vector))
-
-bool sha256_pays(void) {
-    unsigned a, b, c, d;
-    return !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b >> 29 & 1);
-}
 
 /* What each round of sixteen blocks adds: word and constant, at [round][block]. */
 static void make_schedule(const u8 *bytes, u32 *added) {
@@ -76,7 +69,7 @@ INLINE void make_rounds(__m128i *state, const u32 *added) {
     state[3] = _mm_add_epi32(state[3], u);
 }
 
-void sha256_blocks(u32 *state, const u8 *bytes, i64 count) {
+void sha256_wide(u32 *state, const u8 *bytes, i64 count) {
     _Alignas(64) u32 added[ROUNDS * AT_ONCE + AT_ONCE]; /* a round reads four words and takes one */
     u8 padded[AT_ONCE * SHA256_BLOCK];
     __m128i pairs[4];

@@ -1,5 +1,5 @@
-/* sha256.c: the compression function of SHA-256 (FIPS 180-4) over many blocks, for processors that have AVX-512
-   but no instructions of their own for it. */
+/* sha256_own.c, sha256.c and sha256_lanes.c: the compression function of SHA-256 (FIPS 180-4) over many blocks, by the
+   processor's own instructions, or with AVX-512 where it has none. */
 #ifndef MP_SHA256_H
 #define MP_SHA256_H
 
@@ -7,10 +7,11 @@
 
 #define SHA256_BLOCK 64
 
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+#if defined(__AVX2__)
 #define MP_SHA256 1
-/* Whether this processor computes SHA-256 faster so: it has no SHA instructions, which OpenSSL uses. */
-bool sha256_pays(void);
+/* How many hashes go side by side in about the time of two; 1: hashlib is the faster, and none of what follows runs
+   here. */
+int sha256_lanes(void);
 
 /* Take `count` blocks of 64 bytes into the state a, b, ... h. */
 void sha256_blocks(u32 *state, const u8 *bytes, i64 count);

@@ -1,4 +1,4 @@
-/* What sha256.c and sha256_lanes.c share: the constants, and sixteen blocks turned into words. */
+/* What the files of SHA-256 share: the constants, what each has for the others, and sixteen blocks turned into words. */
 #ifndef MP_SHA256_WORDS_H
 #define MP_SHA256_WORDS_H
 
@@ -7,7 +7,13 @@
 #if MP_SHA256
 #include <immintrin.h>
 
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+#define MP_SHA256_WIDE 1
+#else
+#define MP_SHA256_WIDE 0
+#endif
 #define ROUNDS 64
+#define SHA256_OWN_LANES 2
 #define INLINE static inline __attribute__((always_inline))
 #define XOR3 0x96     /* a ^ b ^ c */
 #define OR_AND 0xF8   /* a | (b & c) */
@@ -25,6 +31,14 @@ static const u32 SHA256_ADDED[ROUNDS] = {
     0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
     0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+
+/* Whether the processor has instructions for it, and then: so many blocks further, 1 or SHA256_OWN_LANES hashes. */
+bool sha256_has_own(void);
+void sha256_own(u32 *const *states, const u8 *const *from, i64 blocks, int lanes);
+
+#if MP_SHA256_WIDE
+/* `count` blocks into one state without those instructions. */
+void sha256_wide(u32 *state, const u8 *bytes, i64 count);
 
 /* Sixteen blocks, from[lane] + at, as words: vector w has word w of each. */
 INLINE void load_16(const u8 *const *from, i64 at, __m512i *words) {
@@ -56,6 +70,7 @@ INLINE void load_16(const u8 *const *from, i64 at, __m512i *words) {
         words[12 + k] = _mm512_shuffle_i32x4(odd, later_odd, 0xdd);
     }
 }
+#endif
 
 #endif
 #endif

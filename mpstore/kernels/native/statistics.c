@@ -69,7 +69,7 @@ i64 observe_blocks(const Block *blocks, i64 count, const float *plain_signs, con
     Tally tally = {.tables = tables, .hot = hot, .zeros = 0, .lowest = BINS, .narrow = blocks[0].narrow};
     Signs signs = {.plain = plain_signs};
 #if MP_WIDE
-    arrange_signs(&signs, blocks[0].narrow);
+    prepare_chunks(&signs, blocks[0].narrow);
 #endif
     for (i64 k = 0; k < count; k++) {
         Sums sums;

@@ -1,4 +1,4 @@
-/* statistics.c, statistics_chunk.c and statistics_wide.c: one block's delta statistics (statistics_numpy). */
+/* statistics.c, statistics_chunk.c, statistics_avx2.c and statistics_avx512.c: one block's delta statistics (statistics_numpy). */
 #ifndef MP_STATISTICS_H
 #define MP_STATISTICS_H
 
@@ -25,9 +25,22 @@ typedef struct {
     bool narrow;
 } Tally;
 
-/* The sketch's signs in a chunk, 1 or -1: as they are, and in the order of statistics_wide.c. */
+#if defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__BMI2__)
+#define MP_WIDE 512 /* bits of a vector */
+#elif defined(__AVX2__) && defined(__FMA__)
+#define MP_WIDE 256
+#else
+#define MP_WIDE 0
+#endif
+
+/* The sketch's signs in a chunk, 1 or -1, and what else whole chunks are gone through with: the signs in the order of
+   statistics_avx512.c; the shuffles that bring words chosen by eight bits to the front. */
 typedef struct {
+#if MP_WIDE == 512
     _Alignas(64) float arranged[CHUNK];
+#elif MP_WIDE == 256
+    _Alignas(16) u8 together[256][16];
+#endif
     const float *plain;
 } Signs;
 
@@ -60,14 +73,11 @@ typedef struct {
 void observe_chunk(const Block *block, i64 start, i64 count, const Signs *signs, u64 flips, Sums *sums,
                    Tally *tally);
 
-#if defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__BMI2__)
-#define MP_WIDE 1
+#if MP_WIDE
 /* observe_chunk of a whole chunk. False: a delta is not finite, and only bins were counted. */
 bool observe_whole_chunk(const Block *block, i64 start, const Signs *signs, u64 flips, Sums *sums,
                          Tally *tally);
-void arrange_signs(Signs *signs, bool narrow);
-#else
-#define MP_WIDE 0
+void prepare_chunks(Signs *signs, bool narrow);
 #endif
 
 /* Blocks of one kind of words. `flips` has a word for each chunk of the largest, `bins`, `counts` and `over` have

@@ -7,7 +7,7 @@
    of a port, widening half of one in a register three. */
 #include "statistics.h"
 
-#if MP_WIDE
+#if MP_WIDE == 512
 #include <immintrin.h>
 
 #define INLINE static inline __attribute__((always_inline))
@@ -47,7 +47,7 @@ INLINE __mmask8 bits_at(u64 bits, int group, bool narrow) {
     return (__mmask8)(narrow ? (bits >> first & 15) | (bits >> (first + 8) & 15) << 4 : bits >> (8 * group));
 }
 
-void arrange_signs(Signs *signs, bool narrow) {
+void prepare_chunks(Signs *signs, bool narrow) {
     for (int at = 0; at < CHUNK; at += LANES)
         for (int four = 0; four < LANES / 4; four++) {
             int place = narrow ? four / 2 * 4 + four % 2 * ROW : 4 * four;
