@@ -33,14 +33,4 @@ static inline __m512i NAME(words_at)(__m512i distance, __m512i base, bool sign_m
     __m512i flipped = _mm512_xor_si512(_mm512_srai_epi16(word, 15), ones);
     return _mm512_xor_si512(word, _mm512_or_si512(flipped, top));
 }
-
-static inline __m512i NAME(distances_at)(__m512i word, __m512i base, bool sign_magnitude) {
-    const __m512i top = _mm512_set1_epi16((short)TOP);
-    if (sign_magnitude) {
-        word = _mm512_xor_si512(word, _mm512_or_si512(_mm512_srai_epi16(word, 15), top));
-        base = _mm512_xor_si512(base, _mm512_or_si512(_mm512_srai_epi16(base, 15), top));
-    }
-    __m512i d = _mm512_sub_epi16(word, base);
-    return _mm512_xor_si512(_mm512_add_epi16(d, d), _mm512_srai_epi16(d, 15));
-}
 #endif

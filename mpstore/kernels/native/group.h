@@ -211,7 +211,7 @@ static inline Bytes64 looked_up(const u8 table[16], Bytes64 index) {
 
 /* Sixteen-bit elements, a byte beside each: those of rice_body.h that compilers widen to 32 bits. */
 #if defined(__AVX512BW__)
-static inline __m512i halves_of(const u8 *bytes) {
+static inline __m512i widened(const u8 *bytes) {
     return _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)bytes));
 }
 static inline __m512i half_of(Bytes64 bytes, int half) {
@@ -220,7 +220,7 @@ static inline __m512i half_of(Bytes64 bytes, int half) {
 static inline Bytes64 bytes_of(__m512i lower, __m512i upper) {
     return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi16_epi8(lower)), _mm512_cvtepi16_epi8(upper), 1);
 }
-static inline void store_halves(u8 *bytes, __m512i words) {
+static inline void store_narrowed(u8 *bytes, __m512i words) {
     _mm256_storeu_si256((__m256i *)bytes, _mm512_cvtepi16_epi8(words));
 }
 #endif

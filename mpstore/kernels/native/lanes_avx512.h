@@ -83,6 +83,8 @@ ALWAYS void wide_add_signed(Wide *plus, Wide *minus, M up, M down, F x) {
     minus->first = _mm512_mask_add_pd(minus->first, (__mmask8)down, minus->first, more.first);
     minus->last = _mm512_mask_add_pd(minus->last, (__mmask8)(down >> 8), minus->last, more.last);
 }
+/* The same where `up` and `down` say of every x that is not 0. */
+ALWAYS void wide_add_split(Wide *plus, Wide *minus, M up, M down, F x) { wide_add_signed(plus, minus, up, down, x); }
 ALWAYS Wide wide_if(M which, Wide yes, Wide no) {
     return (Wide){_mm512_mask_blend_pd((__mmask8)which, no.first, yes.first),
                   _mm512_mask_blend_pd((__mmask8)(which >> 8), no.last, yes.last)};

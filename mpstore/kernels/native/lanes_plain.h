@@ -118,6 +118,14 @@ ALWAYS Doubles above_zero(Doubles a) { return (Doubles)((DoublesMask)a & (a > 0)
 ALWAYS Doubles below_zero(Doubles a) { return (Doubles)((DoublesMask)a & (a < 0)); }
 #endif
 ALWAYS Wide wide_sum(Wide a, Wide b) { return (Wide){a.first + b.first, a.last + b.last}; }
+#if LANES == 8
+ALWAYS Wide wide_if(M which, Wide yes, Wide no) {
+    __m256i first = _mm256_cvtepi32_epi64(_mm256_castsi256_si128((__m256i)which));
+    __m256i last = _mm256_cvtepi32_epi64(_mm256_extracti128_si256((__m256i)which, 1));
+    return (Wide){_mm256_blendv_pd(no.first, yes.first, (__m256d)first),
+                  _mm256_blendv_pd(no.last, yes.last, (__m256d)last)};
+}
+#else
 ALWAYS Wide wide_if(M which, Wide yes, Wide no) {
     union {
         M whole;
@@ -128,14 +136,33 @@ ALWAYS Wide wide_if(M which, Wide yes, Wide no) {
     return (Wide){(Doubles)(((DoublesMask)yes.first & first) | ((DoublesMask)no.first & ~first)),
                   (Doubles)(((DoublesMask)yes.last & last) | ((DoublesMask)no.last & ~last))};
 }
-/* x to `plus` where `up`, to `minus` where `down`: there it is above 0, and below. */
-ALWAYS void wide_add_signed(Wide *plus, Wide *minus, M up, M down, F x) {
-    Wide more = wide_of(f_keep(up | down, x));
+#endif
+/* x to `plus` where it is above 0, and to `minus` where it is below; `up` and `down` say so, too. */
+ALWAYS void wide_add_split(Wide *plus, Wide *minus, M up, M down, F x) {
+    Wide more = wide_of(x);
     plus->first += above_zero(more.first);
     plus->last += above_zero(more.last);
     minus->first += below_zero(more.first);
     minus->last += below_zero(more.last);
 }
+/* The same, but only where `up` or `down`. */
+ALWAYS void wide_add_signed(Wide *plus, Wide *minus, M up, M down, F x) {
+    wide_add_split(plus, minus, up, down, f_keep(up | down, x));
+}
+#if LANES == 8 /* as written below, compilers go by way of memory, and wait for it */
+/* Of 16 doubles, those at the places that the lowest four bits say. */
+ALWAYS Wide wide_at(const double *table, U places) {
+    __m256i low = _mm256_and_si256((__m256i)places, _mm256_set1_epi32(15));
+    return (Wide){_mm256_i32gather_pd(table, _mm256_castsi256_si128(low), 8),
+                  _mm256_i32gather_pd(table, _mm256_extracti128_si256(low, 1), 8)};
+}
+ALWAYS M wide_not_negative(Wide a) {
+    __m256 first = (__m256)_mm256_cmp_pd(a.first, _mm256_setzero_pd(), _CMP_GE_OQ);
+    __m256 last = (__m256)_mm256_cmp_pd(a.last, _mm256_setzero_pd(), _CMP_GE_OQ);
+    return (M)_mm256_permute4x64_epi64((__m256i)_mm256_shuffle_ps(first, last, 0x88), 0xD8);
+}
+ALWAYS F wide_narrow(Wide a) { return _mm256_set_m128(_mm256_cvtpd_ps(a.last), _mm256_cvtpd_ps(a.first)); }
+#else
 /* Of 16 doubles, those at the places that the lowest four bits say. */
 ALWAYS Wide wide_at(const double *table, U places) {
     Wide found = wide_zero();
@@ -159,6 +186,7 @@ ALWAYS F wide_narrow(Wide a) {
     part.halves[1] = __builtin_convertvector(a.last, FHalf);
     return part.whole;
 }
+#endif
 
 /* The states that pairs of draws come from: see `pair_of`. */
 typedef struct {

@@ -17,8 +17,12 @@ ALWAYS F term_of(const Merger *merger, const Quick *expert, F delta, bool wide) 
     return wide && merger->twice ? f_mul(term, f_all(expert->second)) : term;
 }
 
-ALWAYS void add_signed(const Merger *merger, Half *at, const Quick *expert, F term, M up, M down, bool wide) {
-    if (wide) {
+/* `split`: where neither, the term is 0. */
+ALWAYS void add_signed(const Merger *merger, Half *at, const Quick *expert, F term, M up, M down, bool wide,
+                       bool split) {
+    if (wide && split) {
+        wide_add_split(&at->wide_plus, &at->wide_minus, up, down, term);
+    } else if (wide) {
         wide_add_signed(&at->wide_plus, &at->wide_minus, up, down, term);
     } else {
         at->plus = f_add_if(up, at->plus, term);
@@ -33,7 +37,7 @@ ALWAYS void add_delta(const Merger *merger, Half *at, const Quick *expert, F del
     F term = term_of(merger, expert, delta, wide), none = f_all(0.0f);
     if (kind == TOP_SIGNED) { /* terms have the sign of their deltas */
         M up = f_at_least(delta, f_all(expert->low)), down = f_at_least(f_all(expert->minus_low), delta);
-        add_signed(merger, at, expert, term, up, down, wide);
+        add_signed(merger, at, expert, term, up, down, wide, false);
         return;
     }
     if (kind == BAND || kind == BAND_SIGNED) {
@@ -42,7 +46,7 @@ ALWAYS void add_delta(const Merger *merger, Half *at, const Quick *expert, F del
     }
     if (kind != ALL) term = f_keep(kept, term);
     if (kind > TOP_SIGNED)
-        add_signed(merger, at, expert, term, f_above(term, none), f_above(none, term), wide);
+        add_signed(merger, at, expert, term, f_above(term, none), f_above(none, term), wide, true);
     else if (wide)
         at->wide_plus = wide_sum(at->wide_plus, wide_of(term));
     else

@@ -20,6 +20,7 @@ typedef int16_t i16;
 typedef int32_t i32;
 typedef int64_t i64;
 
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define MAGNITUDE 0x7FFFFFFFu
 #define INFINITE 0x7F800000u
 

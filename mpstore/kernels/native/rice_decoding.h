@@ -127,7 +127,7 @@ static inline __attribute__((always_inline)) void NAME(put_halves)(const NAME(St
     for (int p = 0; p < planes; p++) both = added(both, s->low[p][g], (u8)(1 << p));
     for (int half = 0; half < 2; half++) {
         int at = g * GROUP + 32 * half;
-        __m512i pair = half_of(both, half), code = _mm512_sllv_epi16(_mm512_srli_epi16(pair, 4), halves_of(s->k + at));
+        __m512i pair = half_of(both, half), code = _mm512_sllv_epi16(_mm512_srli_epi16(pair, 4), widened(s->k + at));
         code = _mm512_or_si512(code, _mm512_and_si512(pair, _mm512_set1_epi16(15)));
         _mm512_storeu_si512(out + 32 * half, NAME(finished)(s, at, code, base + 32 * half, sign_magnitude));
     }
@@ -140,7 +140,7 @@ static void NAME(put_wide)(const NAME(Strip) * s, int g, const WORD *base, bool 
     for (int p = 8; p < s->planes; p++) high = added(high, s->low[p][g], (u8)(1 << (p - 8)));
     for (int half = 0; half < 2; half++) {
         int at = g * GROUP + 32 * half;
-        __m512i code = _mm512_sllv_epi16(half_of(quotient, half), halves_of(s->k + at));
+        __m512i code = _mm512_sllv_epi16(half_of(quotient, half), widened(s->k + at));
         code = _mm512_or_si512(code, half_of(low, half));
         code = _mm512_or_si512(code, _mm512_slli_epi16(half_of(high, half), 8));
         _mm512_storeu_si512(out + 32 * half, NAME(finished)(s, at, code, base + 32 * half, sign_magnitude));

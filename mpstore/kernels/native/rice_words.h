@@ -15,8 +15,8 @@ static inline Bytes64 NAME(contexts_of)(const WORD *base, WORD mask, int shift, 
 
 static void NAME(quotients)(const WORD *z, const u8 *k, u8 *out) {
     for (int i = 0; i < STRIP; i += 32) {
-        __m512i q = _mm512_srlv_epi16(_mm512_loadu_si512(z + i), halves_of(k + i));
-        store_halves(out + i, _mm512_min_epu16(q, _mm512_set1_epi16(STEPS)));
+        __m512i q = _mm512_srlv_epi16(_mm512_loadu_si512(z + i), widened(k + i));
+        store_narrowed(out + i, _mm512_min_epu16(q, _mm512_set1_epi16(STEPS)));
     }
 }
 #else

@@ -1,10 +1,7 @@
 /* From tiers to words. Strips of sixteen groups of 64 elements; of a group, every step is one word of bits under the
    mask of those it concerns. */
-#include "group.h"
 #include "tiers.h"
 #include "tiers_words.h"
-
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 /* Of a strip: which elements are not zero, which have something in the third tier, what the first two tiers say of
    each, and the rest, of zeros elsewhere. */
@@ -129,15 +126,32 @@ static void take_rest(Strip *s, TierReader *r, const TierHead *head, int count) 
     }
 }
 
+ALWAYS_INLINE Halves64 words_of(const Strip *s, int i, const u16 *base, bool sign_magnitude) {
+    Halves64 distances = halves_sum(halves_of(s->near + i), load_halves(s->rest + i));
+    return halves_words(distances, load_halves(base + i), sign_magnitude);
+}
+
 static void put_words(const Strip *s, const u16 *base, bool sign_magnitude, u16 *out) {
-#if defined(__AVX512BW__)
-    for (int i = 0; i < STRIP; i += 32) {
-        __m512i z = _mm512_add_epi16(halves_of(s->near + i), _mm512_loadu_si512(s->rest + i));
-        _mm512_storeu_si512(out + i, words_at_16(z, _mm512_loadu_si512(base + i), sign_magnitude));
+    for (int i = 0; i < STRIP; i += GROUP) store_halves(out + i, words_of(s, i, base, sign_magnitude));
+}
+
+/* The first `here` words of a strip to `out`: true. */
+static bool put_strip(Strip *s, const u16 *base, bool sign_magnitude, i64 here, u16 *out) {
+    put_words(s, base, sign_magnitude, here < STRIP ? s->words : out);
+    if (here < STRIP) memcpy(out, s->words, (size_t)here * sizeof(u16));
+    return true;
+}
+
+/* Whether they are those. */
+static bool is_strip(Strip *s, const u16 *base, bool sign_magnitude, i64 here, const u16 *expected) {
+    if (here < STRIP) {
+        put_words(s, base, sign_magnitude, s->words);
+        return memcmp(s->words, expected, (size_t)here * sizeof(u16)) == 0;
     }
-#else
-    for (int i = 0; i < STRIP; i++) out[i] = word_at_16((u16)(s->near[i] + s->rest[i]), base[i], sign_magnitude);
-#endif
+    Halves64 odd = {{{0}}};
+    for (int i = 0; i < STRIP; i += GROUP)
+        odd = halves_or_difference(odd, words_of(s, i, base, sign_magnitude), load_halves(expected + i));
+    return !halves_at_least(odd, 1);
 }
 
 /* No element behind the last one of the block. */
@@ -176,11 +190,10 @@ static bool take_strips(bool sign_magnitude, const u8 *segment, i64 size, const 
         take_near_of(&s, &r, head.low, head.middle);
         int listed = places_of(s.far, s.at);
         take_rest(&s, &r, &head, listed);
-        bool straight = out != NULL && here == STRIP;
-        put_words(&s, from, sign_magnitude, straight ? out + at : s.words);
+        bool same = out != NULL ? put_strip(&s, from, sign_magnitude, here, out + at)
+                                : is_strip(&s, from, sign_magnitude, here, expected + at);
+        if (!same) return false;
         for (int i = 0; i < listed; i++) s.rest[s.at[i]] = 0;
-        if (out == NULL && memcmp(s.words, expected + at, bytes) != 0) return false;
-        if (out != NULL && !straight) memcpy(out + at, s.words, bytes);
     }
     return tiers_ended(&r, &head);
 }

@@ -1,5 +1,4 @@
 /* From words to tiers: distances of the whole block, what to do with them, and then strip by strip, stream by stream. */
-#include "group.h"
 #include "tiers.h"
 #include "tiers_words.h"
 
@@ -22,24 +21,6 @@ typedef struct {
     u16 at[STRIP + 4];
 } Strip;
 
-static u64 distances_of(const u16 *words, const u16 *base, bool sign_magnitude, u16 *z) {
-#if defined(__AVX512BW__)
-    u64 nonzero = 0;
-    for (int half = 0; half < 2; half++) {
-        int at = 32 * half;
-        __m512i d = distances_at_16(_mm512_loadu_si512(words + at), _mm512_loadu_si512(base + at), sign_magnitude);
-        _mm512_storeu_si512(z + at, d);
-        nonzero |= (u64)_mm512_test_epi16_mask(d, d) << at;
-    }
-    return nonzero;
-#else
-    u8 moved[GROUP];
-    for (int i = 0; i < GROUP; i++) z[i] = distance_of_16(words[i], base[i], sign_magnitude);
-    for (int i = 0; i < GROUP; i++) moved[i] = z[i] != 0;
-    return above(load_bytes(moved), 0);
-#endif
-}
-
 /* Words of a group, with zeros behind the last one of the block. */
 static const u16 *group_of(const u16 *words, const Block *b, i64 group, u16 *room) {
     i64 at = group * GROUP, here = least(GROUP, b->count - at);
@@ -53,7 +34,9 @@ static void measure(Block *b, const u16 *words, bool sign_magnitude) {
     u16 room[2][GROUP];
     for (i64 g = 0; g < b->groups; g++) {
         const u16 *word = group_of(words, b, g, room[0]), *base = group_of(b->base, b, g, room[1]);
-        b->nonzero[g] = distances_of(word, base, sign_magnitude, b->distance + g * GROUP);
+        Halves64 distances = halves_distances(load_halves(word), load_halves(base), sign_magnitude);
+        store_halves(b->distance + g * GROUP, distances);
+        b->nonzero[g] = halves_at_least(distances, 1);
         b->coded[g] = b->nonzero[g] != 0;
     }
 }
@@ -76,32 +59,11 @@ static void count_sampled(const Block *b, TierCounts *counts) {
 
 static void split(const u16 *z, const TierHead *head, int g, Strip *s) {
     u16 near = (u16)(1 << head->low), distant = (u16)(near + (1 << (head->low + head->middle)));
-#if defined(__AVX512BW__)
-    __m512i code[2], rest[2], one = _mm512_set1_epi16(1);
-    u64 more[2], far[2];
-    for (int half = 0; half < 2; half++) {
-        __m512i d = _mm512_loadu_si512(z + 32 * half);
-        code[half] = _mm512_sub_epi16(d, one);
-        rest[half] = _mm512_sub_epi16(_mm512_srl_epi16(code[half], _mm_cvtsi32_si128(head->low)), one);
-        more[half] = _mm512_cmpgt_epu16_mask(d, _mm512_set1_epi16((short)near));
-        far[half] = _mm512_cmpgt_epu16_mask(d, _mm512_set1_epi16((short)distant));
-    }
-    store_bytes(s->code + g * GROUP, bytes_of(code[0], code[1]));
-    store_bytes(s->rest + g * GROUP, bytes_of(rest[0], rest[1]));
-    s->more[g] = more[0] | more[1] << 32;
-    s->far[g] = far[0] | far[1] << 32;
-#else
-    u8 more[GROUP], far[GROUP];
-    for (int i = 0; i < GROUP; i++) {
-        u16 c = (u16)(z[i] - 1);
-        s->code[g * GROUP + i] = (u8)c;
-        s->rest[g * GROUP + i] = (u8)((c >> head->low) - 1);
-        more[i] = z[i] > near;
-        far[i] = z[i] > distant;
-    }
-    s->more[g] = above(load_bytes(more), 0);
-    s->far[g] = above(load_bytes(far), 0);
-#endif
+    Halves64 distances = load_halves(z), codes = halves_less(distances, 1);
+    store_bytes(s->code + g * GROUP, low_bytes(codes));
+    store_bytes(s->rest + g * GROUP, low_bytes(halves_less(halves_shifted(codes, head->low), 1)));
+    s->more[g] = halves_at_least(distances, (u16)(near + 1));
+    s->far[g] = halves_at_least(distances, (u16)(distant + 1));
 }
 
 static void put_nonzero(const Block *b, i64 first, const TierHead *head, Sink *sinks) {
