@@ -10,12 +10,14 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mpstore import direct_io
 from mpstore.files.operations import Buffer, Path, announce, write_all
 from mpstore.files.staged import BUFFER_BYTES, StagedFile
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 _MOST_BEHIND: Final = 3  # buffers full and not written
 
@@ -28,8 +30,8 @@ class Hasher(Protocol):
 
 class PastCacheFile(StagedFile):
     """One thread; `write` alone. `hasher` hears of what `write` gets, in order and in large pieces, in the
-    thread that writes; of the last by `flush`, or when it is made durable. What fails in that thread is raised by
-    a later `write` or `flush`."""
+    thread that writes; of the last by `flush`, or when it is made durable. What fails in that thread is
+    raised by a later `write` or `flush`."""
 
     def __init__(self, tmp_dir: Path, hasher: Hasher) -> None:
         self._hasher = hasher
@@ -63,6 +65,8 @@ class PastCacheFile(StagedFile):
     def _pass_on(self, full: memoryview) -> None:
         """Have a full buffer written behind those before it."""
         if self._thread is None:
+            from concurrent.futures import ThreadPoolExecutor  # which who only looks needs not
+
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="mp-write")
         self._behind.append((self._thread.submit(self._take, full), full))
         self._taken_bytes += len(full)
