@@ -145,16 +145,21 @@ static inline Bytes64 only(Bytes64 b, u8 bits) {
     __m256i rest = _mm256_set1_epi8((char)bits);
     return (Bytes64){_mm256_and_si256(b.low, rest), _mm256_and_si256(b.high, rest)};
 }
-static inline __m256i spread_bits(u32 mask) {
-    const __m256i byte = _mm256_setr_epi64x(0, ROW_STARTS, 2 * ROW_STARTS, 3 * ROW_STARTS);
+/* Bytes of ones where a bit of the mask is set. */
+static inline Bytes64 spread_bits(u64 mask) {
+    const __m256i low = _mm256_setr_epi64x(0, ROW_STARTS, 2 * ROW_STARTS, 3 * ROW_STARTS);
+    const __m256i high = _mm256_setr_epi64x(4 * ROW_STARTS, 5 * ROW_STARTS, 6 * ROW_STARTS, 7 * ROW_STARTS);
     const __m256i bit = _mm256_set1_epi64x((i64)0x8040201008040201u);
-    __m256i every = _mm256_shuffle_epi8(_mm256_set1_epi32((int)mask), byte);
-    return _mm256_cmpeq_epi8(_mm256_and_si256(every, bit), bit);
+    __m256i all = _mm256_set1_epi64x((i64)mask);
+    return (Bytes64){_mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(all, low), bit), bit),
+                     _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(all, high), bit), bit)};
 }
 static inline Bytes64 added(Bytes64 b, u64 mask, u8 amount) {
     __m256i more = _mm256_set1_epi8((char)amount);
-    return (Bytes64){_mm256_add_epi8(b.low, _mm256_and_si256(spread_bits((u32)mask), more)),
-                     _mm256_add_epi8(b.high, _mm256_and_si256(spread_bits((u32)(mask >> 32)), more))};
+    Bytes64 where = spread_bits(mask);
+    if (amount == 1) return (Bytes64){_mm256_sub_epi8(b.low, where.low), _mm256_sub_epi8(b.high, where.high)};
+    return (Bytes64){_mm256_add_epi8(b.low, _mm256_and_si256(where.low, more)),
+                     _mm256_add_epi8(b.high, _mm256_and_si256(where.high, more))};
 }
 static inline Bytes64 looked_up(const u8 table[16], Bytes64 index) {
     __m256i entries = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));

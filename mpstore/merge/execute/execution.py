@@ -63,16 +63,16 @@ def execute(
     before = {purpose: meter.read_bytes(purpose) for purpose in ("expert", "base")}
     memo = Memo(Path(repo.root, "cache", "memo"), Path(repo.root, "tmp")) if use_memo else None
     works = Works(repo, plan)
-    merged: dict[str, tuple[ObjectId, TensorRecord]] = {}
+    records: dict[str, TensorRecord] = {}
     blocks = kept = 0
     with Executor(repo.objects, writer, memo, limits or Limits(), progress) as executor:
         for work, ids in executor.run(works, plan.cost_bytes):
             record = TensorRecord(work.out_dtype.name, work.shape, work.block_elements, ids)
-            merged[work.key] = output.put_tensor(writer, record), record
+            records[work.key] = record
             blocks += record.blocks
             kept += _equal_blocks(work, ids)
         counters = executor.counters
-    made = _manifest(repo, writer, works, merged, None if card is None else card.encode())
+    made = _manifest(repo, writer, works, records, None if card is None else card.encode())
     manifest_id = writer.put_record(Manifest.KIND, encode(made))
     writer.flush()
     if memo is not None:
@@ -85,16 +85,18 @@ def _manifest(
     repo: Repo,
     writer: ObjectWriter,
     works: Works,
-    merged: dict[str, tuple[ObjectId, TensorRecord]],
+    records: dict[str, TensorRecord],
     card: bytes | None,
 ) -> Manifest:
+    """Stores the tensors' records, at once: one by one each would be looked for on its own."""
     plan, base = works.plan, works.base.manifest
+    for key in plan.outputs:
+        if key not in records:
+            records[key] = works.placed(key)[2]
+    ids = repo.put_many(writer, list(records.values()))
+    merged = {key: (own, records[key]) for key, own in zip(records, ids, strict=True)}
     if not plan.outputs:
         return output.manifest(repo, writer, base, merged, card, plan.out_dtype)
-    for key in plan.outputs:
-        if key not in merged:
-            _, _, record = works.placed(key)
-            merged[key] = output.put_tensor(writer, record), record
     return stack_output.manifest(repo, writer, base, merged, card, plan.out_dtype)
 
 

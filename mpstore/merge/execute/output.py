@@ -15,7 +15,6 @@ from typing import Any
 
 from mpstore import blocks, dtypes, safetensors_file
 from mpstore.ids import ID_BYTES, ObjectId
-from mpstore.records.encoding import encode
 from mpstore.records.model import FileEntry, Manifest, TensorRecord
 from mpstore.repository import Repo
 from mpstore.store import ObjectWriter
@@ -23,11 +22,6 @@ from mpstore.store import ObjectWriter
 CARD_PATH = "README.md"
 CONFIG_PATH = "config.json"
 _TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
-
-
-def put_tensor(writer: ObjectWriter, record: TensorRecord) -> ObjectId:
-    """Store a tensor's record; all its blocks are in the store or were appended before."""
-    return writer.put_record(TensorRecord.KIND, encode(record))
 
 
 def put_opaque(writer: ObjectWriter, path: str, data: bytes) -> FileEntry:
