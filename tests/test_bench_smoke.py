@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from mpstore.kernels import native
+
 ROOT = Path(__file__).parent.parent
 BENCH = ROOT / "examples" / "bench"
 
@@ -132,3 +134,18 @@ def test_archive_and_iterations_run(tmp_path: Path) -> None:
     assert len(iterations) == 2
     assert all(0 < row["mp"] < row["plain"] for row in iterations)
     assert iterations[1]["new_blocks"] < iterations[0]["new_blocks"]
+
+
+def test_every_kernel_is_timed_in_every_variant(tmp_path: Path) -> None:
+    out = tmp_path / "figures.json"
+    words = [sys.executable, str(BENCH / "kernels.py"), "--smoke", "--out", str(out)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if not native.variants():
+        assert "no compiled kernels here" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, float]] = json.loads(out.read_text())
+    assert {"blake3", "sha256 of 2", "statistics", "tiers, decode"} <= set(found)
+    for figures in found.values():
+        assert set(figures) == set(native.variants())
+        assert all(0 < figure < 1e6 for figure in figures.values())
