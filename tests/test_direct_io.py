@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +162,41 @@ def test_a_short_write_on_the_direct_way_is_continued(tmp_path: Path, limit: int
         files.set_observer(None)
     assert shortened
     assert (tmp_path / "whole").read_bytes() == data.tobytes()
+
+
+@pytest.mark.parametrize("failing", [0, 1, 4, 7])
+@pytest.mark.parametrize("buffers", [1, 2, 9])
+def test_what_fails_behind_whoever_writes_is_raised_and_nothing_gets_a_name(
+    tmp_path: Path, failing: int, buffers: int
+) -> None:
+    """Full buffers are written in another thread; the end is not."""
+    writes = itertools.count()
+
+    def observe(operation: files.Operation) -> int | None:
+        if operation.kind == "write" and next(writes) == failing:
+            raise OSError(errno.ENOSPC, "no room")
+        return None
+
+    data = bytes((buffers << 20) + 17)
+
+    def store(staged: PastCacheFile) -> None:
+        for start in range(0, len(data), 1 << 18):
+            staged.write(data[start : start + (1 << 18)])
+        staged.publish(tmp_path / "whole")
+
+    files.set_observer(observe)
+    try:
+        with PastCacheFile(tmp_path, blake3()) as staged:
+            if failing > buffers:
+                store(staged)
+                assert (tmp_path / "whole").read_bytes() == data
+                return
+            with pytest.raises(StorageError, match="no room"):
+                store(staged)
+    finally:
+        files.set_observer(None)
+    assert list(tmp_path.iterdir()) == []
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("mp-write")]
 
 
 @pytest.mark.parametrize("first", [8, 1000, 4096, 4100, 4104])
