@@ -193,6 +193,9 @@ def test_what_fails_behind_whoever_writes_is_raised_and_nothing_gets_a_name(
                 return
             with pytest.raises(StorageError, match="no room"):
                 store(staged)
+            if failing < buffers:  # in the other thread: and so it stays
+                with pytest.raises(StorageError, match="no room"):
+                    staged.publish(tmp_path / "whole")
     finally:
         files.set_observer(None)
     assert list(tmp_path.iterdir()) == []

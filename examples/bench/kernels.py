@@ -44,7 +44,7 @@ def cut(words: Words) -> list[Words]:
 
 
 def terms(operator: str, even: bool) -> Terms:
-    """Of linear, TIES and DARE-TIES, with weights that are all 1 or `even` in no way."""
+    """Of linear, TIES and DARE-TIES, with weights of 1 if `even`, else of many bits."""
     weight = np.ones(EXPERTS, np.float32) if even else np.linspace(0.8, 1.2, EXPERTS).astype(np.float32)
     drawn = operator == "dare_ties"
     return Terms(

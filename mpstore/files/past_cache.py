@@ -31,7 +31,7 @@ class Hasher(Protocol):
 class PastCacheFile(StagedFile):
     """One thread; `write` alone. `hasher` hears of what `write` gets, in order and in large pieces, in the
     thread that writes; of the last by `flush`, or when it is made durable. What fails in that thread is
-    raised by a later `write` or `flush`."""
+    raised by a later `write` or `flush`, and by all after that."""
 
     def __init__(self, tmp_dir: Path, hasher: Hasher) -> None:
         self._hasher = hasher
@@ -75,8 +75,9 @@ class PastCacheFile(StagedFile):
 
     def _written(self) -> memoryview:
         """The buffer that was passed on first, once it is written."""
-        future, buffer = self._behind.popleft()
-        future.result()
+        future, buffer = self._behind[0]
+        future.result()  # where that failed it stays the first: what lies behind the gap is never flushed
+        self._behind.popleft()
         return buffer
 
     def _take(self, gathered: memoryview) -> None:

@@ -46,7 +46,7 @@ static const u8 ORDER[7][16] = {
 
 /* AVX2 has no instruction that rotates, but one that moves bytes. */
 #if defined(__AVX2__) && !defined(__AVX512F__)
-static inline __attribute__((always_inline)) Lanes moved(Lanes x, u32 first) {
+ALWAYS_INLINE Lanes moved(Lanes x, u32 first) {
     __m256i word = _mm256_set1_epi32((int)first), own = _mm256_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12);
     __m256i from = _mm256_add_epi8(word, _mm256_mullo_epi32(own, _mm256_set1_epi32(0x01010101)));
     return (Lanes)_mm256_shuffle_epi8((__m256i)x, from);
@@ -63,7 +63,7 @@ static inline __attribute__((always_inline)) Lanes moved(Lanes x, u32 first) {
 
 /* Word w of 64 bytes at from + lane * stride, for each lane. */
 #if defined(__AVX512F__)
-static inline __attribute__((always_inline)) void load_blocks(const u8 *from, i64 stride, Lanes m[16]) {
+ALWAYS_INLINE void load_blocks(const u8 *from, i64 stride, Lanes m[16]) {
     __m512i a[16], b[16];
     for (int i = 0; i < 16; i++) a[i] = _mm512_loadu_si512(from + i * stride);
     for (int i = 0; i < 16; i += 2) {
@@ -87,7 +87,7 @@ static inline __attribute__((always_inline)) void load_blocks(const u8 *from, i6
     }
 }
 #elif defined(__AVX2__)
-static inline __attribute__((always_inline)) void load_blocks(const u8 *from, i64 stride, Lanes m[16]) {
+ALWAYS_INLINE void load_blocks(const u8 *from, i64 stride, Lanes m[16]) {
     for (int half = 0; half < 16; half += 8) {
         __m256i a[8], b[8];
         for (int i = 0; i < 8; i++) a[i] = _mm256_loadu_si256((const __m256i *)(from + i * stride + 4 * half));

@@ -6,7 +6,7 @@
 /* Half a round: the four mixings of columns (turn 0) or diagonals (1). AT_ONCE of them go step by step beside each
    other: as many as there are registers for, or what is stored is waited for. Mixing i takes the words order[2 * i]
    and the next. */
-static inline __attribute__((always_inline)) void NAME(mix)(V s[16], const V m[16], const u8 *order, int turn) {
+ALWAYS_INLINE void NAME(mix)(V s[16], const V m[16], const u8 *order, int turn) {
 #pragma GCC unroll 4
     for (int first = 0; first < 4; first += AT_ONCE) {
         V a[4], b[4], c[4], d[4];
@@ -24,8 +24,8 @@ static inline __attribute__((always_inline)) void NAME(mix)(V s[16], const V m[1
 }
 
 /* `value`: the chaining value, eight words, which is replaced; `counter`: its words. */
-static inline __attribute__((always_inline)) void NAME(compress)(V value[8], const V m[16], const V counter[2],
-                                                                  u32 size, u32 flags) {
+ALWAYS_INLINE void NAME(compress)(V value[8], const V m[16], const V counter[2],
+                        u32 size, u32 flags) {
     V zero = counter[0] ^ counter[0], s[16];
     for (int i = 0; i < 8; i++) s[i] = value[i];
     for (int i = 0; i < 4; i++) s[8 + i] = zero + START[i];

@@ -34,11 +34,11 @@ static void make_schedule(const u8 *bytes, u32 *added) {
 }
 
 /* Two of the state's words; what is in the other lanes does not matter. */
-INLINE __m128i paired(u32 first, u32 second) { return _mm_set_epi32(0, (int)second, 0, (int)first); }
+ALWAYS_INLINE __m128i paired(u32 first, u32 second) { return _mm_set_epi32(0, (int)second, 0, (int)first); }
 
 /* One round of e, a in `x`, f, b in `y`, g, c in `z` and h, d in `u`, which becomes the next e, a. The majority of
    a, b and c is `a ? b | c : b & c`, which makes it a choice as that by e is. */
-INLINE void make_round(__m128i x, __m128i y, __m128i z, __m128i *u, const u32 *added) {
+ALWAYS_INLINE void make_round(__m128i x, __m128i y, __m128i z, __m128i *u, const u32 *added) {
     const __m128i only_first = paired(~0u, 0), only_second = paired(0, ~0u);
     __m128i sums = _mm_ternarylogic_epi32(_mm_rorv_epi32(x, paired(6, 2)), _mm_rorv_epi32(x, paired(11, 13)),
                                           _mm_rorv_epi32(x, paired(25, 22)), XOR3);
@@ -54,7 +54,7 @@ INLINE void make_round(__m128i x, __m128i y, __m128i z, __m128i *u, const u32 *a
     AS_WRITTEN(*u);
 }
 
-INLINE void make_rounds(__m128i *state, const u32 *added) {
+ALWAYS_INLINE void make_rounds(__m128i *state, const u32 *added) {
     __m128i x = state[0], y = state[1], z = state[2], u = state[3];
 #pragma GCC unroll 4
     for (int t = 0; t < ROUNDS; t += 4, added += 4 * AT_ONCE) {

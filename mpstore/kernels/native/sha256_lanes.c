@@ -8,7 +8,7 @@
 
 #if MP_SHA256_WIDE
 /* Eight blocks, from[lane] + at, as words. */
-INLINE void load_8(const u8 *const *from, i64 at, __m256i *words) {
+ALWAYS_INLINE void load_8(const u8 *const *from, i64 at, __m256i *words) {
     const __m256i reversed = _mm256_setr_epi32(0x00010203, 0x04050607, 0x08090a0b, 0x0c0d0e0f, 0x00010203, 0x04050607,
                                                0x08090a0b, 0x0c0d0e0f);
 #pragma GCC unroll 2

@@ -23,20 +23,20 @@ typedef struct {
     __m128i abef, cdgh;
 } State;
 
-INLINE WITH_OWN State load_state(const u32 *words) {
+ALWAYS_INLINE WITH_OWN State load_state(const u32 *words) {
     __m128i dcba = _mm_loadu_si128((const __m128i *)words), hgfe = _mm_loadu_si128((const __m128i *)(words + 4));
     __m128i cdab = _mm_shuffle_epi32(dcba, 0xB1), efgh = _mm_shuffle_epi32(hgfe, 0x1B);
     return (State){_mm_alignr_epi8(cdab, efgh, 8), _mm_blend_epi16(efgh, cdab, 0xF0)};
 }
 
-INLINE WITH_OWN void store_state(State state, u32 *words) {
+ALWAYS_INLINE WITH_OWN void store_state(State state, u32 *words) {
     __m128i feba = _mm_shuffle_epi32(state.abef, 0x1B), dchg = _mm_shuffle_epi32(state.cdgh, 0xB1);
     _mm_storeu_si128((__m128i *)words, _mm_blend_epi16(feba, dchg, 0xF0));
     _mm_storeu_si128((__m128i *)(words + 4), _mm_alignr_epi8(dchg, feba, 8));
 }
 
 /* Four words of the schedule: read in the first 16 rounds, and made of those before in the others. */
-INLINE WITH_OWN __m128i next_words(__m128i *w, const u8 *bytes, int four) {
+ALWAYS_INLINE WITH_OWN __m128i next_words(__m128i *w, const u8 *bytes, int four) {
     const __m128i reversed = _mm_setr_epi8(3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12);
     if (four < 4) return w[four] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)bytes + four), reversed);
     __m128i *own = &w[four % 4], last = w[(four + 3) % 4];
@@ -45,7 +45,7 @@ INLINE WITH_OWN __m128i next_words(__m128i *w, const u8 *bytes, int four) {
     return *own = _mm_sha256msg2_epu32(_mm_add_epi32(*own, seven_back), last);
 }
 
-INLINE WITH_OWN void go_on(u32 *const *states, const u8 *const *from, i64 blocks, int lanes) {
+ALWAYS_INLINE WITH_OWN void go_on(u32 *const *states, const u8 *const *from, i64 blocks, int lanes) {
     State state[SHA256_OWN_LANES];
     for (int lane = 0; lane < lanes; lane++) state[lane] = load_state(states[lane]);
     for (i64 at = 0; at < blocks * SHA256_BLOCK; at += SHA256_BLOCK) {

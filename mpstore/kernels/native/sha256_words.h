@@ -14,7 +14,6 @@
 #endif
 #define ROUNDS 64
 #define SHA256_OWN_LANES 2
-#define INLINE static inline __attribute__((always_inline))
 #define XOR3 0x96     /* a ^ b ^ c */
 #define OR_AND 0xF8   /* a | (b & c) */
 #define AND_OR 0xE0   /* a & (b | c) */
@@ -41,7 +40,7 @@ void sha256_own(u32 *const *states, const u8 *const *from, i64 blocks, int lanes
 void sha256_wide(u32 *state, const u8 *bytes, i64 count);
 
 /* Sixteen blocks, from[lane] + at, as words: vector w has word w of each. */
-INLINE void load_16(const u8 *const *from, i64 at, __m512i *words) {
+ALWAYS_INLINE void load_16(const u8 *const *from, i64 at, __m512i *words) {
     const __m512i reversed = _mm512_set4_epi32(0x0c0d0e0f, 0x08090a0b, 0x04050607, 0x00010203);
     __m512i rows[16], pairs[16];
 #pragma GCC unroll 16

@@ -7,7 +7,6 @@
 #if MP_WIDE == 256
 #include <immintrin.h>
 
-#define INLINE static inline __attribute__((always_inline))
 #define ROW 8          /* elements of a vector */
 #define FOURS (LANES / 4) /* vectors of float64 */
 
@@ -28,7 +27,7 @@ void prepare_chunks(Signs *signs, bool narrow) {
     }
 }
 
-INLINE __m256 load_values(const void *items, i64 at, bool narrow) {
+ALWAYS_INLINE __m256 load_values(const void *items, i64 at, bool narrow) {
     if (!narrow) return _mm256_loadu_ps((const float *)items + at);
     __m256i words = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)((const u16 *)items + at)));
     return _mm256_castsi256_ps(_mm256_slli_epi32(words, 16));
@@ -43,7 +42,7 @@ static void count_over(const float *d, u32 *table) {
 }
 
 /* Append the bins of a row of the tile, other than 0, to the list, which ends where it is returned. */
-INLINE u16 *list_bins(Lanes *lanes, const float *d, bool odd, const Signs *signs, u32 *over, u16 *list) {
+ALWAYS_INLINE u16 *list_bins(Lanes *lanes, const float *d, bool odd, const Signs *signs, u32 *over, u16 *list) {
     const __m256i magnitude = _mm256_set1_epi32(MAGNITUDE), zero = _mm256_setzero_si256();
     __m256i own[4], zeros[2], any = zero;
 #pragma GCC unroll 4
@@ -73,16 +72,16 @@ INLINE u16 *list_bins(Lanes *lanes, const float *d, bool odd, const Signs *signs
     return list;
 }
 
-INLINE __m256d doubles_at(const float *values) { return _mm256_cvtps_pd(_mm_load_ps(values)); }
+ALWAYS_INLINE __m256d doubles_at(const float *values) { return _mm256_cvtps_pd(_mm_load_ps(values)); }
 
-INLINE __m256d four_products(const __m256d *x, const __m256d *y) {
+ALWAYS_INLINE __m256d four_products(const __m256d *x, const __m256d *y) {
     __m256d pair = _mm256_fmadd_pd(x[1], y[1], _mm256_mul_pd(x[0], y[0]));
     __m256d other = _mm256_fmadd_pd(x[3], y[3], _mm256_mul_pd(x[2], y[2]));
     return _mm256_add_pd(pair, other);
 }
 
 /* The sketch's float32 sums of a tile. */
-INLINE void sum_signed(const float *d, const float *signs, float *out) {
+ALWAYS_INLINE void sum_signed(const float *d, const float *signs, float *out) {
 #pragma GCC unroll 4
     for (int at = 0; at < LANES; at += ROW) {
         __m256 s[4];
@@ -93,7 +92,7 @@ INLINE void sum_signed(const float *d, const float *signs, float *out) {
     }
 }
 
-INLINE void add_moments(Lanes *lanes, const float *b, const float *d, const float *signed_sums) {
+ALWAYS_INLINE void add_moments(Lanes *lanes, const float *b, const float *d, const float *signed_sums) {
 #pragma GCC unroll 1
     for (int four = 0; four < FOURS; four++) {
         __m256d x[4], y[4];
@@ -133,8 +132,8 @@ static void count_listed(u32 *tables, u16 *list, u16 *end) {
     }
 }
 
-INLINE bool observe(const Block *block, i64 start, bool narrow, bool difference, const Signs *signs, u64 flips,
-                    Sums *sums, Tally *tally) {
+ALWAYS_INLINE bool observe(const Block *block, i64 start, bool narrow, bool difference, const Signs *signs, u64 flips,
+                           Sums *sums, Tally *tally) {
     Lanes lanes = {.top = _mm256_setzero_si256(), .lowest = _mm256_set1_epi16(-1)};
     u16 list[CHUNK + ROW], *end = list;
     memcpy(lanes.squares, sums->squares, sizeof lanes.squares);

@@ -10,7 +10,6 @@
 #if MP_WIDE == 512
 #include <immintrin.h>
 
-#define INLINE static inline __attribute__((always_inline))
 #define ROW 16 /* elements of a vector */
 
 typedef struct {
@@ -24,15 +23,15 @@ typedef struct {
 } Lists;
 
 /* Which lanes are in places 8 group to 8 group + 7: four from here, and four that lie 8 further. */
-INLINE int first_lane(int group) { return 16 * (group & 1) + 4 * (group >> 1); }
+ALWAYS_INLINE int first_lane(int group) { return 16 * (group & 1) + 4 * (group >> 1); }
 
-INLINE __m512d lanes_at(const double *lanes, int group, bool narrow) {
+ALWAYS_INLINE __m512d lanes_at(const double *lanes, int group, bool narrow) {
     const double *first = lanes + first_lane(group);
     if (!narrow) return _mm512_loadu_pd(lanes + 8 * group);
     return _mm512_insertf64x4(_mm512_castpd256_pd512(_mm256_loadu_pd(first)), _mm256_loadu_pd(first + 8), 1);
 }
 
-INLINE void put_lanes(double *lanes, int group, bool narrow, __m512d values) {
+ALWAYS_INLINE void put_lanes(double *lanes, int group, bool narrow, __m512d values) {
     double *first = lanes + first_lane(group);
     if (!narrow) {
         _mm512_storeu_pd(lanes + 8 * group, values);
@@ -42,7 +41,7 @@ INLINE void put_lanes(double *lanes, int group, bool narrow, __m512d values) {
     }
 }
 
-INLINE __mmask8 bits_at(u64 bits, int group, bool narrow) {
+ALWAYS_INLINE __mmask8 bits_at(u64 bits, int group, bool narrow) {
     int first = first_lane(group);
     return (__mmask8)(narrow ? (bits >> first & 15) | (bits >> (first + 8) & 15) << 4 : bits >> (8 * group));
 }
@@ -55,7 +54,7 @@ void prepare_chunks(Signs *signs, bool narrow) {
         }
 }
 
-INLINE void load_row(const void *items, i64 at, bool narrow, __m512 *out) {
+ALWAYS_INLINE void load_row(const void *items, i64 at, bool narrow, __m512 *out) {
     if (narrow) {
         __m512i words = _mm512_loadu_si512((const u16 *)items + at), zero = _mm512_setzero_si512();
         out[0] = _mm512_castsi512_ps(_mm512_unpacklo_epi16(zero, words));
@@ -67,7 +66,7 @@ INLINE void load_row(const void *items, i64 at, bool narrow, __m512 *out) {
 }
 
 /* Append the bins of a row's deltas, other than 0 and the hot ones; `odd`: and of those with bits below the bin's. */
-INLINE void list_bins(Lanes *lanes, const __m512 *deltas, int hots, bool odd, Lists *lists) {
+ALWAYS_INLINE void list_bins(Lanes *lanes, const __m512 *deltas, int hots, bool odd, Lists *lists) {
     __m512i shifted[2];
     __mmask16 over[2];
     u32 *list = lists->all;
@@ -100,16 +99,16 @@ INLINE void list_bins(Lanes *lanes, const __m512 *deltas, int hots, bool odd, Li
     lists->all = list + _mm_popcnt_u32(high);
 }
 
-INLINE __m512d doubles_at(const float *values) { return _mm512_cvtps_pd(_mm256_load_ps(values)); }
+ALWAYS_INLINE __m512d doubles_at(const float *values) { return _mm512_cvtps_pd(_mm256_load_ps(values)); }
 
-INLINE __m512d four_products(const __m512d *x, const __m512d *y) {
+ALWAYS_INLINE __m512d four_products(const __m512d *x, const __m512d *y) {
     __m512d pair = _mm512_fmadd_pd(x[1], y[1], _mm512_mul_pd(x[0], y[0]));
     __m512d other = _mm512_fmadd_pd(x[3], y[3], _mm512_mul_pd(x[2], y[2]));
     return _mm512_add_pd(pair, other);
 }
 
 /* The sketch's float32 sums of a tile. */
-INLINE void sum_signed(const __m512 *d, const float *signs, float *out) {
+ALWAYS_INLINE void sum_signed(const __m512 *d, const float *signs, float *out) {
 #pragma GCC unroll 2
     for (int half = 0; half < 2; half++) {
         __m512 s[4];
@@ -121,7 +120,7 @@ INLINE void sum_signed(const __m512 *d, const float *signs, float *out) {
     }
 }
 
-INLINE void add_moments(Lanes *lanes, const float *b, const float *d, const float *signed_sums) {
+ALWAYS_INLINE void add_moments(Lanes *lanes, const float *b, const float *d, const float *signed_sums) {
 #pragma GCC unroll 4
     for (int group = 0; group < 4; group++) {
         __m512d x[4], y[4];
@@ -137,8 +136,8 @@ INLINE void add_moments(Lanes *lanes, const float *b, const float *d, const floa
     }
 }
 
-INLINE void add_tile(Lanes *lanes, const Block *block, i64 at, bool narrow, bool difference, int hots,
-                     const float *signs, Lists *lists) {
+ALWAYS_INLINE void add_tile(Lanes *lanes, const Block *block, i64 at, bool narrow, bool difference, int hots,
+                            const float *signs, Lists *lists) {
     _Alignas(64) float b[TILE], d[TILE], signed_sums[LANES];
     __m512 deltas[8];
 #pragma GCC unroll 4
@@ -159,7 +158,7 @@ INLINE void add_tile(Lanes *lanes, const Block *block, i64 at, bool narrow, bool
     add_moments(lanes, b, d, signed_sums);
 }
 
-INLINE void begin_chunk(Lanes *lanes, const Sums *sums, const Tally *tally, bool narrow) {
+ALWAYS_INLINE void begin_chunk(Lanes *lanes, const Sums *sums, const Tally *tally, bool narrow) {
 #pragma GCC unroll 4
     for (int group = 0; group < 4; group++) {
         lanes->squares[group] = lanes_at(sums->squares, group, narrow);
@@ -175,7 +174,7 @@ INLINE void begin_chunk(Lanes *lanes, const Sums *sums, const Tally *tally, bool
     }
 }
 
-INLINE void end_chunk(const Lanes *lanes, u64 flips, bool narrow, Sums *sums) {
+ALWAYS_INLINE void end_chunk(const Lanes *lanes, u64 flips, bool narrow, Sums *sums) {
 #pragma GCC unroll 4
     for (int group = 0; group < 4; group++) {
         put_lanes(sums->squares, group, narrow, lanes->squares[group]);
@@ -187,7 +186,7 @@ INLINE void end_chunk(const Lanes *lanes, u64 flips, bool narrow, Sums *sums) {
     }
 }
 
-INLINE void count_listed(u32 *tables, u32 *list, u32 *end) {
+ALWAYS_INLINE void count_listed(u32 *tables, u32 *list, u32 *end) {
     _mm512_storeu_si512(end, _mm512_set1_epi32(BINS));
     for (; list < end; list += 4) {
         tables[list[0]]++;
@@ -208,7 +207,7 @@ static u32 least_word(__m512i words) {
 }
 
 /* What was not listed: zeros, and bins that are hot. */
-INLINE void count_others(const Lanes *lanes, int hots, u32 listed, Tally *tally) {
+ALWAYS_INLINE void count_others(const Lanes *lanes, int hots, u32 listed, Tally *tally) {
     u32 left = listed;
     for (int k = hots - 1; k >= 0; k--) {
         u32 reached = sum_of_words(lanes->reached[k]);
@@ -218,8 +217,8 @@ INLINE void count_others(const Lanes *lanes, int hots, u32 listed, Tally *tally)
     tally->zeros += CHUNK - left;
 }
 
-INLINE bool observe(const Block *block, i64 start, bool narrow, bool difference, int hots, const float *signs,
-                    u64 flips, Sums *sums, Tally *tally) {
+ALWAYS_INLINE bool observe(const Block *block, i64 start, bool narrow, bool difference, int hots, const float *signs,
+                           u64 flips, Sums *sums, Tally *tally) {
     Lanes lanes;
     u32 list[CHUNK + ROW], over[CHUNK + ROW];
     Lists ends = {list, over};
