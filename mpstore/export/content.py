@@ -6,6 +6,7 @@ blocks lean on are decoded once a group; memory is bounded by a few groups of a 
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,11 +21,27 @@ from mpstore.errors import DamagedError, NotFoundError
 from mpstore.ids import ID_BYTES, ObjectId, short
 from mpstore.records.model import FileEntry, Manifest, TensorRecord
 from mpstore.repository import Repo
-from mpstore.store import Locations, ObjectStore
+from mpstore.store import NO_BASE, Locations, ObjectStore
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 GROUP_BYTES: Final = 4 << 20
 GROUPS_PER_THREAD: Final = 3
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where blocks lie and, row by row, what they lean on (not found where it is nothing); `sound`: bool[n],
+    which of these lean on nothing themselves."""
+
+    own: Locations
+    bases: Locations
+    sound: npt.NDArray[np.bool_]
+
+    def leant_on(self, rows: Sequence[int]) -> dict[ObjectId, int]:
+        """The blocks that those at `rows` lean on, each once, and the row of `bases` that speaks of it."""
+        found = {self.own.base_ids[row].tobytes(): row for row in rows}
+        found.pop(NO_BASE, None)
+        return found
 
 
 class BlockRun:
@@ -35,7 +52,8 @@ class BlockRun:
         self._ids = ids
         self.lengths = np.asarray(lengths, np.int64)
         self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
-        self._places: Locations | None = None
+        self._places: _Places | None = None
+        self._lock = threading.Lock()
 
     @property
     def size(self) -> int:
@@ -64,7 +82,7 @@ class BlockRun:
         places = self._located()
         bases = self._bases(places, rows)
         found: dict[int, Bytes] = {}
-        fetched = self._store.fetch(places, list(rows), "other")
+        fetched = self._store.fetch(places.own, list(rows), "other")
         frames = [frame.of_length(int(self.lengths[frame.row])) for frame in fetched]
         for frame, raw in zip(frames, self._store.decode_many(frames, bases), strict=True):
             if raw.size != self.lengths[frame.row]:
@@ -76,48 +94,48 @@ class BlockRun:
     def prefetch(self, rows: Sequence[int]) -> None:
         """Have the disk bring the blocks at `rows`, and what they lean on, which will be read soon."""
         places = self._located()
-        self._store.prefetch(places, rows)
-        if bases := _leant_on(places, rows):
-            located = self._store.locate(b"".join(bases))
-            self._store.prefetch(located, np.flatnonzero(located.found))
+        self._store.prefetch(places.own, rows)
+        if leant_on := places.leant_on(rows):
+            self._store.prefetch(places.bases, list(leant_on.values()))
 
-    def _located(self) -> Locations:
-        if self._places is None:
-            places = self._store.locate(self._ids)
-            for row in np.flatnonzero(~places.found):
-                self._store.find(self.id(int(row)))  # looks wherever it could be, and says what is wrong
-            self._places = places if places.found.all() else self._store.locate(self._ids)
-        return self._places
+    def _located(self) -> _Places:
+        """Looked up for all blocks at once, by the first thread that asks."""
+        with self._lock:
+            if self._places is None:
+                own = self._store.locate(self._ids)
+                for row in np.flatnonzero(~own.found):
+                    self._store.find(self.id(int(row)))  # looks wherever it could be, and says what is wrong
+                if not own.found.all():
+                    own = self._store.locate(self._ids)
+                bases = self._store.locate(own.base_ids.tobytes())
+                self._places = _Places(own, bases, bases.found & ~bases.based)
+            return self._places
 
-    def _bases(self, places: Locations, rows: Sequence[int]) -> Mapping[ObjectId, Bytes]:
+    def _bases(self, places: _Places, rows: Sequence[int]) -> Mapping[ObjectId, Bytes]:
         """The blocks that these lean on, each once; what is odd about one the store will say."""
-        wanted = _leant_on(places, rows)
+        there = places.leant_on(rows)
+        wanted = [row for row in there.values() if places.sound[row]]
         if not wanted:
             return {}
-        located = self._store.locate(b"".join(wanted))
-        there = np.flatnonzero(located.found & ~located.based)
-        frames = list(self._store.fetch(located, there, "base"))
+        frames = list(self._store.fetch(places.bases, wanted, "base"))
         return dict(zip((frame.id for frame in frames), self._store.decode_many(frames), strict=True))
-
-
-def _leant_on(places: Locations, rows: Sequence[int]) -> set[bytes]:
-    """Ids of the blocks that those at `rows` lean on."""
-    return {places.base_ids[row].tobytes() for row in rows} - {bytes(ID_BYTES)}
 
 
 def joined(raws: Sequence[Bytes]) -> list[Bytes]:
     """Arrays that lie behind each other in the memory of one as longer ones: blocks decoded together do, and
     what is written or hashed by the piece waits for the interpreter at every piece."""
     found: list[Bytes] = []
+    end = -1
     for raw in raws:
+        at = _address(raw)
         # The base of a view of a view, too, is the array that owns the memory.
-        if found and found[-1].base is raw.base and _is_plain(raw.base):
+        if at == end and found[-1].base is raw.base and _is_plain(raw.base):
             whole: Any = raw.base
-            start = _address(found[-1]) - _address(whole)
-            if _address(raw) == _address(found[-1]) + found[-1].size:
-                found[-1] = whole[start : start + found[-1].size + raw.size]
-                continue
-        found.append(raw)
+            start = end - found[-1].size - _address(whole)
+            found[-1] = whole[start : start + found[-1].size + raw.size]
+        else:
+            found.append(raw)
+        end = at + raw.size
     return found
 
 

@@ -20,9 +20,9 @@ from mpstore.gc.leaning import Flags, Leaning, Rows, same_places
 from mpstore.gc.marking import Marked
 from mpstore.pipeline import thread_count
 from mpstore.repository import Repo
+from mpstore.store import NO_BASE
 from mpstore.store import frame as frames
 from mpstore.store.decoding import decode_frame
-from mpstore.store.frame import NO_BASE
 from mpstore.store.objects import ObjectStore
 from mpstore.store.packindex import IndexTable
 from mpstore.store.repack import locations

@@ -5,7 +5,7 @@ anything can name it; nothing is modified after it is published.
 """
 
 from mpstore.store.decoding import decode_leaning, leaning_kind
-from mpstore.store.frame import Frame, Piece
+from mpstore.store.frame import NO_BASE, Frame, Piece
 from mpstore.store.locations import Locations
 from mpstore.store.lookup import Found
 from mpstore.store.objects import ObjectStore
@@ -15,6 +15,7 @@ from mpstore.store.sessions import SessionInfo, read_sessions
 from mpstore.store.writer import ObjectWriter, WriteSummary
 
 __all__ = [
+    "NO_BASE",
     "Found",
     "Frame",
     "Hint",

@@ -269,7 +269,8 @@ class ObjectStore:
         pack has moved since: many may be lost.
         """
         for look in range(_LOOKS):
-            time.sleep(look * _LOOK_SECONDS)
+            if look:  # not even for no time: that would let go of the interpreter
+                time.sleep(look * _LOOK_SECONDS)
             place = self._seek(object_id)
             if place is not None:
                 yield place

@@ -19,6 +19,7 @@
 
 #define BLOCK 64
 #define CHUNK 1024
+#define AHEAD 4 /* blocks that are asked of the memory before they are needed: chunks are too many streams for it to guess */
 #define WORDS 8 /* of a chaining value */
 #define CHUNK_START 1u
 #define CHUNK_END 2u
@@ -129,6 +130,9 @@ static void hash_lanes(const u8 *from, i64 stride, int blocks, i64 first, u32 fl
     }
     for (int i = 0; i < WORDS; i++) value[i] = (Lanes){0} + START[i];
     for (int b = 0; b < blocks; b++) {
+        int ahead = b + AHEAD; /* of the lanes behind these, where there are fewer left; past the end it asks in vain */
+        const u8 *soon = ahead < blocks ? from + ahead * BLOCK : from + LANES * stride + (ahead - blocks) * BLOCK;
+        for (int lane = 0; lane < LANES; lane++) __builtin_prefetch(soon + lane * stride);
         load_blocks(from + b * BLOCK, stride, m);
         compress_lanes(value, m, counter, BLOCK, flags | (b == 0 ? start : 0) | (b + 1 == blocks ? end : 0));
     }

@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from mpstore.ids import ObjectId
 from mpstore.merge.execute.reading import BlockPieces
-from mpstore.merge.execute.work import NO_BASE
-from mpstore.store import Frame, ObjectStore, Piece
+from mpstore.store import NO_BASE, Frame, ObjectStore, Piece
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 

@@ -20,8 +20,8 @@ import numpy as np
 from mpstore import files
 from mpstore.errors import DamagedError, StorageError
 from mpstore.ids import ObjectId
-from mpstore.merge.execute.work import NO_BASE, Rows, Stored, TensorWork
-from mpstore.store import ObjectStore, Piece
+from mpstore.merge.execute.work import Rows, Stored, TensorWork
+from mpstore.store import NO_BASE, ObjectStore, Piece
 
 P = TypeVar("P")
 Q = TypeVar("Q")

@@ -24,7 +24,6 @@ from mpstore.store import Locations, ObjectStore
 F32: TypeAlias = npt.NDArray[np.float32]
 Rows: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
-NO_BASE = bytes(ID_BYTES)
 
 
 @dataclass(frozen=True)
