@@ -26,9 +26,19 @@ from mpstore.repository import Repo
 SMALL = Config(block_elements=256, pack_bytes=1 << 14, threads=2)
 
 
-@pytest.fixture(params=["auto", "numpy"])
-def repo(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Repo]:
-    kernels.select(request.param)
+EACH_WAY = pytest.mark.parametrize("mode", ["auto", "numpy"])
+"""Hashes side by side, as far as this machine has kernels for it, and one after the other."""
+
+
+@pytest.fixture
+def mode() -> str:
+    """What a test has that is not run each way."""
+    return "auto"
+
+
+@pytest.fixture
+def repo(mode: str, tmp_path: Path) -> Iterator[Repo]:
+    kernels.select(mode)
     yield Repo.init(tmp_path / "repo", SMALL)
     kernels.select("auto")
 
@@ -61,6 +71,7 @@ def sharded(directory: Path, tensors: families.Tensors, files: int) -> Path:
     return directory
 
 
+@EACH_WAY
 def test_side_by_side_is_as_one_by_one(repo: Repo, family: families.Family, tmp_path: Path) -> None:
     """The same manifests and statistics, and every byte comes out again."""
     other = Repo.init(tmp_path / "other", SMALL)
@@ -86,7 +97,7 @@ def test_side_by_side_is_as_one_by_one(repo: Repo, family: families.Family, tmp_
     assert not fsck.check(repo, read_data=True).damage
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(1, 20), st.integers(0, 1 << 20))
 def test_files_of_one_checkpoint(tmp_path_factory: pytest.TempPathFactory, files: int, seed: int) -> None:
     """More than go side by side, too; whoever is first, the manifest is that of the directory."""
@@ -126,6 +137,7 @@ def test_the_base_is_decoded_once_for_all(
     assert len(read) == len(set(read))
 
 
+@EACH_WAY
 def test_one_that_fails_ends_all_and_nothing_is_committed(
     repo: Repo, family: families.Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +178,7 @@ def test_more_than_go_at_once_come_in_groups(
     assert names == [f"heads/again-{name}" for name in sorted(["math", "code", "prose"])]
 
 
+@EACH_WAY
 def test_one_that_does_not_fit_is_refused_before_anything_is_stored(
     repo: Repo, family: families.Family, tmp_path: Path
 ) -> None:

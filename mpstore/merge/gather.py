@@ -91,7 +91,7 @@ def gather(
         recipe=recipe.text,
         overlaps=known,
         uncompared=lacking,
-        notes=recipe.notes + tuple(note for one in found for note in one.notes),
+        notes=recipe.notes + resolved.notes + tuple(note for one in found for note in one.notes),
     )
 
 

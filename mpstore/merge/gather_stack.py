@@ -86,7 +86,7 @@ def gather_stack(
         seed=seed,
         recipe=recipe.text,
         mandatory=True,
-        notes=recipe.notes,
+        notes=recipe.notes + resolved.notes,
     )
 
 

@@ -61,6 +61,11 @@ def _expert(text: str) -> tuple[str, dict[str, Value]]:
         return text, {}
     if not name:
         raise UsageError(f"--expert {text}: no model before the colon", hint="write --expert REV:weight=1")
+    before, colon, more = name.rpartition(":")
+    if colon and "=" in more:
+        raise UsageError(
+            f"--expert {text}: a colon between two parameters", hint=f"write {before}:{more},{tail}"
+        )
     return name, _pairs(tail.split(","), f"--expert {name}")
 
 

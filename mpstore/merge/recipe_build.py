@@ -51,6 +51,9 @@ def _from_models(op: Operator, draft: Draft, params: Settings) -> Recipe:
         return _single(op, draft, params, base)
     taken, notes = recipe_roles.experts(op, draft, params, base)
     shared = dict(params)
+    if draft.lenient:
+        for name in recipe_roles.said_for_all(op, params):  # each model has it now
+            del shared[name]
     if op.base_counts == "always" and base not in [one.model for one in taken]:
         shared["count_base"] = False
     return Recipe(

@@ -61,6 +61,8 @@ class Reader:
             if not isinstance(key, str):
                 raise RecipeError(f"{at}a key is a word")
             if known and key not in known and key not in idle:
+                if is_null(value) and recipe_unknown.is_known(key):
+                    continue  # of what is not supported, nothing is asked
                 raise recipe_unknown.error(key, what, known, at)
             if key in found:
                 raise RecipeError(f"{at}{key!r} is given twice in {what}")

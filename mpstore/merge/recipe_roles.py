@@ -5,7 +5,7 @@ Relies on the operators' table. Promises: parameters' names, scopes, values and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mpstore.errors import RecipeError
 from mpstore.merge.operators.protocol import Operator
@@ -21,11 +21,14 @@ def settings(op: Operator, given: Mapping[str, Given], place: str, whose: str = 
     """Checked settings. `place`: "model" allows the parameters of one model only, else all are allowed.
     `whose`: how a message begins where no line says it."""
     found = {}
+    unknown = [key for key in given if op.parameter(key) is None]
+    if unknown:
+        at = where(given[unknown[0]].line) or whose
+        raise RecipeError(f"{at}{op.name} has no parameter {_listed(unknown)}", hint=_hint(op, unknown))
     for key, one in given.items():
         at = where(one.line) or whose
         parameter = op.parameter(key)
-        if parameter is None:
-            raise RecipeError(f"{at}{op.name} has no parameter {key!r}", hint=_hint(op, key))
+        assert parameter is not None
         if place == "model" and parameter.scope == "global":
             raise RecipeError(
                 f"{at}{key} is said once for the whole merge, not for one model",
@@ -35,7 +38,16 @@ def settings(op: Operator, given: Mapping[str, Given], place: str, whose: str = 
     return found
 
 
-def _hint(op: Operator, key: str) -> str:
+def _listed(keys: Sequence[str]) -> str:
+    return " and no ".join(map(repr, keys))
+
+
+def _hint(op: Operator, unknown: Sequence[str]) -> str:
+    """What to do about each."""
+    return "; ".join(dict.fromkeys(_hint_of(op, key) for key in unknown))
+
+
+def _hint_of(op: Operator, key: str) -> str:
     known = [one.name for one in op.parameters]
     near = nearest(key, known)
     if near:
@@ -64,10 +76,15 @@ def experts(
 ) -> tuple[list[DraftModel], tuple[str, ...]]:
     """The models that are merged: without the base, unless the operator counts it among them."""
     listed = list(draft.models)
-    if draft.base is None or op.base_counts == "listed":
+    absent = base not in [one.model for one in listed]
+    if draft.base is None:
         return listed, ()
+    if op.base_counts == "listed":
+        if draft.lenient or not absent or not said_for_all(op, params):
+            return listed, ()
+        note = f"{where(draft.base.line)}{base} counts as one of the models, with the weight of all of them"
+        return [*listed, DraftModel(base, {})], (note,)
     if op.base_counts == "always":
-        absent = base not in [one.model for one in listed]
         wanted = params.get("count_base", not draft.lenient)
         return ([*listed, DraftModel(base, {})] if absent and wanted else listed), ()
     notes = []
@@ -78,10 +95,19 @@ def experts(
     return [one for one in listed if one.model != base], tuple(notes)
 
 
+def said_for_all(op: Operator, params: Settings) -> set[str]:
+    """What the models must have and the recipe says for all of them. With `linear` it makes a base that is
+    not listed one of the models, as in mergekit; from flags it does not, so there it is said for each."""
+    if op.base_counts != "listed":
+        return set()
+    return {one.name for one in op.parameters if one.scope == "model" and one.required and one.name in params}
+
+
 def own(op: Operator, one: DraftModel, lenient: bool, params: Settings) -> Settings:
     """An expert's own settings; from flags a required one is filled in with its default."""
     found = settings(op, one.params, "model", f"{one.model}: " if lenient else "")
     if lenient:
+        found = {**{name: params[name] for name in said_for_all(op, params)}, **found}
         for parameter in op.parameters:
             wanted = parameter.scope == "model" and parameter.required
             if wanted and parameter.name not in found and parameter.name not in params:

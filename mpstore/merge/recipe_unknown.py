@@ -26,6 +26,11 @@ _UNSUPPORTED: Final[Mapping[str, tuple[str, str | None]]] = {
 _PARAMETERS: Final = ("weight", "density", "t", "scale", "normalize", "lambda", "gamma", "epsilon", "rescale")
 
 
+def is_known(key: str) -> bool:
+    """Whether mergekit has such a key, and this does not."""
+    return key in _UNSUPPORTED
+
+
 def error(key: str, what: str, known: tuple[str, ...], at: str) -> RecipeError:
     """What to say of `key` in `what`, which has the keys `known`. `at`: how the message begins."""
     if key in _UNSUPPORTED:

@@ -8,7 +8,7 @@ the checkpoints' tensors is a UsageError here, before anything is read.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from mpstore.merge import layers, recipe_build, stack
 from mpstore.merge.operators.protocol import ExpertContext, Operator, Parameter, TensorContext, Value
 from mpstore.merge.recipe import Recipe
 from mpstore.merge.recipe_draft import where
-from mpstore.merge.recipe_settings import Setting, evaluate, is_constant, number
+from mpstore.merge.recipe_settings import Conditions, Setting, evaluate, is_constant, number
 
 Shape = tuple[int, ...]
 Values = Mapping[str, Value]
@@ -30,12 +30,14 @@ class Resolved:
     params: the operator's global ones, experts[i]: expert i's, defaults filled in. tensors: key ->
     {"global": {...}, "experts": [{...}, ...]} with what differs, only for tensors where something does.
     outputs: for stacks, output key -> {"model": index into [base, *experts], "key": source key}.
+    notes: remarks for the user.
     """
 
     params: Values
     experts: tuple[Values, ...]
     tensors: Mapping[str, Any] = field(default_factory=dict)
     outputs: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,22 @@ def resolve(
         places = _places(recipe, shapes)
     varying = [word for words in (shared, *own) for word in words if word.varies]
     tensors = _overrides(op, recipe, defaults, varying, places)
-    return Resolved(defaults.params, defaults.experts, tensors, outputs)
+    return Resolved(defaults.params, defaults.experts, tensors, outputs, tuple(_unused(varying, places)))
+
+
+def _unused(words: Sequence[_Word], places: Mapping[str, _Place]) -> Iterator[str]:
+    """Filters that are part of no tensor's name: a slip of the pen, most often."""
+    wanted = {
+        condition.filter: word.parameter.name
+        for word in words
+        for setting in (one for chain in word.chains for one in chain)
+        if isinstance(setting, Conditions)
+        for condition in setting.items
+        if condition.filter is not None
+    }
+    for part, parameter in wanted.items():
+        if not any(part in place.name for place in places.values()):
+            yield f"the filter {part!r} of {parameter} is part of no tensor's name"
 
 
 def _words(op: Operator, recipe: Recipe, expert: int | None) -> list[_Word]:

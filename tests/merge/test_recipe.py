@@ -179,6 +179,20 @@ def test_a_listed_base_counts_in_linear_and_not_in_ties():
     assert ties.notes == ("line 1: parameters of the base have no effect with ties",)
 
 
+def test_a_weight_for_all_counts_an_unlisted_base_as_mergekit_does():
+    body = "base_model: a, models: [{model: b}, {model: c}], parameters: {weight: 0.5}"
+    recipe = read(f"{{merge_method: linear, {body}}}")
+    assert recipe.experts == ("b", "c", "a")
+    assert recipe.notes == ("line 1: a counts as one of the models, with the weight of all of them",)
+    assert read(recipe.text).experts == recipe.experts
+    own = "base_model: a, models: [{model: b, parameters: {weight: 1}}, {model: c, parameters: {weight: 3}}]"
+    assert read(f"{{merge_method: linear, {own}}}").experts == ("b", "c")
+    flags = recipes.from_flags("a", ["b:weight=2", "c"], "linear", ["weight=.5"])
+    assert flags.expert_params == ({"weight": 2.0}, {"weight": 0.5})
+    again = recipes.from_yaml(flags.text)
+    assert (again.experts, again.expert_params) == (("b", "c"), flags.expert_params)
+
+
 def test_karcher_counts_an_unlisted_base_in_recipes_as_mergekit_does():
     assert read("{merge_method: karcher, base_model: a, models: [{model: b}, {model: c}]}").experts == (
         "b",
@@ -236,6 +250,7 @@ WRONG = [
     ("merge_method: ties\nmodels: [{model: a}]\nmodules: {}", 3, "not supported", "filters"),
     ("base_model: a\ngate_mode: hidden\nexperts: []", 2, "mixtures of experts", "mergekit-moe"),
     ("merge_method: ties\nmodels: [{model: a}]\nchat_template: auto", 3, "not supported", ""),
+    ("merge_method: ties\n" + MODELS + "parameters: {foo: 1, dens: 2}", 3, "'foo' and no 'dens'", "density"),
     ("merge_method: linear\n" + TWO_WEIGHTS + "\ntokenizer_source: union", 3, "not supported", "of a:"),
     ("merge_method: linear\n" + TWO_WEIGHTS + "\ntokenizer: {source: b}", 3, "not supported", "base"),
     ("merge_method: ties\n" + MODELS + "tokenizer: {source: base, tokens: {}}", 3, "not supported", ""),
@@ -408,6 +423,7 @@ def test_shapes_that_recipes_come_in():
           - {layer_range: [0, 28], model: m, parameters: {weight: 0.5}}
           - {layer_range: [0, 28], model: c, parameters: {weight: 0.5}}
         tokenizer: {}
+        chat_template:
         """
     )
     assert (evolved.experts, evolved.params["normalize"]) == (("m", "c"), True)

@@ -37,6 +37,12 @@ RECIPES = {
         base_model: base
         models: [{model: base, parameters: {weight: 0.3}}, {model: e1, parameters: {weight: 0.4}}]
         """,
+    "linear_with_unlisted_base": """
+        merge_method: linear
+        base_model: base
+        models: [{model: e0}, {model: e1, parameters: {weight: 0.4}}]
+        parameters: {weight: 0.3}
+        """,
     "ties": """
         merge_method: ties
         base_model: base

@@ -86,6 +86,14 @@ def test_the_first_filter_that_fits_wins():
     assert evaluate(Conditions((Condition("attn", 1.0),)), "a.norm", 0.5) is None
 
 
+def test_a_filter_that_is_part_of_no_name_is_said():
+    conditions = "[{filter: mpl, value: 1}, {filter: mlp, value: 2}, {value: 0}]"
+    recipe = from_yaml(
+        f"{{merge_method: ties, base_model: b, models: [{{model: m, parameters: {{weight: {conditions}}}}}]}}"
+    )
+    assert resolve(recipe, names(2)).notes == ("the filter 'mpl' of weight is part of no tensor's name",)
+
+
 def test_a_model_before_the_recipe_and_a_silent_filter_falls_through():
     recipe = from_yaml(
         """

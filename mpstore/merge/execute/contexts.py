@@ -21,14 +21,22 @@ def content_key(manifest: Manifest, manifest_id: ObjectId) -> bytes:
     """A name for a checkpoint's weights: a hash of its safetensors files' names and SHA-256.
 
     The manifest's id would do but for one thing: it changes with the block size, and merged bits must not.
-    Where a file's SHA-256 is not known (a merge's output) the manifest's id is what there is.
+    Where a file's SHA-256 is not known (a merge's output) the tensors' records are what there is: the words
+    of a model card show in no mask, the block size does.
     """
     weights = [entry for entry in manifest.files if entry.kind == "safetensors"]
     if not weights or not all(entry.sha256 for entry in weights):
-        return manifest_id
+        return _tensors_key(manifest) if all(manifest.tensors.values()) else manifest_id
     hasher = blake3(derive_key_context="mpstore 2026-11-22 checkpoint content")
     for entry in weights:
         hasher.update(entry.sha256 + entry.size.to_bytes(8, "little") + entry.path.encode() + b"\0")
+    return hasher.digest()
+
+
+def _tensors_key(manifest: Manifest) -> bytes:
+    hasher = blake3(derive_key_context="mpstore 2026-11-27 checkpoint tensors")
+    for key, record in sorted(manifest.tensors.items()):
+        hasher.update(record + len(key.encode()).to_bytes(8, "little") + key.encode())
     return hasher.digest()
 
 

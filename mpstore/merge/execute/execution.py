@@ -97,7 +97,7 @@ def _manifest(
     merged = {key: (own, records[key]) for key, own in zip(records, ids, strict=True)}
     if not plan.outputs:
         return output.manifest(repo, writer, base, merged, card, plan.out_dtype)
-    return stack_output.manifest(repo, writer, base, merged, card, plan.out_dtype)
+    return stack_output.manifest(repo, writer, plan, works.manifests, merged, card)
 
 
 def _equal_blocks(work: TensorWork, ids: bytes) -> int:

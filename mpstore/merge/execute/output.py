@@ -95,15 +95,21 @@ def _with_new_header(
     return FileEntry(entry.path, "safetensors", header.file_bytes, b"", content, keys)
 
 
+def config_of(repo: Repo, entry: FileEntry) -> dict[str, Any] | None:
+    """What a config.json holds; None where it is no JSON object."""
+    try:
+        config = json.loads(read_content(repo, entry.content_ids))
+    except ValueError:
+        return None
+    return config if isinstance(config, dict) else None
+
+
 def put_config(
     repo: Repo, writer: ObjectWriter, entry: FileEntry, changes: Mapping[str, Any], out_dtype: str
 ) -> FileEntry:
     """config.json with `changes` where it has such keys, and the new dtype where it names one."""
-    try:
-        config = json.loads(read_content(repo, entry.content_ids))
-    except ValueError:
-        return entry
-    if not isinstance(config, dict):
+    config = config_of(repo, entry)
+    if config is None:
         return entry
     wanted = dict(changes)
     if out_dtype in _TORCH_NAMES:

@@ -1,7 +1,7 @@
 """The manifest of a stack of layers: new files, since the names are new.
 
 Relies on output, safetensors_file and layers. Promises: tensors are laid out as the library would, in files
-of at most SHARD_BYTES; config.json says how many layers there are; other files are the base's.
+of at most SHARD_BYTES; config.json speaks of the stack's layers; other files are the base's.
 """
 
 from __future__ import annotations
@@ -14,31 +14,36 @@ from typing import Any, Final
 from mpstore import dtypes, safetensors_file
 from mpstore.dtypes import Dtype
 from mpstore.ids import ObjectId
-from mpstore.merge import layers
-from mpstore.merge.execute import output
-from mpstore.records.model import FileEntry, Manifest, TensorRecord
+from mpstore.merge.execute import output, stack_config
+from mpstore.records.model import FileEntry, Manifest, Plan, TensorRecord
 from mpstore.repository import Repo
 from mpstore.store import ObjectWriter
 
 SHARD_BYTES: Final = 5 * 10**9
 INDEX_PATH: Final = "model.safetensors.index.json"
-_COUNTS: Final = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 
 Tensors = Mapping[str, tuple[ObjectId, TensorRecord]]
 
 
 def manifest(
-    repo: Repo, writer: ObjectWriter, base: Manifest, tensors: Tensors, card: bytes | None, out_dtype: str
+    repo: Repo,
+    writer: ObjectWriter,
+    plan: Plan,
+    models: Sequence[Manifest],
+    tensors: Tensors,
+    card: bytes | None,
 ) -> Manifest:
-    """The output of a stack. `tensors`: every output tensor's record id and record."""
+    """The output of a stack. `models`: the manifests of [base, *experts]; `tensors`: every output tensor's
+    record id and record."""
     entries = list(_weights(writer, tensors))
-    for entry in base.files:
+    for entry in models[0].files:
         if entry.kind == "safetensors" or entry.path.endswith(".safetensors.index.json"):
             continue
         if entry.path == output.CARD_PATH and card is not None:
             continue
         if entry.path == output.CONFIG_PATH:
-            entries.append(_config(repo, writer, entry, tensors, out_dtype))
+            changes = stack_config.changes([_config(repo, one) for one in models], plan.outputs)
+            entries.append(output.put_config(repo, writer, entry, changes, plan.out_dtype))
         else:
             entries.append(entry)
     if card is not None:
@@ -88,12 +93,9 @@ def _bytes(record: TensorRecord) -> int:
     return dtypes.tensor_bytes(_dtype(record), math.prod(record.shape)) or 0
 
 
-def _config(
-    repo: Repo, writer: ObjectWriter, entry: FileEntry, tensors: Tensors, out_dtype: str
-) -> FileEntry:
-    """config.json with the new number of layers (and dtype); as it is where it is no JSON object."""
-    counted = layers.counts(tensors)
-    changes: dict[str, Any] = {}
-    if len(counted) == 1:
-        changes = dict.fromkeys(_COUNTS, next(iter(counted.values())))
-    return output.put_config(repo, writer, entry, changes, out_dtype)
+def _config(repo: Repo, manifest: Manifest) -> Mapping[str, Any]:
+    """A model's config.json; empty where it has none, or not here."""
+    for entry in manifest.files:
+        if entry.path == output.CONFIG_PATH and entry.kind == "opaque":
+            return output.config_of(repo, entry) or {}
+    return {}

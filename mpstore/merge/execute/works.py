@@ -78,6 +78,11 @@ class Works:
         known = self._repo.statistics(self.plan.base_manifest, expert.manifest)
         return Model(manifest, tensors, known)
 
+    @property
+    def manifests(self) -> tuple[Manifest, ...]:
+        """Those of the base and of the experts."""
+        return (self.base.manifest, *(model.manifest for model in self._experts))
+
     @cached_property
     def out_dtype(self) -> Dtype | None:
         """The dtype of all float tensors of the output, None: the base's own."""

@@ -302,9 +302,18 @@ slices:
 def test_a_stack_of_layers(tmp_path: Path) -> None:
     repo = fresh(tmp_path)
     base = base_tensors()
-    files = {"config.json": '{"num_hidden_layers": 2, "torch_dtype": "bfloat16"}'}
     models = {"base": base, "e0": tuned(base, 1), "e1": tuned(base, 2)}
     for name, tensors in models.items():
+        said = {
+            "num_hidden_layers": 2,
+            "torch_dtype": "bfloat16",
+            "layer_types": [f"{name} first", f"{name} second"],
+            "no_rope_layers": [0, 1],
+            "mlp_only_layers": [0, 3],
+            "block_sizes": [1, 2, 3],
+            "architectures": ["A", "B"],
+        }
+        files = {"config.json": json.dumps(said)}
         add(repo, tmp_path / "models", name, tensors, None if name == "base" else "base", files=files)
     with Models(repo) as known:
         decided = engine.prepare(repo, Request(recipe.from_yaml(STACK)), known).plan
@@ -320,5 +329,13 @@ def test_a_stack_of_layers(tmp_path: Path) -> None:
         assert found[name.format(layer)].tobytes() == expected.tobytes()
     assert name.format(4) not in found
     config = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert config["num_hidden_layers"] == 4
+    assert config == {
+        "num_hidden_layers": 4,
+        "torch_dtype": "bfloat16",
+        "layer_types": ["base first", "base second", "e0 second", "e1 first"],
+        "no_rope_layers": [0, 1, 1, 0],
+        "mlp_only_layers": [0, 3],  # numbers of layers
+        "block_sizes": [1, 2, 3],  # another length
+        "architectures": ["A", "B"],  # of no layers
+    }
     assert replay(repo, result.commit).same
