@@ -17,7 +17,7 @@ from mpstore.errors import DamagedError, MpError, NotFoundError, UsageError
 from mpstore.ids import block_id
 from mpstore.repository import Repo
 from mpstore.store import packindex, set_read_observer
-from mpstore.store.pack import BLOCKS, RECORDS
+from mpstore.store.pack import BLOCKS, RECORDS, PackFile, scan
 from mpstore.store.packset import pack_ids
 from tests.families import fine_tuned, write_checkpoint
 from tests.repository_material import collect, commit, content_of, new_repository, some_content, tuned_content
@@ -81,6 +81,11 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "truncate": lambda path: path.write_bytes(path.read_bytes()[: len(path.read_bytes()) * 2 // 3]),
     "flip": lambda path: path.write_bytes(flipped(path.read_bytes())),
 }
+STRAY: dict[str, Callable[[bytes, int], bytes]] = {
+    "behind": lambda data, _: data + b"x",
+    "zeros behind": lambda data, _: data + bytes(5000),
+    "between": lambda data, at: data[:at] + b"mpF1 is how a frame begins" + data[at:],
+}
 
 
 def flipped(data: bytes) -> bytes:
@@ -129,6 +134,26 @@ def test_damage_matrix(root: Path, tmp_path: Path, way: str, victim: str) -> Non
     assert mended.damage_left == ()
     assert whole(root, "expert")
     assert check(root, read_data=True).exit_code == 0
+
+
+@pytest.mark.parametrize("records", [False, True], ids=["blocks", "records"])
+@pytest.mark.parametrize("way", STRAY)
+def test_bytes_that_belong_to_nothing_cost_nothing(root: Path, way: str, records: bool) -> None:
+    """What is salvaged is the pack as it was, so it has the name of the damaged one, and stays."""
+    path = pack_of(root, "expert", records=records)
+    was = path.read_bytes()
+    end = max(entry.offset for entry in scan(PackFile(str(path))).entries)
+    path.write_bytes(STRAY[way](was, end))
+    stray = path.read_bytes()
+    assert whole(root, "expert") == (way != "between")  # the index says where frames were
+    mended = repair(root)
+    assert (mended.exit_code, mended.damage_left) == (0, ())
+    assert any("salvaged" in line for line in mended.repaired)
+    assert path.read_bytes() == was
+    assert (root / ".mp" / "objects" / "quarantine" / path.name).read_bytes() == stray
+    assert whole(root, "base")
+    assert whole(root, "expert")
+    assert repair(root).repaired == ()
 
 
 def test_a_whole_pack_without_an_index_is_a_note_and_a_damaged_one_is_damage(root: Path) -> None:

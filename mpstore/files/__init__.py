@@ -7,6 +7,7 @@ final name.
 
 from mpstore.files.names import (
     fsync_directory,
+    link,
     make_directories,
     remove,
     remove_directory,
@@ -29,6 +30,7 @@ __all__ = [
     "StagedFile",
     "create_exclusive",
     "fsync_directory",
+    "link",
     "make_directories",
     "remove",
     "remove_directory",

@@ -6,13 +6,18 @@ Relies on operations and processes. Promises: what two processes do at once ends
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
+from typing import Final
 
 from mpstore import processes
 from mpstore.files.operations import Path, announce, translated
 
 _numbers = itertools.count(1)
+_NO_SECOND_NAME: Final = {
+    errno.ENOENT, errno.EEXIST, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP
+}  # fmt: skip
 
 
 def fsync_directory(path: Path) -> None:
@@ -94,6 +99,20 @@ def rename(old: Path, new: Path) -> bool:
                 if not os.path.isdir(os.path.dirname(new) or "."):
                     raise
                 # it was away, and is there again: two gcs hand it to and fro
+
+
+def link(old: Path, new: Path) -> bool:
+    """Give a file a second name, which nothing has. False: `old` was not there, `new` was, or the file system
+    has no second names."""
+    with translated(old):
+        announce("link", old, new)
+        try:
+            os.link(old, new)
+        except OSError as error:
+            if error.errno in _NO_SECOND_NAME:
+                return False
+            raise
+    return True
 
 
 def remove_tree(path: Path) -> None:

@@ -87,13 +87,17 @@ def refill(repo: Repo, lost: set[ObjectId], sources: Sequence[Source]) -> list[s
 
 def salvage(repo: Repo, suspects: Iterable[ObjectId]) -> list[str]:
     """Read suspected packs whole; of those that are damaged copy what is good into new packs, then put them
-    aside. Deltas whose base cannot be read are copied unproved: the base may come back."""
+    aside. Deltas whose base cannot be read are copied unproved: the base may come back. Where all is good and
+    only bytes between or behind were not, the new pack has the old one's name, and takes its place."""
     reads = {pack_id: read_pack(repo.objects, pack_id) for pack_id in sorted(suspects)}
     damaged = {
         pack_id: read
         for pack_id, read in reads.items()
         if (read.problems or read.bad_ids) and not read.refused  # else it is left where it is
     }
+    before = {pack_id: _place(repo, pack_id) for pack_id in damaged}
+    for pack_id in damaged:
+        _keep_aside(repo, pack_id)
     with repo.objects.writer("fsck") as writer:
         for pack_id, read in damaged.items():
             entries = [*read.good, *read.unproved]
@@ -104,13 +108,32 @@ def salvage(repo: Repo, suspects: Iterable[ObjectId]) -> list[str]:
                 writer.copy(frame.header, frame.segments)
         writer.finish()
         for pack_id in damaged:
-            _quarantine(repo, pack_id)
+            if _place(repo, pack_id) == before[pack_id]:
+                _quarantine(repo, pack_id)
     repo.objects.refresh()
     return [
         f"pack {pack_id.hex()}: {len(read.good) + len(read.unproved)} objects salvaged, "
         "the pack put aside in objects/quarantine"
         for pack_id, read in damaged.items()
     ]
+
+
+def _place(repo: Repo, pack_id: ObjectId) -> tuple[int, int] | None:
+    """Which file has the pack's name."""
+    try:
+        found = os.lstat(pack_path(repo.objects.layout.packs, pack_id))
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _keep_aside(repo: Repo, pack_id: ObjectId) -> None:
+    """The damaged pack has a name in quarantine, too, before anything may take its place."""
+    quarantine = repo.objects.layout.quarantine
+    files.make_directories(quarantine)
+    path = pack_path(repo.objects.layout.packs, pack_id)
+    if files.link(path, os.path.join(quarantine, os.path.basename(path))):
+        files.fsync_directory(quarantine)
 
 
 def _quarantine(repo: Repo, pack_id: ObjectId) -> None:
@@ -121,6 +144,10 @@ def _quarantine(repo: Repo, pack_id: ObjectId) -> None:
 def _put_aside(repo: Repo, path: str) -> None:
     quarantine = repo.objects.layout.quarantine
     files.make_directories(quarantine)
-    if files.rename(path, os.path.join(quarantine, os.path.basename(path))):
+    there = os.path.join(quarantine, os.path.basename(path))
+    moved = files.rename(path, there)
+    if moved and os.path.lexists(path) and os.path.samefile(path, there):
+        files.remove(path)  # two names of one file, of which renaming takes neither away
+    if moved:
         files.fsync_directory(quarantine)
         files.fsync_directory(os.path.dirname(path))
