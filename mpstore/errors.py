@@ -21,6 +21,8 @@ Relies on nothing. Promises: a caller that catches `MpError` catches them all, a
 
 from __future__ import annotations
 
+from typing import Final
+
 
 class MpError(Exception):
     """Base of the tree. `hint` says what to do next; `exit_code` is what `mp` exits with."""
@@ -106,3 +108,7 @@ class InterruptedByUser(MpError):
     """Ctrl-C, or SIGTERM."""
 
     exit_code = 130
+
+
+UNREADABLE: Final = (DamagedError, NotFoundError, StorageError)
+"""Whatever keeps a record from being read: of one alone, what looks at all of them can go on."""

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from mpstore.errors import DamagedError, NotFoundError
+from mpstore.errors import UNREADABLE, DamagedError, NotFoundError, StorageError
 from mpstore.ids import ID_BYTES, ObjectId
 from mpstore.records.model import Commit, Manifest, Plan, TensorRecord
 from mpstore.records.reflog import LogEntry
@@ -116,7 +116,7 @@ class Marker:
         try:
             yield from self.repo.load_many(TensorRecord, ids).values()
             return
-        except (DamagedError, NotFoundError):
+        except UNREADABLE:
             pass  # one by one then, to say which
         for one in ids:
             record = self._load(TensorRecord, one)
@@ -127,7 +127,7 @@ class Marker:
         self._mark_records([own_id], cls.KIND)
         try:
             return self.repo.load(cls, own_id)
-        except (DamagedError, NotFoundError) as error:
+        except UNREADABLE as error:
             self.lost[own_id] = Lost(own_id, cls.KIND, error.message)
             return None
 
@@ -160,6 +160,9 @@ class Marker:
             try:
                 plan = self.repo.load(Plan, own_id)
             except (DamagedError, NotFoundError):
+                continue
+            except StorageError:  # closed to us: it may be one of them
+                self.live[row] = True
                 continue
             if {plan.base_manifest, *(expert.manifest for expert in plan.experts)} <= self.manifests:
                 self.live[row] = True

@@ -36,6 +36,7 @@ from mpstore.records.model import (
     TensorRecord,
 )
 from mpstore.records.refs import Refs
+from mpstore.repository_root import DIRECTORY, is_repository, is_used
 from mpstore.store import ObjectStore, ObjectWriter
 from mpstore.suggestions import nearest
 
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from mpstore.dtypes import Dtype
     from mpstore.statistics import DeltaStatistics, Distances
 
-DIRECTORY: Final = ".mp"
 _CACHE_BYTES: Final = 64 << 20
 _LARGEST_CACHED_BYTES: Final = 1 << 20  # statistics of a large model are asked for once, and are many
 _FEW: Final = 5  # so many objects are quicker looked up one by one
@@ -103,7 +103,7 @@ class Repo:
         """Make a repository in `directory`/.mp. UsageError where there is one already."""
         root = os.path.join(os.path.abspath(directory), DIRECTORY)
         settings = config or Config()
-        if os.path.lexists(root) and (not os.path.isdir(root) or _is_used(root)):
+        if os.path.lexists(root) and (not os.path.isdir(root) or is_used(root)):
             raise UsageError(f"{root} exists already", hint="use it as it is, or choose another directory")
         for part in ("tmp", "refs/heads", "refs/tags", "logs", "hooks"):
             files.make_directories(os.path.join(root, part))
@@ -115,7 +115,7 @@ class Repo:
     def open(cls, path: str | os.PathLike[str], progress: events.Progress = events.silent) -> Repo:
         """The repository in the directory `path`, or `path` itself being one."""
         for root in (os.path.join(path, DIRECTORY), os.fspath(path)):
-            if os.path.isdir(os.path.join(root, "objects")):
+            if is_repository(root):
                 return cls(root, configs.load(os.path.join(root, "config")), progress)
         raise NotFoundError(f"no repository in {os.path.abspath(path)}", hint="`mp init` makes one")
 
@@ -124,7 +124,7 @@ class Repo:
         """The repository of `start` or of the nearest directory above it."""
         directory = os.path.abspath(start)
         while True:
-            if os.path.isdir(os.path.join(directory, DIRECTORY, "objects")):
+            if is_repository(os.path.join(directory, DIRECTORY)):
                 return cls.open(directory, progress)
             above = os.path.dirname(directory)
             if above == directory:
@@ -355,6 +355,8 @@ class Repo:
         previous = () if tip is None else (Parent("previous", tip),)
         now = time.time_ns() if time_ns is None else time_ns
         who = author or self.config.author
+        if not who.isprintable():
+            raise UsageError(f"author {who!r}: one line of text is expected")
         record = Commit(manifest, (*previous, *parents), kind, who, now, message, dict(how or {}))
         commit_id = self.put(writer, record)
         writer.finish()
@@ -379,17 +381,6 @@ def _known_dtype(record: TensorRecord) -> Dtype:
     if dtype is None:
         raise DamagedError(f"a tensor of unknown dtype {record.dtype!r}", hint="a newer mp may know it")
     return dtype
-
-
-def _is_used(root: str) -> bool:
-    """Whether a `.mp` directory is more than what a cut-off `init` leaves."""
-    if os.path.exists(os.path.join(root, "config")):
-        return True
-    for part in ("objects/packs", "refs/heads", "refs/tags", "logs"):
-        path = os.path.join(root, part)
-        if os.path.isdir(path) and os.listdir(path):
-            return True
-    return False
 
 
 __all__ = ["DIRECTORY", "ID_BYTES", "Repo"]

@@ -6,6 +6,7 @@ of checks that failed. Further arguments go to pytest.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = Path(sys.executable).parent
+WORKERS = (os.cpu_count() or 1) + 1  # tests wait, too: for disks, sockets and each other
 SOURCES = ["mpstore", "tests", "examples"]
 
 
@@ -22,7 +24,7 @@ def main(pytest_arguments: list[str]) -> int:
         [SCRIPTS / "ruff", "check", *SOURCES],
         [SCRIPTS / "mypy"],
         [SCRIPTS / "lint-imports"],
-        [sys.executable, "-m", "pytest", "-n", "2", *pytest_arguments],
+        [sys.executable, "-m", "pytest", "-n", str(WORKERS), *pytest_arguments],
     ]
     failed = 0
     for check in checks:

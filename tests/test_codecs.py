@@ -129,7 +129,7 @@ def test_a_base_of_another_size_is_left_aside():
     assert not needs_base(made.codec)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     data=st.binary(max_size=700),
     form=st.sampled_from(list(Format)),

@@ -20,6 +20,8 @@ from mpstore.errors import StorageError
 from mpstore.files.past_cache import PastCacheFile
 from mpstore.ingest.reading import BufferPool, OpenedFile
 
+pytestmark = pytest.mark.disk
+
 PAGE, LEAST = direct_io.PAGE_BYTES, direct_io.LEAST_BYTES
 
 
@@ -83,7 +85,7 @@ def test_what_lies_otherwise_does_not_go_direct() -> None:
     assert direct_io.span(room.data[8:], 8) == (PAGE - 8, 4 * LEAST - PAGE)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(0, 3 << 20), max_size=6), st.integers(0, 1 << 30), st.booleans())
 def test_a_staged_file_holds_what_was_written(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], seed: int, past_cache: bool
@@ -119,7 +121,7 @@ def test_what_is_written_past_the_cache_is_not_in_it(tmp_path: Path, past_cache:
     assert (share < 0.5) == (past_cache and can_go_direct(tmp_path))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.integers(0, 9000),
     st.lists(st.integers(1, 1 << 20), min_size=1, max_size=6),

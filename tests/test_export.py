@@ -364,7 +364,7 @@ def test_status_tells_by_content(repo: Repo, source: Path, tmp_path: Path) -> No
 
 
 @given(st.integers(0, 600_000), st.integers(0, 600_000), st.integers(1, 3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_any_range_of_a_file_can_be_streamed(
     tmp_path_factory: pytest.TempPathFactory, start: int, stop: int, threads: int
 ) -> None:

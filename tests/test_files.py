@@ -14,6 +14,8 @@ from mpstore import files, processes
 from mpstore.errors import StorageError
 from mpstore.files import Operation
 
+pytestmark = pytest.mark.disk
+
 
 @pytest.fixture
 def operations():

@@ -397,6 +397,36 @@ def test_a_pack_that_cannot_be_opened_is_left_where_it_is(
     assert check(root, read_data=True).exit_code == 0
 
 
+@pytest.mark.parametrize("branch", ["base", "expert"])
+def test_records_that_are_closed_to_us_are_damage_and_end_neither_fsck_nor_what_is_there(
+    root: Path, branch: str
+) -> None:
+    pack = pack_of(root, branch, records=True)
+    away = pack.with_suffix(".away")
+    pack.rename(away)
+    pack.symlink_to(pack)  # in circles: as without permission
+    assert check(root).exit_code == 4
+    report = check(root, read_data=True)
+    assert {ref for one in report.touched for ref in one.refs} >= {f"heads/{branch}"}
+    with pytest.raises(DamagedError, match="nothing was removed"):
+        collect(Repo.open(root))
+    assert repair(root).exit_code == 4
+    pack.unlink()
+    away.rename(pack)
+    assert whole(root, "base")
+    assert whole(root, "expert")
+    assert check(root, read_data=True).exit_code == 0
+
+
+def test_counts_after_a_repair_are_those_of_what_is_there_then(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "copy")
+    whole_report = check(root)
+    pack_of(root, "expert", records=True).unlink()
+    mended = repair(root, sources=[str(tmp_path / "copy")])
+    assert mended.exit_code == 0
+    assert mended.reachable_objects == whole_report.reachable_objects
+
+
 @pytest.mark.parametrize("wrong", ["offset", "frame_bytes", "raw_bytes", "form", "base_row", "rows"])
 def test_an_index_with_its_checksum_that_says_something_else_is_found_and_mended(
     root: Path, wrong: str

@@ -63,7 +63,7 @@ def check_out(repo: Repo, source: Path, target: Path) -> None:
     assert {file.name for file in target.iterdir()} == {file.name for file in source.iterdir()}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2000), st.integers(1, 10), st.integers(0, 40))
 def test_parts_make_the_file(tmp_path_factory: Any, size: int, blocks: int, points: int) -> None:
     room = tmp_path_factory.mktemp("mp")
@@ -88,7 +88,7 @@ def test_parts_make_the_file(tmp_path_factory: Any, size: int, blocks: int, poin
 
 
 @needs_lanes
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 600_000), st.lists(st.integers(0, 600_000), max_size=6), st.integers(0, 1 << 30))
 def test_a_hash_goes_on_from_each_of_its_points(size: int, cuts: list[int], seed: int) -> None:
     data = np.random.default_rng(seed).integers(0, 256, size, np.uint8).tobytes()

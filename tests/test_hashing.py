@@ -52,7 +52,7 @@ def bring(
         found[key] = own.digest()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 6 * LARGE), st.lists(st.integers(0, 6 * LARGE), max_size=5), st.booleans()),

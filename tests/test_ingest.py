@@ -226,7 +226,7 @@ def manifest_of_id(repo: Repo, branch: str) -> bytes:
 
 
 @given(st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_any_checkpoint_comes_back(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     root = tmp_path_factory.mktemp("any")
     kinds = st.sampled_from(["BF16", "F32", "F16", "I64", "F8_E4M3", "BOOL"])

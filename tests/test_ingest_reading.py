@@ -13,6 +13,8 @@ from mpstore.errors import DamagedError
 from mpstore.hashing import Hashing
 from mpstore.ingest.reading import HashedReader
 
+pytestmark = pytest.mark.disk
+
 PIECE = 1 << 20
 
 

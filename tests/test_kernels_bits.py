@@ -163,7 +163,7 @@ def damaged(data: bytes, draw) -> np.ndarray:
     return np.frombuffer(bytes(words), np.uint8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(data=st.data())
 def test_invariant_11_damaged_rice_codes_are_refused_or_decode_to_something(data) -> None:
     """All variants say the same of a damaged segment, and write nothing but the block."""
@@ -178,7 +178,7 @@ def test_invariant_11_damaged_rice_codes_are_refused_or_decode_to_something(data
     check_alike("rice", lean.size, lambda family, out: family.decode_many([wrong], [lean], [out], shape))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(data=st.data())
 def test_invariant_11_damaged_prefix_codes_are_refused_or_decode_to_something(data) -> None:
     shape = PREFIX[data.draw(st.sampled_from(["bf16", "f16", "f32"]))]

@@ -39,7 +39,7 @@ def test_hashes_are_those_of_the_package(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", COMPILED)
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(size=st.integers(0, 300_000), seed=st.integers(0, 9))
 def test_hashes_of_any_size(mode: str, size: int, seed: int) -> None:
     kernels.select(mode)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kernel_modes import sides
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.integers(0, 2**32), st.integers(1, 6), st.sampled_from([1, 3, 4, 9, 130]), st.sampled_from([1, 7, 32])
 )
@@ -41,7 +41,7 @@ def id_table(seed: int, rows: int, close: bool) -> tuple[np.ndarray, np.ndarray,
     return ids, prefix, np.ascontiguousarray(ids[:, 8:])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([0, 1, 2, 3, 50, 600]), st.booleans())
 def test_rows_of_ids_are_the_first_with_the_whole_id(seed: int, rows: int, close: bool) -> None:
     ids, prefix, suffix = id_table(seed, rows, close)

@@ -45,7 +45,7 @@ def combined(base, deltas, terms, start):
     return outs[0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_compiled_combination_has_the_references_bits(data):
     size = data.draw(st.one_of(st.integers(0, 70), st.sampled_from([255, 256, 300])))
@@ -65,7 +65,7 @@ def turned(terms: Terms, order) -> Terms:
     return replace(terms, **columns)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_the_order_of_the_deltas_does_not_show(data):
     """Whatever the values: the sums are exact on a common grid."""
@@ -80,7 +80,7 @@ def test_the_order_of_the_deltas_does_not_show(data):
     assert plain.tobytes() == other.tobytes()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_a_delta_of_zeros_changes_nothing_and_two_add_up_as_float32(data):
     """So it does not show whether a block that an expert leaves alone is cut out or not."""

@@ -158,7 +158,7 @@ def _columns(rng: np.random.Generator, experts: int) -> Terms:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(st.integers(0, 1 << 30), st.sampled_from([0, 1, 3, 8, 17, 25, 65]), st.integers(1, 30), st.booleans())
 def test_words_near_to_each_other_and_far_apart(seed: int, experts: int, orders: int, half: bool) -> None:
     """Where plain sums are exact, and where they would not be."""
@@ -205,7 +205,7 @@ def test_draws_at_their_bound(half: bool, above: int) -> None:
     combined(sources, replace(terms, keep=keep))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 1 << 30), st.sampled_from([0, 1, 1 << 16, 1 << 23, 1 << 26]), st.booleans())
 def test_every_mode_collects_few_and_many(seed: int, width: int, half: bool) -> None:
     rng = np.random.default_rng(seed)

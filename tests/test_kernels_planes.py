@@ -14,7 +14,7 @@ sizes = st.one_of(st.integers(0, 300), st.sampled_from([1023, 1024, 1025, 4099])
 
 
 @given(sizes, st.sampled_from([1, 2, 4, 8]), st.booleans(), st.integers(0, 1 << 30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_words_to_planes_and_back(size: int, width: int, rotated: bool, seed: int) -> None:
     words = np.random.default_rng(seed).bytes(size * width)
     words = np.frombuffer(words, f"<u{width}")
@@ -29,7 +29,7 @@ def test_words_to_planes_and_back(size: int, width: int, rotated: bool, seed: in
 
 
 @given(sizes, st.integers(1, 256), st.integers(0, 1 << 30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_counts_of_bytes_are_added(size: int, spread: int, seed: int) -> None:
     values = np.random.default_rng(seed).integers(0, spread, size, np.uint8)
     wanted = np.arange(256, dtype=np.uint32)
@@ -41,7 +41,7 @@ def test_counts_of_bytes_are_added(size: int, spread: int, seed: int) -> None:
 
 
 @given(sizes, st.integers(1, 64), st.integers(0, 1 << 30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_fine_planes_and_back(size: int, kinds: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     values, ranks = np.zeros(64, np.uint8), np.zeros(256, np.uint8)
@@ -61,7 +61,7 @@ def test_fine_planes_and_back(size: int, kinds: int, seed: int) -> None:
 
 
 @given(st.lists(st.integers(0, 90), max_size=5), st.integers(0, 1 << 30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_blocks_are_the_same_to_the_last_byte(lengths: list[int], seed: int) -> None:
     left = [np.frombuffer(np.random.default_rng(seed + n).bytes(n), np.uint8) for n in lengths]
     right = [block.copy() for block in left]

@@ -58,7 +58,7 @@ def walked(choices: Choices, steps: int) -> list[list[np.ndarray]]:
     return out
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(SIZES, st.booleans())
 def test_walks_are_the_same_bits_in_every_mode(sizes: tuple[int, int, int], shared: bool) -> None:
     choices = family(*sizes, shared)
@@ -108,7 +108,7 @@ def reading_of(seed: int, experts: int, count: int) -> tuple[Reading, int]:
     return Reading(np.ascontiguousarray(steps), row_bits, error, int(rng.integers(1, 60))), units
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(SIZES)
 def test_worths_of_units_are_the_same_bits_in_every_mode(sizes: tuple[int, int, int]) -> None:
     seed, experts, count = sizes
@@ -184,7 +184,7 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
             side.unit_costs(np.zeros(3, np.int64), np.zeros(2, np.int64), 1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from([0.0, -0.0, 1.0]))),
     st.sampled_from([1.0, 1 + 2.0**-52, 1 + 2.0**-40]),

@@ -43,7 +43,7 @@ def tables_of(loops, counts: np.ndarray) -> tuple[bytes, bytes, bytes, int]:
 
 
 @pytest.mark.parametrize("mode", COMPILED)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 1000), st.integers(1, 5), st.sampled_from([24, 40, 72, 136, 256]))
 def test_tables_are_the_same(mode, seed, contexts, symbols):
     counts = counted(seed, contexts, symbols)
@@ -51,7 +51,7 @@ def test_tables_are_the_same(mode, seed, contexts, symbols):
 
 
 @pytest.mark.parametrize("mode", COMPILED)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.binary(max_size=60), st.integers(1, 3), st.sampled_from([24, 256]))
 def test_any_bits_are_read_alike(mode, bits, contexts, symbols):
     data = np.frombuffer(bits, np.uint8)

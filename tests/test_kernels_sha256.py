@@ -45,7 +45,7 @@ def test_any_size(size: int) -> None:
         assert own.hexdigest() == expected.hexdigest()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 3000), max_size=8), st.integers(0, 1 << 30))
 def test_pieces_of_any_sizes(sizes: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -72,7 +72,7 @@ def test_what_the_kernel_does_not_take() -> None:
             library.sha256_blocks(words, data)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 3000)), max_size=40), st.integers(0, 1 << 30))
 def test_several_hashes_go_on_together(sizes: list[tuple[int, int]], seed: int) -> None:
     """Of any number and any sizes, each from wherever it stands."""

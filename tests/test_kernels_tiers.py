@@ -129,7 +129,7 @@ def test_a_stream_that_is_a_byte_too_long_or_too_short_is_refused() -> None:
                 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_invariant_11_damaged_tiers_are_refused_or_decode_to_something(data) -> None:
     """All variants say the same of a damaged segment, and write nothing but the block."""

@@ -9,6 +9,8 @@ import pytest
 
 from mpstore import page_cache
 
+pytestmark = pytest.mark.disk
+
 
 def test_what_was_just_read_is_known_to_be_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "weights"

@@ -116,7 +116,7 @@ FILES = (
 MANIFEST = model.Manifest(FILES, {"b": b"1" * 32, "w": b"2" * 32})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(records)
 def test_what_is_encoded_comes_back_equal(record: model.Record) -> None:
     data = encode(record)
@@ -124,7 +124,7 @@ def test_what_is_encoded_comes_back_equal(record: model.Record) -> None:
     assert encode(decode(type(record), data)) == data
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(records, st.data())
 def test_what_decodes_has_one_spelling_and_the_rest_is_damage(
     record: model.Record, data: st.DataObject
@@ -148,7 +148,7 @@ def test_what_decodes_has_one_spelling_and_the_rest_is_damage(
     assert encode(back) == bytes(whole)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.binary(max_size=80), st.sampled_from([model.Commit, model.Manifest, model.TensorRecord, model.Plan])
 )
@@ -347,7 +347,7 @@ def check_graft(record: model.Record, data: st.DataObject) -> None:
     assert encode(back) == odd
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(records, st.data())
 def test_well_formed_nonsense_is_damage(record: model.Record, data: st.DataObject) -> None:
     check_graft(record, data)

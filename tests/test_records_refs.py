@@ -480,7 +480,7 @@ def test_foreign_files_in_the_tree_are_no_refs(refs: Refs, mp_dir: Path) -> None
     assert refs.values("tags/") == {}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.binary(max_size=200))
 def test_noise_in_a_ref_file_is_damage(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.mktemp("noise") / "ref"

@@ -142,7 +142,7 @@ class RefsModel(RuleBasedStateMachine):
                 assert [entry.new for entry in self.refs.log(name)] == kept
 
 
-RefsModel.TestCase.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+RefsModel.TestCase.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
 TestRefsModel = RefsModel.TestCase
 
 

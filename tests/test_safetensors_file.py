@@ -224,7 +224,7 @@ names = st.text(max_size=3) | st.just("__metadata__")
 
 
 @given(st.dictionaries(names, json_values, max_size=4), st.integers(0, 200))
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_json_of_the_wrong_kind_is_refused_in_our_own_words(table: dict[str, Any], extra: int) -> None:
     raw = raw_header(table)
     try:
@@ -235,7 +235,7 @@ def test_json_of_the_wrong_kind_is_refused_in_our_own_words(table: dict[str, Any
 
 
 @given(st.data())
-@settings(max_examples=150)
+@settings(max_examples=75)
 def test_one_changed_byte_never_describes_another_file_size(data: st.DataObject) -> None:
     kinds = st.sampled_from([dtypes.known(name) for name in ("F32", "BF16", "F8_E4M3", "I64")])
     shapes = st.lists(st.integers(0, 5), max_size=3).map(tuple)

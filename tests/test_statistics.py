@@ -90,7 +90,7 @@ SIZES = (0.0, 1e-5, 3e-4, 1.0, 1e38)
 )
 @example("float32", [(3, 0.0, True)], False, 0)
 @example("bfloat16", [(5000, 1.0, True)], False, 1)
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 def test_blocks_observed_together(dtype: str, blocks: list, difference: bool, seed: int) -> None:
     """Deltas of all sizes, and none; chunks that are the base's; NaN and infinities in one and in both."""
     rng, pairs = np.random.default_rng(seed), []
@@ -198,7 +198,7 @@ def test_sketch_estimates_inner_products_without_bias() -> None:
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**32), st.integers(1, 64))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_a_rank_lies_in_the_bin_that_claims_it(n: int, seed: int, most: int) -> None:
     rng = np.random.default_rng(seed)
     magnitude = np.sort(np.abs(rng.standard_normal(n) * 10.0 ** rng.integers(-6, 6, n)).astype(np.float32))
@@ -221,7 +221,7 @@ def test_a_rank_lies_in_the_bin_that_claims_it(n: int, seed: int, most: int) -> 
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**32), st.integers(1, 64), st.sampled_from([0, 0.01, 0.5]))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_a_rank_that_is_said_to_be_known_is_the_edge(n: int, seed: int, most: int, odd: float) -> None:
     rng = np.random.default_rng(seed)
     values = np.abs(np.round(rng.standard_normal(n) * 9)).astype(np.float32)

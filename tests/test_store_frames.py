@@ -126,7 +126,7 @@ def test_scanning_a_damaged_pack_finds_every_frame_that_is_whole(tmp_path: Path)
     assert (found.kind, found.entries, found.damaged) == (None, tuple(entries), ((0, PACK_HEADER_BYTES),))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.binary(max_size=400), st.integers(0, 400), st.integers(1, 6))
 def test_scanning_noise_neither_crashes_nor_loops(noise: bytes, place: int, repeats: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -187,7 +187,7 @@ def test_merged_tables_hold_what_each_held_and_prefer_what_needs_no_base() -> No
         assert int(table.offset[table.search(packindex.as_ids(b"x" * 32))[0]]) == 1
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(st.integers(0, 10_000), st.integers(0, 2))
 def test_a_damaged_index_is_noticed(place: int, way: int) -> None:
     table, _ = some_table(40, 5)

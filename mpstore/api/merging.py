@@ -296,7 +296,7 @@ def _curve(prepared: Prepared) -> tuple[CurvePoint, ...]:
     """The bound over budgets: round shares of the raw size up to what reads everything, and the plan's."""
     planned, made = prepared.planned, prepared.plan
     everything = int(planned.ordering.cost.sum())
-    own = made.cost_bytes if made.budget_bytes is None else made.budget_bytes
+    own = made.cost_bytes if made.budget_bytes is None or made.binding == "max_error" else made.budget_bytes
     budgets = curves.round_budgets(everything, made.full_raw_bytes)
     if not made.exact:
         budgets = curves.rising([*budgets[np.abs(budgets - own) > 1], own])
@@ -320,6 +320,7 @@ def _curve(prepared: Prepared) -> tuple[CurvePoint, ...]:
             planned_bytes=made.cost_bytes,
             bound=made.bound,
             relative_bound=made.relative_bound,
+            exact=False,
             this_plan=True,
         )
     return tuple(points)

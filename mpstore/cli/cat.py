@@ -75,8 +75,9 @@ def _figures(flat: npt.NDArray[Any]) -> dict[str, Any]:
         finite = plain[np.isfinite(plain)].astype(np.float64)
         if finite.size:
             least, most = min(least, float(finite.min())), max(most, float(finite.max()))
-            totals.append(float(finite.sum()))
-            squares.append(float((finite * finite).sum()))
+            with np.errstate(over="ignore"):  # values near the largest of a float64: the norm is infinite
+                totals.append(float(finite.sum()))
+                squares.append(float((finite * finite).sum()))
             count += finite.size
     value: dict[str, Any] = {"nonfinite": flat.size - count}
     if count:

@@ -87,9 +87,7 @@ def _head(found: Explanation) -> Iterator[str]:
     yield merge_report.reading(vars(plan), plan.planned_bytes, "planned to read")
     yield merge_report.exactness(vars(plan))
     yield (
-        "read and applied exactly what was planned"
-        if found.as_planned
-        else "WHAT WAS READ IS NOT WHAT WAS PLANNED"
+        "applied exactly what was planned" if found.as_planned else "WHAT WAS APPLIED IS NOT WHAT WAS PLANNED"
     )
     yield ""
     rows = [
@@ -102,7 +100,7 @@ def _head(found: Explanation) -> Iterator[str]:
         )
         for expert in found.experts
     ]
-    yield from tables.aligned(rows, "lrrrl", ("EXPERT", "TENSORS", "BLOCKS", "READ", "PARAMETERS"))
+    yield from tables.aligned(rows, "lrrrl", ("EXPERT", "TENSORS", "BLOCKS", "PLANNED", "PARAMETERS"))
 
 
 def _table(found: Explanation) -> Iterator[str]:

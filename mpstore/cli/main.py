@@ -7,6 +7,7 @@ Relies on the table of verbs and click. Promises: no traceback reaches a user (M
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -85,6 +86,9 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     session = Session()
     process.begin()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what its encoding lacks is shown by its number
+            stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(arguments, prog_name="mp", standalone_mode=False, obj=session)

@@ -7,7 +7,7 @@ words mean is for the recipe's room to say.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -82,12 +82,15 @@ def request(
     }
 
 
+_FLAGS: Final = {"experts": "--expert", "operator": "--op", "parameters": "--set", "recipe": "the recipe"}
+
+
 def only_plan(asked: dict[str, Any]) -> None:
     """A stored plan has said everything; a word beside it would be ignored, so it is an error."""
     given = [key for key, value in asked.items() if value not in (None, [], {}, ())]
     if given:
         raise UsageError(
-            f"--plan says all of it: leave {given[0].replace('_', '-')} out",
+            f"--plan says all of it: leave {_FLAGS.get(given[0], '--' + given[0].replace('_', '-'))} out",
             hint="mp plan --plan ID, or mp merge --plan ID --branch NAME",
         )
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mpstore.cli import process
-from mpstore.errors import NotFoundError, UsageError
+from mpstore.errors import NotFoundError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from mpstore.api import Repository
@@ -63,7 +63,11 @@ class Session:
             raise NotFoundError(f"{flag}: there is no directory {path.parent}", hint="make it first")
         if path.is_dir():
             raise UsageError(f"{flag}: {path} is a directory", hint=f"name a file in it: {flag} {text}/FILE")
-        return path
+        if path.exists() and not path.is_file():
+            raise UsageError(
+                f"{flag}: {path} is there, and no file", hint="name another; it is left as it is"
+            )
+        return Path(os.path.realpath(path)) if path.is_symlink() else path
 
     def repository(self) -> Repository:
         """Open the repository: `-C` first, then `MP_DIR`, then upward from the working directory."""
@@ -83,8 +87,10 @@ class Session:
         import getpass
         import socket
 
-        named = os.environ.get("MP_AUTHOR") or repository.config.author
-        if named:
+        named = os.environ.get("MP_AUTHOR")
+        if named and not named.isprintable():
+            raise UsageError(f"MP_AUTHOR is {named!r}: one line of text is expected")
+        if named := named or repository.config.author:
             return named
         try:
             return f"{getpass.getuser()}@{socket.gethostname()}"
@@ -133,6 +139,9 @@ def _print(text: str) -> None:
         click.echo(text)
     except BrokenPipeError:
         raise OutputClosed from None
+    except OSError as error:
+        hint = "what the command was to do is done; what it says of it is lost"
+        raise StorageError(f"standard output: {error.strerror or error}", hint=hint) from None
 
 
 def to_json(value: Any) -> str:
@@ -151,6 +160,8 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, complex):
+        return [_plain(value.real), _plain(value.imag)]
     if value is None or isinstance(value, str | int | float):
         return value
     raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -20,7 +20,7 @@ from mpstore.errors import StorageError, UsageError
 from mpstore.events import Progress, SharedTask, silent
 from mpstore.export import update as updating
 from mpstore.export.content import GROUPS_PER_THREAD, FileContent, file_content
-from mpstore.export.selection import select
+from mpstore.export.selection import check_kept, select
 from mpstore.export.writing import FileWriter, Workshop
 from mpstore.hash_points import HashPoints
 from mpstore.hashing import Hashing
@@ -68,6 +68,8 @@ def checkout(
     manifest = repo.manifest(repo.commit(commit).manifest)
     if tensors:
         contents = [select(repo, manifest, tensors)]
+        if update:
+            check_kept(target, tensors, manifest)
     else:
         contents = [file_content(repo, manifest, entry) for entry in manifest.files]
     for content in contents:

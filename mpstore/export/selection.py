@@ -7,15 +7,17 @@ names are the manifest's keys.
 from __future__ import annotations
 
 import fnmatch
+import os
 from collections.abc import Sequence
 from typing import Final
 
 from mpstore import dtypes
-from mpstore.errors import DamagedError, NotFoundError
+from mpstore.errors import DamagedError, NotFoundError, UsageError
 from mpstore.export.content import BlockRun, FileContent, tensor_lengths, tensor_records
 from mpstore.records.model import Manifest
+from mpstore.regular_file import open_regular
 from mpstore.repository import Repo
-from mpstore.safetensors_file import build_header
+from mpstore.safetensors_file import build_header, read_header
 from mpstore.suggestions import nearest
 
 FILE_NAME: Final = "model.safetensors"
@@ -30,6 +32,30 @@ def matching(manifest: Manifest, globs: Sequence[str]) -> list[str]:
             raise NotFoundError(f"no tensor fits {glob!r}", hint=nearest(glob, manifest.tensors))
         chosen.update(fitting)
     return sorted(chosen)
+
+
+def check_kept(directory: str, globs: Sequence[str], manifest: Manifest) -> None:
+    """Refuse to bring a directory up to date that has tensors which are not chosen: of a file they would be
+    gone, and beside it they would be another checkpoint's."""
+    names: set[str] = set()
+    for name in fnmatch.filter(os.listdir(directory) if os.path.isdir(directory) else [], "*.safetensors"):
+        names |= _names(os.path.join(directory, name))
+    more = names - set(matching(manifest, globs))
+    if more:
+        raise UsageError(
+            f"{directory} has {len(more)} tensors more than were chosen ({min(more)}, …)",
+            hint="leave --tensor out, or check out into a directory of its own",
+        )
+
+
+def _names(path: str) -> set[str]:
+    """Tensors in a file; none where it is no file of tensors, and gives way to one."""
+    try:
+        fd, size = open_regular(path)
+        with os.fdopen(fd, "rb") as stream:
+            return {one.name for one in read_header(stream.read, path, size).tensors}
+    except (DamagedError, OSError):
+        return set()
 
 
 def select(repo: Repo, manifest: Manifest, globs: Sequence[str]) -> FileContent:

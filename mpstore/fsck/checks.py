@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from blake3 import blake3
 
-from mpstore.errors import DamagedError, NotFoundError, StorageError
+from mpstore.errors import UNREADABLE, DamagedError, NotFoundError, StorageError
 from mpstore.events import Task
 from mpstore.fsck.subset import Subset
 from mpstore.ids import ObjectId
@@ -118,7 +118,7 @@ def check_objects(repo: Repo) -> tuple[list[Damage], Marker]:
     for name in logged_names(repo):
         try:
             ref = repo.refs.read(name)
-        except DamagedError as error:
+        except UNREADABLE as error:
             found.append(Damage("ref", name, error.message))
             continue
         entries = repo.refs.log(name)[::-1]
@@ -127,6 +127,7 @@ def check_objects(repo: Repo) -> tuple[list[Damage], Marker]:
         commits |= {ref.value} if ref is not None else set()
     marker.mark_commits(commits)
     marker.mark_bases()
+    marker.mark_plans()
     _find_cut_off(repo, marker)
     found += [Damage("object", one.id.hex(), one.reason, one.kind) for one in marker.lost.values()]
     found += _check_statistics(repo, marker)
@@ -159,9 +160,10 @@ def _check_statistics(repo: Repo, marker: Marker) -> Iterator[Damage]:
             ref = repo.refs.read(name)
             if ref is not None:
                 repo.objects.read_record("columns", ref.value)
-        except (DamagedError, NotFoundError) as error:
+                marker.mark_ids(packindex.as_ids(ref.value), "columns")
+        except UNREADABLE as error:
             yield Damage("statistics", name, f"{error.message}; `mp analyze` makes them anew")
-            if ref is not None and isinstance(error, DamagedError):
+            if ref is not None and not isinstance(error, NotFoundError):
                 marker.lost.setdefault(ref.value, Lost(ref.value, "columns", error.message))
 
 

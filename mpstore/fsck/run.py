@@ -70,11 +70,13 @@ def repair(
     repaired = mend.mend_names(repo)
     repaired += _mend_content(repo, found, opened, read_data, subset, progress)
     again = Repo.open(repo.root, progress)
-    left = _findings(again, read_data, subset, progress)
+    left = _report(again, _findings(again, read_data, subset, progress))
     return replace(
-        first,
+        left,
+        damage=first.damage,
+        touched=first.touched,
+        notes=first.notes,
         repaired=tuple(repaired),
-        damage_left=left.damage,
         seconds=round(time.monotonic() - begun, 3),
     )
 
@@ -120,7 +122,7 @@ def _findings(repo: Repo, read_data: bool, subset: Subset | None, progress: Prog
 def _report(repo: Repo, found: _Findings) -> FsckReport:
     bad = with_dependents(found.marker.table, found.bad_ids)
     return FsckReport(
-        packs=len(found.marker.table.packs),
+        packs=sum(info.size_bytes > 0 for info in found.marker.table.packs),
         objects=found.marker.table.rows,
         reachable_objects=int(found.marker.live.sum()),
         read_objects=found.content.read_objects,

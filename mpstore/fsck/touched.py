@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpstore.errors import DamagedError, NotFoundError
+from mpstore.errors import UNREADABLE
 from mpstore.ids import ObjectId, short
 from mpstore.records.model import Manifest
 from mpstore.repository import Repo
@@ -50,7 +50,7 @@ def find_touched(repo: Repo, bad: set[ObjectId]) -> tuple[Touched, ...]:
         where = tuple(sorted(refs))
         try:
             manifest_id = repo.commit(commit_id).manifest
-        except (DamagedError, NotFoundError):
+        except UNREADABLE:
             out.append(Touched(where, commit_id.hex(), "(the commit itself)", 1))
             continue
         if manifest_id not in by_manifest:
@@ -65,7 +65,7 @@ def _refs_of_commits(repo: Repo) -> dict[ObjectId, set[str]]:
     for name in [*repo.refs.names("heads/"), *repo.refs.names("tags/")]:
         try:
             ref = repo.refs.read(name)
-        except DamagedError:
+        except UNREADABLE:
             continue
         waiting = [] if ref is None else [ref.value]
         while waiting:
@@ -75,7 +75,7 @@ def _refs_of_commits(repo: Repo) -> dict[ObjectId, set[str]]:
             refs_of[commit_id].add(name)
             try:
                 waiting += [parent.commit for parent in repo.commit(commit_id).parents]
-            except (DamagedError, NotFoundError):
+            except UNREADABLE:
                 continue
     return refs_of
 
@@ -83,7 +83,7 @@ def _refs_of_commits(repo: Repo) -> dict[ObjectId, set[str]]:
 def _in_manifest(repo: Repo, manifest_id: ObjectId, bad: set[ObjectId]) -> Iterator[tuple[str, int]]:
     try:
         manifest = repo.manifest(manifest_id)
-    except (DamagedError, NotFoundError):
+    except UNREADABLE:
         yield f"(the whole manifest {short(manifest_id)})", 1
         return
     for entry in manifest.files:
@@ -99,7 +99,7 @@ def _in_tensors(repo: Repo, manifest: Manifest, bad: set[ObjectId]) -> Iterator[
             continue
         try:
             count = _count(repo.tensor(record_id).block_ids, bad)
-        except (DamagedError, NotFoundError):
+        except UNREADABLE:
             count = 1
         if count:
             yield key, count

@@ -17,6 +17,7 @@ _UNITS: Final = {"": 1, "b": 1, "%": 0} | {
     for suffix, step in (("", 1024), ("ib", 1024), ("b", 1000))
 }
 _NUMBER: Final = re.compile(r"([0-9]{1,40}(?:\.[0-9]{1,40})?|\.[0-9]{1,40})\s*([a-zA-Z]*|%)")
+_MOST_BYTES: Final = 2**63 - 1
 _HINT: Final = "write 2GiB, 500MB, 123456 (bytes), 25% (of the experts' full raw size) or 0"
 
 
@@ -36,7 +37,10 @@ def parse_budget(text: str, full_raw_bytes: int) -> int:
         said = "is negative" if negative else "is no amount of bytes"
         raise UsageError(f"--budget {text!r} {said}", hint=_HINT)
     amount = Fraction(match[1])
-    return int(amount * full_raw_bytes / 100) if unit == "%" else int(amount * _UNITS[unit])
+    found = int(amount * full_raw_bytes / 100) if unit == "%" else int(amount * _UNITS[unit])
+    if found > _MOST_BYTES:
+        raise UsageError(f"--budget {text!r} is more than any disk holds", hint="leave it out to read all")
+    return found
 
 
 def parse_max_error(text: str) -> float:

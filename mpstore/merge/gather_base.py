@@ -119,7 +119,8 @@ def foreign_bases(repo: Repo, places: Found, own: Ids) -> tuple[Integers, Ids]:
 def read_costs(repo: Repo, records: Sequence[TensorRecord]) -> Integers:
     """What reading each block of these tensors takes: its frame and the delta base that it leans on; of a
     tensor that is elsewhere its raw bytes, as nobody knows yet how they will be coded."""
-    there = np.repeat([not is_elsewhere(one) for one in records], [one.blocks for one in records])
+    here = np.array([not is_elsewhere(one) for one in records], np.bool_)
+    there = np.repeat(here, np.array([one.blocks for one in records], np.int64))
     costs = np.zeros(len(there), np.int64)
     lengths = [length for one in records if is_elsewhere(one) for length in repo.block_lengths(one)]
     costs[~there] = lengths

@@ -133,8 +133,8 @@ def _check_fit(draft: Draft, records: Mapping[str, TensorRecord], remote: Mappin
         if copied and (own.dtype, own.block_ids) != (theirs.dtype, theirs.block_ids):
             raise IncompatibleError(
                 f"{draft.name}: tensor {key!r} ({own.dtype}) differs from the base's ({theirs.dtype}), and "
-                "integers are copied, not merged",
-                hint="an expert must have the same integer tensors as its base",
+                "such types are copied, not merged",
+                hint="an expert must have the base's own tensors of such types",
             )
         if is_merged(own) and own.dtype != theirs.dtype:
             draft.mixed.add(f"{own.dtype} on {theirs.dtype}")

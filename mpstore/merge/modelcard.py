@@ -6,6 +6,7 @@ it says nothing that depends on how the repository cuts or codes blocks, so the 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -68,6 +69,8 @@ def _figures(plan: Plan) -> list[tuple[str, str]]:
         return [*found, ("read of the experts", "all that differs from the base: the merge is exact")]
     found.append(("read of the experts", f"{plan.cost_bytes:,} of {plan.full_stored_bytes:,} stored bytes"))
     found.append(("blocks left out", f"{plan.omitted_blocks:,} (they count as unchanged from the base)"))
+    if not math.isfinite(plan.relative_bound):
+        return [*found, ("error that this makes", "unknown: of what was left out nothing is measured")]
     kind = "at most" if plan.bound_kind == "certificate" else "about"
     return [*found, ("error that this makes", f"{kind} {plan.relative_bound:.3g} of the base's norm")]
 

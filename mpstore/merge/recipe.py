@@ -56,6 +56,8 @@ def from_flags(
 
 def _expert(text: str) -> tuple[str, dict[str, Value]]:
     """ "math:weight=1,density=.2" -> name and parameters; a URL keeps its colon."""
+    if not text.strip():
+        raise UsageError("--expert: the name is empty", hint="write --expert REV, or --expert REV:weight=1")
     name, colon, tail = text.rpartition(":")
     if not colon or "=" not in tail:
         return text, {}

@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from mpstore.errors import RecipeError
 from mpstore.merge.operators.protocol import Parameter, Value
 from mpstore.suggestions import nearest
+
+_LARGEST: Final = (2 - 2**-23) * 2.0**127  # of a float32
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,8 @@ def number(parameter: Parameter, raw: Any, where: str) -> float | int:
         raise RecipeError(f"{where}{parameter.name} is a number, not {raw!r}") from None
     if not math.isfinite(value):
         raise RecipeError(f"{where}{parameter.name} is a finite number, not {raw!r}")
+    if abs(value) > _LARGEST:
+        raise RecipeError(f"{where}{parameter.name} is {raw!r}, more than float32 can hold ({_LARGEST:.4g})")
     low, high = parameter.low, parameter.high
     below = low is not None and (value <= low if "low" in parameter.open_ends else value < low)
     above = high is not None and (value >= high if "high" in parameter.open_ends else value > high)

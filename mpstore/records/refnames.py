@@ -22,6 +22,8 @@ def check_name(name: str) -> str:
     if kind not in KINDS or not slash:
         raise UsageError(f"ref name {name!r} must begin with one of {', '.join(f'{k}/' for k in KINDS)}")
     rule = _broken_rule(rest)
+    if rule is None and rest.partition("/")[0] in ("refs", *KINDS) and "/" in rest:
+        rule = f"{rest.partition('/')[0]}/ is how the full name of a branch or tag begins"
     if rule:
         raise UsageError(f"{KINDS[kind]} name {rest!r:.200} is not allowed: {rule}")
     return name

@@ -56,7 +56,7 @@ class ObjectWriter:
         self._preparer = Preparer(store, self.adopt, self._pin)
         self._write_lock = threading.RLock()
         self._open: dict[int, PackWriter] = {}
-        self._failed = False
+        self._failed: BaseException | None = None
         self._new_blocks = self._reused_blocks = self._new_records = 0
         self._raw_bytes = self._stored_bytes = 0
 
@@ -64,7 +64,7 @@ class ObjectWriter:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if not self._failed:
+        if self._failed is None:
             # Also after an error: what was made so far is found again by the next try.
             with contextlib.suppress(MpError) if error is not None else contextlib.nullcontext():
                 self.flush()
@@ -198,8 +198,7 @@ class ObjectWriter:
 
     def _write(self, kind: int, claims: Sequence[Claim]) -> None:
         """Append what is encoded to packs, as many as it takes."""
-        if self._failed:
-            raise StorageError("an earlier write of this session failed")
+        self._check_whole()
         wanted = []
         for claim in claims:
             assert claim.header is not None
@@ -230,8 +229,8 @@ class ObjectWriter:
             table = packindex.build(PackInfo(pack_id, pack.size, kind), pack.entries)
             path = index_path(self._layout.packs, pack_id)
             files.write_whole(path, packindex.to_bytes(table), self._layout.tmp)
-        except BaseException:
-            self._failed = True  # nothing that names these objects may be published any more
+        except BaseException as error:
+            self._failed = error  # nothing that names these objects may be published any more
             raise
         finally:
             pack.discard()
@@ -241,11 +240,17 @@ class ObjectWriter:
             for entry in pack.entries:
                 self._preparer.claims.pop(entry.header.id, None)
 
+    def _check_whole(self) -> None:
+        """StorageError, with what was wrong: a pack could not be published. Of several threads another one
+        than the one that met it may be the first to be heard."""
+        if self._failed is not None:
+            reason = self._failed.message if isinstance(self._failed, MpError) else "it was interrupted"
+            raise StorageError(f"an earlier write of this session failed: {reason}") from self._failed
+
     def flush(self) -> None:
         """Publish what was appended so far: blocks first, then records."""
         with self._write_lock:
-            if self._failed:
-                raise StorageError("an earlier write of this session failed")
+            self._check_whole()
             self._publish(BLOCKS)
             self._publish(RECORDS)
 

@@ -203,7 +203,7 @@ def test_invariant_11_configurations_from_outside(data):
         read_config(data, "a")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_runs_do_not_show_and_kernels_agree(data):
     rows, columns, rank = (data.draw(st.integers(1, limit)) for limit in (9, 40, 5))

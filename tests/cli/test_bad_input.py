@@ -183,6 +183,9 @@ def test_names_that_no_branch_may_have(real: Command, quick: Command, family: Fa
         "a@{1}",
         "a~1",
         "x" * 300,
+        "heads/math",
+        "tags/v1",
+        "refs/heads/math",
     ):
         refused = quick("add", family.base, f"--branch={name}", code=2)
         assert refused.err.startswith("mp: error: "), name
@@ -393,7 +396,25 @@ def test_words_that_contradict_each_other(quick: Command, tmp_path: Path, merge_
         (["merge", *merge_words(), "--threads", "0", "--branch", "m"], "--threads"),
         (["merge", "--plan", "0" * 64, *merge_words(), "--branch", "m"], "--plan"),
         (["plan", "--plan", "0" * 64, *merge_words()], "--plan"),
-        (["plan", "--plan", "0" * 64, "--budget", "5%"], "leave budget out"),
+        (["plan", "--plan", "0" * 64, "--budget", "5%"], "leave --budget out"),
+        (["plan", "--plan", "0" * 64, "--op", "ties"], "leave --op out"),
+        (["merge", *merge_words("linear", weight=1e300), "--branch", "m"], "float32"),
+        (["merge", *merge_words(), "--budget", "9" * 30, "--branch", "m"], "any disk"),
+        (["merge", "--base", "base", "--expert", "", "--op", "linear", "--branch", "m"], "name is empty"),
+        (
+            [
+                "merge",
+                "--base",
+                "base",
+                "--expert",
+                "math:weight=1:density=.5",
+                "--op",
+                "ties",
+                "--branch",
+                "m",
+            ],
+            "weight=1,density",
+        ),
         (["fsck", "--from", str(tmp_path)], "--repair"),
         (["fsck", "--read-data", "--read-data-subset", "1/2"], "--read-data-subset"),
     ):

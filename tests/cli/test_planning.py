@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command import Command
-from families import Family
+from families import Family, write_checkpoint
 
 from mpstore.heap import physical_bytes
 
@@ -105,3 +107,24 @@ def test_plan_and_merge_say_the_experts_in_one_form(mp: Command, family: Family)
     assert sum(one["planned_bytes"] for one in merged["experts"]) == merged["planned_bytes"]
     assert sum(one["raw_bytes"] for one in merged["experts"]) == merged["full_raw_bytes"]
     assert set(planned) - set(merged) >= {"curve", "policy", "base"}
+
+
+def test_a_plan_that_an_error_limit_decided_has_its_own_point_on_the_curve(
+    mp: Command, merge_words: Callable[..., list[str]]
+) -> None:
+    """Its budget alone would be enough to read everything."""
+    found = mp.json("plan", *merge_words("linear"), "--max-error", "1e-3", "--budget", "100%")
+    assert (found["binding"], found["exact"]) == ("max_error", False)
+    (own,) = [point for point in found["curve"] if point["this_plan"]]
+    assert not own["exact"]
+    assert (own["planned_bytes"], own["bound"]) == (found["planned_bytes"], found["bound"])
+    assert found["curve"][-1]["exact"]
+
+
+def test_a_base_without_floats_has_nothing_to_merge(empty: Command, tmp_path: Path) -> None:
+    for name, value in (("a", 1), ("b", 1)):
+        write_checkpoint(tmp_path / name, {"ids": np.full(7, value, np.int64)}, shards=1)
+        empty("add", tmp_path / name, "--branch", name)
+    words = ["--base", "a", "--expert", "b", "--op", "linear"]
+    assert empty.json("plan", *words)["exact"]
+    assert empty.json("merge", *words, "--branch", "m")["new_blocks"] == 0

@@ -38,7 +38,7 @@ def full_cost(made: Made) -> int:
     return cost_of(made, np.array([expert.candidate for expert in made.inputs.experts]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     share=st.floats(0, 1.2),
@@ -64,7 +64,7 @@ def test_invariant_07_cost_is_what_reading_takes_and_never_past_the_budget(
             assert len(set(flags[1, start:stop][candidates[1, start:stop]])) <= 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     dtype=st.sampled_from(["F32", "BF16", "F16", "F8_E4M3"]),
@@ -94,7 +94,7 @@ def test_invariant_09_the_bound_is_never_broken(
             assert (got.bound, got.relative_bound, got.exact, got.binding) == (0.0, 0.0, True, "none")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), policy=st.sampled_from(POLICIES), foreign=st.booleans())
 def test_what_everything_costs_is_what_its_order_says(seed: int, policy: str, foreign: bool) -> None:
     """A plan that may read everything is made without an order, which does not change what it costs."""
@@ -104,7 +104,7 @@ def test_what_everything_costs_is_what_its_order_says(seed: int, policy: str, fo
     assert ordered.full_bytes == int(ordered.ordering.cost.sum()) == full_cost(made)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     dtype=st.sampled_from(["F32", "BF16"]),
@@ -122,7 +122,7 @@ def test_more_budget_never_means_a_larger_bound(seed: int, dtype: str, scale: fl
     assert bounds[-1] == 0.0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1), policy=st.sampled_from(POLICIES), dtype=st.sampled_from(["F32", "BF16"])
 )
@@ -139,7 +139,7 @@ def test_trajectory_is_the_bound_after_every_unit(seed: int, policy: str, dtype:
         assert int(ordering.cost[:units].sum()) == orders_cost(problem, flags)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     policy=st.sampled_from(POLICIES),
@@ -393,7 +393,7 @@ def test_nothing_to_merge_is_planned_as_nothing() -> None:
             assert (got.exact, got.cost_bytes, got.bound, got.binding) == (True, 0, 0.0, "none")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), dtype=st.sampled_from(["BF16", "F16", "F8_E4M3"]))
 def test_invariant_09_where_rounding_is_at_its_worst(seed: int, dtype: str) -> None:
     """Few elements at the edges of binades, experts one or two grid steps away, weights around one half."""

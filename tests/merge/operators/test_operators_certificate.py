@@ -41,7 +41,7 @@ def test_the_additive_operators_are_known():
     assert ADDITIVE == ["average", "dare_linear", "linear", "nearswap", "passthrough", "task_arithmetic"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @pytest.mark.parametrize("name", ADDITIVE)
 @given(data=st.data())
 def test_invariant_09_the_certificate_bounds_the_error(name, data):
