@@ -27,9 +27,9 @@ Words = Callable[..., list[str]]
 
 
 def test_what_a_user_can_do(tmp_path: Path) -> None:
-    """The commands of the issue as they stand there, each in a process of its own."""
+    """The commands of the issue as they stand there; in processes of their own: test_docs.py, main_job.sh."""
     write_family(tmp_path)
-    mp = Command(tmp_path)
+    mp = Inline(tmp_path)
     script = """
         init --block-elements 1024
         add ./base --branch base
