@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mpstore import files, fsck, ingest
-from mpstore.errors import DamagedError, MpError, NotFoundError, UsageError
+from mpstore.errors import DamagedError, MpError, NotFoundError, StorageError, UsageError
 from mpstore.ids import block_id
 from mpstore.repository import Repo
 from mpstore.store import packindex, set_read_observer
@@ -154,6 +154,44 @@ def test_bytes_that_belong_to_nothing_cost_nothing(root: Path, way: str, records
     assert whole(root, "base")
     assert whole(root, "expert")
     assert repair(root).repaired == ()
+
+
+@pytest.mark.parametrize("way", ["stray", "flip"])
+def test_a_fault_at_any_operation_of_a_repair_makes_nothing_worse(
+    root: Path, tmp_path: Path, way: str
+) -> None:
+    path = pack_of(root, "expert", records=False)
+    path.write_bytes(path.read_bytes() + b"x" if way == "stray" else flipped(path.read_bytes()))
+    lost = {one.name for one in check(root, read_data=True).damage if one.what == "object"}
+    readable = [branch for branch in ("base", "expert") if whole(root, branch)]
+    number, copy = 0, tmp_path / "copy"
+    while True:
+        shutil.copytree(root, copy)
+        left = number
+
+        def strike(_: files.Operation) -> None:
+            nonlocal left
+            left -= 1
+            if left == -1:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        files.set_observer(strike)
+        try:
+            repair(copy)
+        except StorageError:
+            pass
+        finally:
+            files.set_observer(None)
+        assert all(whole(copy, branch) for branch in readable), number
+        repair(copy)
+        left_over = {one.name for one in check(copy, read_data=True).damage if one.what == "object"}
+        assert left_over <= lost, number
+        assert all(whole(copy, branch) for branch in readable), number
+        shutil.rmtree(copy)
+        if left >= 0:  # there was no such operation
+            break
+        number += 1
+    assert number > 10
 
 
 def test_a_whole_pack_without_an_index_is_a_note_and_a_damaged_one_is_damage(root: Path) -> None:
