@@ -75,14 +75,15 @@ def sharded(directory: Path, tensors: families.Tensors, files: int) -> Path:
 def test_side_by_side_is_as_one_by_one(repo: Repo, family: families.Family, tmp_path: Path) -> None:
     """The same manifests and statistics, and every byte comes out again."""
     other = Repo.init(tmp_path / "other", SMALL)
+    some = sources(family)[:3]
     base = FoundBase("base", ingest.add(repo, family.base, "base").commit)
     there = ingest.add(other, family.base, "base").commit
-    for source in sources(family):
+    for source in some:
         ingest.add(other, source.path, source.branch, base=there)
-    done = ingest.add_all(repo, sources(family), Said(base))
-    assert [one.branch for one in done] == list(family.experts)
+    done = ingest.add_all(repo, some, Said(base))
+    assert [one.branch for one in done] == [one.branch for one in some]
     assert manifests(repo) == manifests(other)
-    for name, path in family.experts.items():
+    for path, name in ((Path(one.path), one.branch) for one in some):
         commit = repo.tip(name)
         assert commit is not None
         expert, root = repo.commit(commit).manifest, repo.commit(base.commit).manifest
