@@ -104,7 +104,7 @@ def usage(repo: Repo) -> Usage:
         stats_bytes=_sum(table.frame_bytes, columns),
         record_bytes=_sum(table.frame_bytes, ~is_block),
         total_bytes=_directory_bytes(repo.root, ""),
-        packs=sum(info.size_bytes > 0 for info in table.packs),
+        packs=len(table.packs),
         unreachable_objects=int(dead.sum()),
         unreachable_bytes=_sum(table.frame_bytes, dead),
         branches=tuple(_branch(table, name, marker, reached, raw_bytes) for name, marker in marks),

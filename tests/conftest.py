@@ -25,9 +25,6 @@ DISK = tempfile.gettempdir()
 def pytest_configure(config: pytest.Config) -> None:
     """Repositories of most tests lie in memory, where there is room: a tenth of a run was waiting for a disk
     to forget files. Whoever names a directory (--basetemp, TMPDIR) has it."""
-    config.addinivalue_line(
-        "markers", "disk: about disks and what is kept of them in memory: tmp_path is on one"
-    )
     named = config.getoption("basetemp") or "TMPDIR" in os.environ
     if not named and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES:
         tempfile.tempdir = MEMORY

@@ -7,7 +7,6 @@ slow one all of them.
 
 from __future__ import annotations
 
-import errno
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ import numpy as np
 import pytest
 
 import mpstore
-from mpstore import files, gc
+from mpstore import gc
 from mpstore.errors import MpError
-from mpstore.files import Operation
 from mpstore.records.config import Config
 from mpstore.repository import Repo
 from tests.families import fine_tuned, safetensors_bytes
+from tests.faults import Fault, striking
 
 FAULTS = ("EIO", "ENOSPC", "interrupt", "short write")
 
@@ -103,36 +102,13 @@ ACTIONS: dict[str, Callable[[Path, Scene], None]] = {
 }
 
 
-class Fault:
-    """Strikes at operation `number`; counts."""
-
-    def __init__(self, number: int, kind: str) -> None:
-        self.number = number
-        self.kind = kind
-        self.count = 0
-        self.operation: Operation | None = None
-
-    def __call__(self, operation: Operation) -> int | None:
-        self.count += 1
-        if self.count != self.number:
-            return None
-        self.operation = operation
-        if self.kind == "interrupt":
-            raise KeyboardInterrupt
-        if self.kind == "short write":
-            return 1 if operation.kind == "write" else None
-        raise OSError(getattr(errno, self.kind), self.kind)
-
-
 def struck(action: Callable[[], None], fault: Fault) -> bool:
     """Whether the action said that it failed."""
-    files.set_observer(fault)
     try:
-        action()
+        with striking(fault):
+            action()
     except (MpError, KeyboardInterrupt):
         return True
-    finally:
-        files.set_observer(None)
     return False
 
 
@@ -174,7 +150,7 @@ def try_each(scene: Scene, tmp_path: Path, name: str, kind: str, first: int, eve
             error.add_note(f"{kind} at operation {number} of {name}: {fault.operation}")
             raise
         shutil.rmtree(root)
-        if fault.count < number:
+        if not fault.met:
             break
         tried += 1
         number += every

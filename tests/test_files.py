@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import threading
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from mpstore import files, processes
 from mpstore.errors import StorageError
 from mpstore.files import Operation
+from tests.faults import Fault, striking
 
 pytestmark = pytest.mark.disk
 
@@ -45,20 +45,8 @@ def test_create_exclusive_is_a_compare_and_swap(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", range(5))
 def test_a_fault_at_each_operation_leaves_the_old_content_or_the_new(tmp_path: Path, number: int) -> None:
     (tmp_path / "target").write_bytes(b"old")
-    count = 0
-
-    def fail(_: Operation) -> None:
-        nonlocal count
-        count += 1
-        if count == number + 1:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    files.set_observer(fail)
-    try:
-        with pytest.raises(StorageError) as caught:
-            files.write_whole(tmp_path / "target", b"new", tmp_path)
-    finally:
-        files.set_observer(None)
+    with pytest.raises(StorageError) as caught, striking(Fault(number + 1, "ENOSPC")):
+        files.write_whole(tmp_path / "target", b"new", tmp_path)
     assert str(tmp_path) in caught.value.message
     assert caught.value.hint is not None
     assert (tmp_path / "target").read_bytes() == (b"new" if number == 4 else b"old")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -20,6 +21,7 @@ from mpstore.store import packindex, set_read_observer
 from mpstore.store.pack import BLOCKS, RECORDS, PackFile, scan
 from mpstore.store.packset import pack_ids
 from tests.families import fine_tuned, write_checkpoint
+from tests.faults import Fault, striking
 from tests.repository_material import collect, commit, content_of, new_repository, some_content, tuned_content
 
 CONTENT = some_content(1, 3, 4)
@@ -164,34 +166,21 @@ def test_a_fault_at_any_operation_of_a_repair_makes_nothing_worse(
     path.write_bytes(path.read_bytes() + b"x" if way == "stray" else flipped(path.read_bytes()))
     lost = {one.name for one in check(root, read_data=True).damage if one.what == "object"}
     readable = [branch for branch in ("base", "expert") if whole(root, branch)]
-    number, copy = 0, tmp_path / "copy"
+    number, copy = 1, tmp_path / "copy"
     while True:
         shutil.copytree(root, copy)
-        left = number
-
-        def strike(_: files.Operation) -> None:
-            nonlocal left
-            left -= 1
-            if left == -1:
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-        files.set_observer(strike)
-        try:
+        with contextlib.suppress(StorageError), striking(Fault(number, "EIO")) as fault:
             repair(copy)
-        except StorageError:
-            pass
-        finally:
-            files.set_observer(None)
         assert all(whole(copy, branch) for branch in readable), number
         repair(copy)
-        left_over = {one.name for one in check(copy, read_data=True).damage if one.what == "object"}
-        assert left_over <= lost, number
+        left = {one.name for one in check(copy, read_data=True).damage if one.what == "object"}
+        assert left <= lost, number
         assert all(whole(copy, branch) for branch in readable), number
         shutil.rmtree(copy)
-        if left >= 0:  # there was no such operation
+        if not fault.met:
             break
         number += 1
-    assert number > 10
+    assert number > 11
 
 
 def test_a_whole_pack_without_an_index_is_a_note_and_a_damaged_one_is_damage(root: Path) -> None:

@@ -27,6 +27,7 @@ from mpstore.records.config import Config
 from mpstore.records.model import Manifest, Parent
 from mpstore.repository import Repo
 from mpstore.statistics import observe
+from tests.faults import Fault, striking
 
 BLOCK = 1024
 SMALL = Config(block_elements=BLOCK, pack_bytes=1 << 16, threads=2)
@@ -557,34 +558,14 @@ def test_every_fault_of_an_add_leaves_the_next_one_able(tmp_path: Path) -> None:
     """Invariant 5 in small: an error at each operation in turn, then the same add again."""
     tensors = {"w": np.arange(200, dtype=np.float32)}
     directory = families.write_checkpoint(tmp_path / "model", tensors, shards=1)
-    count = 0
-
-    def counting(_: files.Operation) -> None:
-        nonlocal count
-        count += 1
-
-    files.set_observer(counting)
-    try:
+    with striking(Fault(0, "EIO")) as calm:
         ingest.add(Repo.init(tmp_path / "calm", TINY), directory, "w")
-    finally:
-        files.set_observer(None)
-    for fatal in range(count):
-        if fatal % 10 == 0:  # a repository of hundreds of adds opens slowly, and shows nothing more
+    for fatal in range(1, calm.count + 1):
+        if fatal % 10 == 1:  # a repository of hundreds of adds opens slowly, and shows nothing more
             repo = Repo.init(tmp_path / f"faulty-{fatal}", TINY)
-        left = fatal
-
-        def fault(_: files.Operation) -> None:
-            nonlocal left
-            left -= 1
-            if left == -1:
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-        files.set_observer(fault)
         try:
-            ingest.add(Repo.open(repo.root), directory, f"b{fatal}")
+            with striking(Fault(fatal, "EIO")):
+                ingest.add(Repo.open(repo.root), directory, f"b{fatal}")
         except StorageError:
-            files.set_observer(None)
             ingest.add(Repo.open(repo.root), directory, f"b{fatal}")
-        finally:
-            files.set_observer(None)
         assert content(Repo.open(repo.root), f"b{fatal}") == on_disk(directory)

@@ -129,11 +129,10 @@ def _place(repo: Repo, pack_id: ObjectId) -> tuple[int, int] | None:
 
 def _keep_aside(repo: Repo, pack_id: ObjectId) -> None:
     """The damaged pack has a name in quarantine, too, before anything may take its place."""
-    quarantine = repo.objects.layout.quarantine
-    files.make_directories(quarantine)
     path = pack_path(repo.objects.layout.packs, pack_id)
-    if files.link(path, os.path.join(quarantine, os.path.basename(path))):
-        files.fsync_directory(quarantine)
+    aside = _aside(repo, path)
+    if files.link(path, aside):
+        files.fsync_directory(os.path.dirname(aside))
 
 
 def _quarantine(repo: Repo, pack_id: ObjectId) -> None:
@@ -142,12 +141,17 @@ def _quarantine(repo: Repo, pack_id: ObjectId) -> None:
 
 
 def _put_aside(repo: Repo, path: str) -> None:
+    aside = _aside(repo, path)
+    if not files.rename(path, aside):
+        return
+    if os.path.lexists(path) and os.path.samefile(path, aside):
+        files.remove(path)  # two names of one file, of which renaming takes neither away
+    files.fsync_directory(os.path.dirname(aside))
+    files.fsync_directory(os.path.dirname(path))
+
+
+def _aside(repo: Repo, path: str) -> str:
+    """A file's place in quarantine, which is made."""
     quarantine = repo.objects.layout.quarantine
     files.make_directories(quarantine)
-    there = os.path.join(quarantine, os.path.basename(path))
-    moved = files.rename(path, there)
-    if moved and os.path.lexists(path) and os.path.samefile(path, there):
-        files.remove(path)  # two names of one file, of which renaming takes neither away
-    if moved:
-        files.fsync_directory(quarantine)
-        files.fsync_directory(os.path.dirname(path))
+    return os.path.join(quarantine, os.path.basename(path))

@@ -122,7 +122,7 @@ def _findings(repo: Repo, read_data: bool, subset: Subset | None, progress: Prog
 def _report(repo: Repo, found: _Findings) -> FsckReport:
     bad = with_dependents(found.marker.table, found.bad_ids)
     return FsckReport(
-        packs=sum(info.size_bytes > 0 for info in found.marker.table.packs),
+        packs=len(found.marker.table.packs),
         objects=found.marker.table.rows,
         reachable_objects=int(found.marker.live.sum()),
         read_objects=found.content.read_objects,

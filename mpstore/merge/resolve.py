@@ -98,7 +98,8 @@ def _unused(words: Sequence[_Word], places: Mapping[str, _Place]) -> Iterator[st
     wanted = {
         condition.filter: word.parameter.name
         for word in words
-        for setting in (one for chain in word.chains for one in chain)
+        for chain in word.chains
+        for setting in chain
         if isinstance(setting, Conditions)
         for condition in setting.items
         if condition.filter is not None

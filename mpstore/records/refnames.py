@@ -22,8 +22,6 @@ def check_name(name: str) -> str:
     if kind not in KINDS or not slash:
         raise UsageError(f"ref name {name!r} must begin with one of {', '.join(f'{k}/' for k in KINDS)}")
     rule = _broken_rule(rest)
-    if rule is None and rest.partition("/")[0] in ("refs", *KINDS) and "/" in rest:
-        rule = f"{rest.partition('/')[0]}/ is how the full name of a branch or tag begins"
     if rule:
         raise UsageError(f"{KINDS[kind]} name {rest!r:.200} is not allowed: {rule}")
     return name
@@ -49,6 +47,9 @@ def _broken_rule(name: str) -> str | None:
         rule = _broken_component_rule(component)
         if rule:
             return rule
+    first, slash, _ = name.partition("/")
+    if slash and first in ("refs", *KINDS):
+        return f"{first}/ is how the full name of a branch or tag begins"
     return None
 
 

@@ -11,7 +11,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -181,7 +181,7 @@ def build(info: PackInfo, entries: Sequence[Entry]) -> IndexTable:
 def merge(tables: Sequence[IndexTable], dropped: Iterable[ObjectId] = ()) -> IndexTable:
     """One table over the packs of all, without those in `dropped`. Equal ids stay, one row a pack."""
     if not tables:
-        return build(PackInfo(NO_BASE, 0, 0), [])
+        return replace(build(PackInfo(NO_BASE, 0, 0), []), packs=())
     gone = set(dropped)
     packs = tuple(info for table in tables for info in table.packs if info.id not in gone)
     number = {info.id: i for i, info in enumerate(packs)}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command import MP, Command, Inline, clean_environment
+from command import MP, Command, clean_environment
 from families import read_safetensors, write_checkpoint
 
 NORM = "model.norm.weight"
@@ -83,8 +84,7 @@ def test_an_update_does_not_take_away_tensors_that_were_not_chosen(mp: Command, 
     assert list(read_safetensors(some / "model.safetensors")) == ["a"]
 
 
-def test_an_author_is_one_line(mp: Command, merge_words: object) -> None:
-    words = merge_words("linear")  # type: ignore[operator]
-    ended = Inline(mp.directory)("merge", *words, "--branch", "m", code=2, MP_AUTHOR="x\nDate: 1970")
+def test_an_author_is_one_line(mp: Command, merge_words: Callable[..., list[str]]) -> None:
+    ended = mp("merge", *merge_words("linear"), "--branch", "m", code=2, MP_AUTHOR="x\nDate: 1970")
     assert "MP_AUTHOR" in ended.err
     assert "m" not in mp("branch").out.split()

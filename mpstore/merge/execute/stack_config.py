@@ -6,12 +6,12 @@ the output's, taken from the model that the layer comes from.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from mpstore.merge import layers
 
-COUNTS: Final = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+_COUNTS: Final = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _OF_LAYERS: Final = ("layer", "block")
 
 Config = Mapping[str, Any]
@@ -25,7 +25,7 @@ def changes(configs: Sequence[Config], outputs: Mapping[str, Mapping[str, Any]])
         return {}
     count = next(iter(counted.values()))
     places = _places(outputs)
-    found: dict[str, Any] = dict.fromkeys(COUNTS, count)
+    found: dict[str, Any] = dict.fromkeys(_COUNTS, count)
     for key in configs[0]:
         taken = [_entries(configs[model], key)[layer : layer + 1] for model, layer in places]
         if _entries(configs[0], key) and len(taken) == count and all(taken):
@@ -49,10 +49,7 @@ def _entries(config: Config, key: str) -> Sequence[Any]:
     value = config.get(key)
     if not isinstance(value, list) or not any(word in key for word in _OF_LAYERS):
         return ()
-    numbers = all(type(one) is int for one in value) and not _are_flags(value)
-    return () if numbers or len(value) not in [config.get(name) for name in COUNTS] else value
-
-
-def _are_flags(values: Iterable[int]) -> bool:
-    """`no_rope_layers` and the like."""
-    return all(value in (0, 1) for value in values)
+    if len(value) not in [config.get(name) for name in _COUNTS]:
+        return ()
+    numbers = all(type(one) is int for one in value)
+    return () if numbers and not set(value) <= {0, 1} else value  # 0 and 1: as in `no_rope_layers`

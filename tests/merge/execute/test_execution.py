@@ -70,7 +70,7 @@ def test_invariant_08_compiled_and_reference_kernels_agree(repo: Repo, operator:
     assert len(set(found)) == 1
 
 
-@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float32])
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16, np.float32])
 def test_invariant_08_block_size_does_not_show(tmp_path: Path, dtype: type) -> None:
     found: dict[str, list[dict[str, bytes]]] = {}
     for block_elements in (64, 1024, 1 << 20):
