@@ -1,7 +1,8 @@
 """One file of a manifest as a run of blocks that can be read anywhere, in order, ahead of the reader.
 
-Relies on repository, store and the pipeline. Promises: every block is verified against its id; the bases that
-blocks lean on are decoded once a group; memory is bounded by a few groups of a few MB.
+Relies on repository, store and the pipeline. Promises: every block is verified against its id, unless who
+reads has another proof; the bases that blocks lean on are decoded once a group; memory is bounded by a few
+groups of a few MB.
 """
 
 from __future__ import annotations
@@ -76,15 +77,15 @@ class BlockRun:
                 begin = row + 1
         return [*found, range(begin, last)] if begin < last else found
 
-    def read(self, rows: Sequence[int]) -> list[Bytes]:
-        """The decoded blocks at `rows` (ascending), in that order. DamagedError: missing, damaged, or of
-        another length than they should have."""
+    def read(self, rows: Sequence[int], *, verify: bool = True) -> list[Bytes]:
+        """The decoded blocks at `rows` (ascending), in that order; `verify` as in `ObjectStore.decode_many`.
+        DamagedError: missing, damaged, or of another length than they should have."""
         places = self._located()
-        bases = self._bases(places, rows)
+        bases = self._bases(places, rows, verify)
         found: dict[int, Bytes] = {}
         fetched = self._store.fetch(places.own, list(rows), "other")
         frames = [frame.of_length(int(self.lengths[frame.row])) for frame in fetched]
-        for frame, raw in zip(frames, self._store.decode_many(frames, bases), strict=True):
+        for frame, raw in zip(frames, self._store.decode_many(frames, bases, verify=verify), strict=True):
             if raw.size != self.lengths[frame.row]:
                 expected = self.lengths[frame.row]
                 raise DamagedError(f"block {short(frame.id)} has {raw.size} bytes, expected {expected}")
@@ -111,14 +112,15 @@ class BlockRun:
                 self._places = _Places(own, bases, bases.found & ~bases.based)
             return self._places
 
-    def _bases(self, places: _Places, rows: Sequence[int]) -> Mapping[ObjectId, Bytes]:
+    def _bases(self, places: _Places, rows: Sequence[int], verify: bool) -> Mapping[ObjectId, Bytes]:
         """The blocks that these lean on, each once; what is odd about one the store will say."""
         there = places.leant_on(rows)
         wanted = [row for row in there.values() if places.sound[row]]
         if not wanted:
             return {}
         frames = list(self._store.fetch(places.bases, wanted, "base"))
-        return dict(zip((frame.id for frame in frames), self._store.decode_many(frames), strict=True))
+        raws = self._store.decode_many(frames, verify=verify)
+        return dict(zip((frame.id for frame in frames), raws, strict=True))
 
 
 def joined(raws: Sequence[Bytes]) -> list[Bytes]:

@@ -1,11 +1,13 @@
 """Files of a checkout: decoded in threads, written where it belongs, hashed part by part, side by side.
 
 Relies on content, hashing, hash_points and files. Promises: a file has its name once its SHA-256 is the
-recorded one; memory is bounded by some groups of blocks a part under way.
+recorded one; memory is bounded by some groups of blocks a part under way. What that SHA-256 proves is not
+hashed block by block as well, until it is wrong: then the file is written once more, every block verified.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +18,7 @@ from typing import Final
 from mpstore import files
 from mpstore.errors import DamagedError, StorageError, UsageError
 from mpstore.events import Task
-from mpstore.export.content import GROUP_BYTES, FileContent, joined
+from mpstore.export.content import GROUP_BYTES, Bytes, FileContent, joined
 from mpstore.hash_points import HashPoints, Part
 from mpstore.hashing import FileHash, Hashing, Lagging
 from mpstore.ids import Buffer
@@ -110,8 +112,8 @@ class _Output:
             self._left -= 1
             last = self._left == 0
         if last:
-            if self._in_doubt:
-                self._check_again(staged)
+            if self._in_doubt and not self._is_whole(staged):
+                self._write_again(staged, depth)
             staged.publish(self._path)
 
     def _hash(self, part: Part) -> FileHash:
@@ -122,16 +124,17 @@ class _Output:
 
     def _agrees(self, part: Part, own: FileHash) -> bool:
         """Whether the part's hash has come to where it should; of a file of one part the points are kept."""
-        digest, recorded = own.digest(), self._content.sha256
-        if part.after:
-            return list(own.points) == [part.after]
-        if part.start == 0:
-            if digest != recorded:
-                raise self._wrong(digest)
-            self._shop.points.keep(recorded, own.points)
-        return digest == recorded
+        digest = own.digest() if part.start or part.after else self._digest(own)
+        return list(own.points) == [part.after] if part.after else digest == self._content.sha256
 
-    def _check_again(self, staged: files.StagedFile) -> None:
+    def _digest(self, own: FileHash) -> bytes:
+        """The hash of the whole file; where it is the recorded one, its points are kept."""
+        digest = own.digest()
+        if digest == self._content.sha256:
+            self._shop.points.keep(digest, own.points)
+        return digest
+
+    def _is_whole(self, staged: files.StagedFile) -> bool:
         """Hash what was written from its beginning: either it is wrong, or the points were."""
         with self._shop.hashing.begin(self._content.size) as own:
             try:
@@ -140,18 +143,23 @@ class _Output:
                         own.submit(data).result()
             except OSError as error:
                 raise StorageError(f"{staged.path}: {error.strerror or error}") from error
-            digest = own.digest()
-            if digest != self._content.sha256:
-                raise self._wrong(digest)
-            self._shop.points.keep(digest, own.points)
+            return self._digest(own) == self._content.sha256
 
-    def _wrong(self, digest: bytes) -> DamagedError:
-        return DamagedError(
-            f"{self._content.path}: SHA-256 is {digest.hex()}, recorded is {self._content.sha256.hex()}",
-            hint="every block is whole, so its manifest is wrong; `mp fsck` tells more",
-        )
+    def _write_again(self, staged: files.StagedFile, depth: int) -> None:
+        """From the beginning, every block verified. DamagedError says which is wrong, or that none is."""
+        with self._shop.hashing.begin(self._content.size) as own:
+            self._fill(staged, Part(0, self._content.size), own, depth, again=True)
+            digest, recorded = self._digest(own), self._content.sha256
+        if digest != recorded:
+            raise DamagedError(
+                f"{self._content.path}: SHA-256 is {digest.hex()}, recorded is {recorded.hex()}",
+                hint="every block is whole, so its manifest is wrong; `mp fsck` tells more",
+            )
 
-    def _fill(self, staged: files.StagedFile, part: Part, own: FileHash | None, depth: int) -> None:
+    def _fill(
+        self, staged: files.StagedFile, part: Part, own: FileHash | None, depth: int, again: bool = False
+    ) -> None:
+        """Write a part, which `own` hashes meanwhile. `again`: verify every block, and count none."""
         run, head = self._content.run, len(self._content.prefix)
         lagging = None if own is None else Lagging(own, _UNHASHED)
 
@@ -162,9 +170,15 @@ class _Output:
                 staged.write_at(max(at, part.start), own_data)
             return own_data
 
+        def read(rows: range) -> list[Bytes]:
+            if own is not None and not again:
+                with contextlib.suppress(DamagedError):  # which one it is, verifying tells
+                    return run.read(rows, verify=False)
+            return run.read(rows)
+
         def decode(rows: range) -> list[memoryview]:
             at, found = head + int(run.offsets[rows[0]]), []
-            for piece in joined(run.read(rows)):
+            for piece in joined(read(rows)):
                 found.append(write(piece.data, at))
                 at += piece.size
             return found
@@ -173,7 +187,8 @@ class _Output:
             for raw in raws:
                 if lagging is not None:
                     lagging.submit(raw)
-                self._shop.task.advance(len(raw))
+                if not again:
+                    self._shop.task.advance(len(raw))
 
         with OrderedPipeline(self._shop.pool, depth) as pipeline:
             consume([write(self._content.prefix, 0)])

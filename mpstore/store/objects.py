@@ -326,10 +326,11 @@ class ObjectStore:
         return self._decode(frame, base_raw, 0)
 
     def decode_many(
-        self, frames: Sequence[Frame], bases: Mapping[ObjectId, Any] | None = None
+        self, frames: Sequence[Frame], bases: Mapping[ObjectId, Any] | None = None, *, verify: bool = True
     ) -> list[npt.NDArray[np.uint8]]:
         """`decode` of several frames: the results share memory. `bases`: decoded bytes, by id, of blocks that
-        they lean on; others are read."""
+        they lean on; others are read. `verify` False: for who verifies them otherwise, as a file that has a
+        SHA-256, before anybody can see them."""
         known = {} if bases is None else bases
         taken, base_raws = list(frames), []
         for k, frame in enumerate(frames):
@@ -338,7 +339,7 @@ class ObjectStore:
             if base_raw is None and base != NO_BASE:
                 taken[k], base_raw = self._with_base(frame, None, 0)
             base_raws.append(base_raw)
-        return decode_frames(taken, base_raws)
+        return decode_frames(taken, base_raws, verify=verify)
 
     def _with_base(self, frame: Frame, base_raw: Buffer | None, depth: int) -> tuple[Frame, Buffer | None]:
         """The frame and the bytes that it leans on (None: nothing); another copy of it where these are gone:
