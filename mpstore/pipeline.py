@@ -1,25 +1,26 @@
 """Work in any order, results in order: a bounded queue between one reader and the pool of workers, and long
 jobs side by side.
 
-Relies on the standard library. Promises: at most `depth` pieces of work are under way; results are consumed
+Relies on processors. Promises: at most `depth` pieces of work are under way; results are consumed
 in the order of submission, by the submitting thread; after an error nothing of it is still running.
 """
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
+
+from mpstore import processors
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def thread_count(asked: int | None, configured: int) -> int:
-    """Threads to work in: as asked, as configured (0: not), or as many as there are processors."""
-    return asked or configured or os.cpu_count() or 1
+    """Threads to work in: as asked, as configured (0: not), or as many as processors may be used."""
+    return asked or configured or processors.count()
 
 
 class OrderedPipeline:
