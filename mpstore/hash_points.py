@@ -1,7 +1,7 @@
 """Where the SHA-256 of a large file stood every so many bytes: so its parts can be checked side by side.
 
-Relies on files and hashing. Promises: derived and deletable. Nothing in it is trusted: a file is whole if the
-hash of each part leads from its point to the next one, from the beginning to the recorded digest; where
+Relies on files and hash_lanes. Promises: derived and deletable. Nothing in it is trusted: a file is whole if
+the hash of each part leads from its point to the next one, from the beginning to the recorded digest; where
 it does not, the points may be what is wrong, and the file is hashed from its beginning.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mpstore import files, hashing
+from mpstore import files, hash_lanes
 from mpstore.errors import DamagedError, StorageError
 from mpstore.regular_file import read_regular
 
@@ -41,7 +41,7 @@ class HashPoints:
 
     def parts(self, sha256: bytes, size: int) -> list[Part]:
         """A file in parts that can be checked by themselves; the whole of it if it is small or not known."""
-        step = hashing.POINT_BYTES
+        step = hash_lanes.POINT_BYTES
         if size <= step:
             return [Part(0, size)]
         try:

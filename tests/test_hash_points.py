@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpstore import export, hashing, ingest, kernels
+from mpstore import export, hash_lanes, ingest, kernels
 from mpstore.errors import DamagedError
 from mpstore.hash_points import HashPoints, Part
 from mpstore.hashing import Hashing
@@ -31,7 +31,7 @@ needs_lanes = pytest.mark.skipif(
 
 @pytest.fixture(params=[4096, 128 << 10], ids=["4 KiB", "128 KiB"])
 def step(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(hashing, "POINT_BYTES", request.param)
+    monkeypatch.setattr(hash_lanes, "POINT_BYTES", request.param)
     return int(request.param)
 
 
@@ -70,7 +70,7 @@ def test_parts_make_the_file(tmp_path_factory: Any, size: int, blocks: int, poin
     (room / "tmp").mkdir()
     digest = bytes(32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hashing, "POINT_BYTES", 64 * blocks)
+        patch.setattr(hash_lanes, "POINT_BYTES", 64 * blocks)
         known = HashPoints(str(room))
         known.keep(digest, [bytes([k]) * 32 for k in range(points)])
         parts = known.parts(digest, size)
@@ -95,7 +95,7 @@ def test_a_hash_goes_on_from_each_of_its_points(size: int, cuts: list[int], seed
     step = 96 << 10
     edges = [0, *sorted(cut % (size + 1) for cut in cuts), size]
     with pytest.MonkeyPatch.context() as patch, Hashing() as together:
-        patch.setattr(hashing, "POINT_BYTES", step)
+        patch.setattr(hash_lanes, "POINT_BYTES", step)
         with together.begin(size) as own:
             for start, stop in itertools.pairwise(edges):
                 own.submit(data[start:stop])

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpstore import hashing, kernels
+from mpstore import hash_lanes, kernels
 from mpstore.hashing import Hashing, Stopped
 from mpstore.kernels import sha256_native
 from mpstore.pipeline import in_parallel
@@ -89,7 +89,7 @@ def test_a_piece_may_change_when_its_future_is_done() -> None:
 
 def test_a_file_that_brings_nothing_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """And once it is late, not at all, until it brings something."""
-    monkeypatch.setattr(hashing, "_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(hash_lanes, "_PATIENCE_SECONDS", 0.5)
     data = bytes(LARGE)
     with Hashing() as together, together.begin(), together.begin() as own:
         own.submit(data).result(timeout=30)
@@ -101,7 +101,7 @@ def test_a_file_that_brings_nothing_is_not_waited_for_long(monkeypatch: pytest.M
 
 
 def test_a_file_of_which_all_has_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hashing, "_PATIENCE_SECONDS", 3600.0)
+    monkeypatch.setattr(hash_lanes, "_PATIENCE_SECONDS", 3600.0)
     data = bytes(LARGE)
     with Hashing() as together, together.begin(len(data)) as first, together.begin(2 * len(data)) as second:
         first.submit(data)
@@ -112,7 +112,7 @@ def test_a_file_of_which_all_has_come_is_not_waited_for(monkeypatch: pytest.Monk
 
 
 def test_who_leaves_early_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hashing, "_PATIENCE_SECONDS", 3600.0)
+    monkeypatch.setattr(hash_lanes, "_PATIENCE_SECONDS", 3600.0)
     data = bytes(LARGE)
     with Hashing() as together:
         other = together.begin()
@@ -156,7 +156,7 @@ def test_points_are_there_before_who_waits_goes_on(monkeypatch: pytest.MonkeyPat
         return kept(self)
 
     monkeypatch.setattr(sha256_native.WideSha256, "point", slowly)
-    monkeypatch.setattr(hashing, "POINT_BYTES", size)
+    monkeypatch.setattr(hash_lanes, "POINT_BYTES", size)
     data = np.random.default_rng(0).integers(0, 256, 2 * size, np.uint8).tobytes()
     expected = []
     for stop in (size, 2 * size):
@@ -200,7 +200,7 @@ def test_a_piece_that_could_not_be_hashed_leaves_no_digest(monkeypatch: pytest.M
 @pytest.mark.usefixtures("lanes")
 def test_who_still_waits_at_the_end_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second Ctrl-C leaves before the threads of the files have ended."""
-    monkeypatch.setattr(hashing, "_PATIENCE_SECONDS", 3600.0)
+    monkeypatch.setattr(hash_lanes, "_PATIENCE_SECONDS", 3600.0)
     together = Hashing()
     with together, together.begin() as own, together.begin():
         hashed = own.submit(bytes(LARGE))

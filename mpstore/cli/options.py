@@ -89,5 +89,7 @@ def message_option(text: str) -> Callable[[Function], Function]:
 def threads_option(function: Function) -> Function:
     """`--threads N`."""
     return click.option(
-        "--threads", type=click.IntRange(1, 1024), help="Worker threads (default: one for each processor that may be used)."
+        "--threads",
+        type=click.IntRange(1, 1024),
+        help="Worker threads (default: one for each processor that may be used).",
     )(function)
