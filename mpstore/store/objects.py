@@ -1,14 +1,14 @@
 """The object store: objects by id out of packs, decoded, verified, counted.
 
-Relies on packset, pack, frame and decoding. Promises: what `read` and `decode` return hashes to its id, or a
-DamagedError names the pack and the offset; a read costs exactly the frames asked for; any thread may read.
+Relies on packset, finding, pack, frame and decoding. Promises: what `read` and `decode` return hashes to its
+id, or a DamagedError names the pack and the offset; a read costs exactly the frames asked for; any thread may
+read.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -22,19 +22,18 @@ from mpstore.errors import DamagedError, NotFoundError
 from mpstore.events import Progress, silent
 from mpstore.ids import ID_BYTES, ObjectId, short
 from mpstore.store.decoding import decode_frame, decode_frames
+from mpstore.store.finding import Finder, absent
 from mpstore.store.frame import NO_BASE, Frame, Piece, PlaceInPack, open_piece, record_kind
 from mpstore.store.locations import Locations, Place
 from mpstore.store.pack import PackFile, ReadMeter, coalesced, pack_name
 from mpstore.store.packindex import as_ids
 from mpstore.store.packset import Layout, PackSet, pack_path
 from mpstore.store.preparing import WriterOptions
-from mpstore.store.trash import restore_objects, trash_directories
+from mpstore.store.trash import restore_objects
 from mpstore.store.writer import ObjectWriter
 
 PACK_BYTES: Final = 256 << 20
 _OPEN_PACKS: Final = 128
-_LOOKS: Final = 6
-_LOOK_SECONDS: Final = 0.004  # longer with each look
 _MAX_DEPTH: Final = 4  # deltas are one deep; copies of one object may make it look deeper for a while
 
 
@@ -59,14 +58,12 @@ class ObjectStore:
     ) -> None:
         self.layout = Layout(str(mp_dir))
         self.packs = PackSet(self.layout, progress.warn)
+        self._finder = Finder(self.packs, progress.warn)
         self.meter = ReadMeter()
         self.options = WriterOptions(pack_bytes, level, verify)
         self._warn = progress.warn
         self._open: OrderedDict[int, PackFile] = OrderedDict()
         self._open_lock = threading.Lock()
-        self._quiet: frozenset[ObjectId] | None = (
-            None  # the packs there were when all looks had missed something
-        )
 
     @classmethod
     def open(cls, mp_dir: str, **options: Any) -> ObjectStore:
@@ -245,66 +242,27 @@ class ObjectStore:
 
     def find(self, object_id: ObjectId) -> Locations:
         """Where an object that must exist lies, looking again wherever it could be. DamagedError: nowhere."""
-        self._find(object_id)
+        self._finder.find(object_id)
         return self.packs.locate(as_ids(object_id))
 
     def has(self, object_id: ObjectId) -> bool:
         """Whether the object is to be had: looks again, and in the trash of a gc, before it says no."""
         try:
-            self._find(object_id)
+            self._finder.find(object_id)
         except DamagedError:
             return False
         return True
 
-    def _find(self, object_id: ObjectId) -> Place:
-        for place in self._looks(object_id):
-            return place
-        raise _absent(object_id)
-
-    def _looks(self, object_id: ObjectId) -> Iterator[Place]:
-        """Where an object lies, each time that somebody looks: until it has not been found too often.
-
-        Several looks: gcs at once may hand a pack to and fro, so that it is aside just when packs are listed,
-        and back just when the trash is looked at. One, where all of them have missed another object and no
-        pack has moved since: many may be lost.
-        """
-        for look in range(_LOOKS):
-            if look:  # not even for no time: that would let go of the interpreter
-                time.sleep(look * _LOOK_SECONDS)
-            place = self._seek(object_id)
-            if place is not None:
-                yield place
-            if self._is_quiet():  # there is no such object, or a link that leads nowhere
-                break
-        self._quiet = None if trash_directories(self.layout) else self.packs.present
-
-    def _seek(self, object_id: ObjectId) -> Place | None:
-        """One look wherever the object could be."""
-        place = self.packs.place(object_id)
-        if place is None and self.refresh():
-            place = self.packs.place(object_id)
-        if place is None and restore_objects(self.layout, as_ids(object_id), self._warn) and self.refresh():
-            place = self.packs.place(object_id)
-        if place is None and self.packs.prove_indexes():
-            place = self.packs.place(object_id)
-        return place
-
     def _opened(self, object_id: ObjectId, purpose: str, row: int = -1) -> _Opened:
         """An object, wherever it lies: it opens, or there was another copy that does."""
-        for place in self._looks(object_id):
+        for place in self._finder.looks(object_id):
             try:
                 return self._opened_at(object_id, place, purpose, row)
             except FileNotFoundError:  # gone since this store looked: moved to another pack, or put aside
                 self.refresh()
             except DamagedError as error:
                 return self._elsewhere(object_id, self._named(place), purpose, error, row)
-        raise _absent(object_id)
-
-    def _is_quiet(self) -> bool:
-        """Whether no pack has come, gone or been put aside since all looks missed something."""
-        if self._quiet is None or self.refresh() or trash_directories(self.layout):
-            return False
-        return self.packs.present == self._quiet
+        raise absent(object_id)
 
     def read(self, object_id: ObjectId, purpose: str = "other") -> memoryview:
         """The decoded bytes of an object, verified. DamagedError: it is missing, or damaged where it lies."""
@@ -363,7 +321,7 @@ class ObjectStore:
 
     def read_record(self, kind: str, object_id: ObjectId) -> memoryview:
         """The bytes of a record. DamagedError: missing, damaged, or of another kind."""
-        if record_kind(self._find(object_id).form) != kind:
+        if record_kind(self._finder.find(object_id).form) != kind:
             raise NotFoundError(f"{short(object_id)} is not a {kind}")
         return self.read(object_id, "record")
 
@@ -371,10 +329,3 @@ class ObjectStore:
         """Let go of the open packs."""
         with self._open_lock:
             self._open.clear()
-
-
-def _absent(own_id: ObjectId) -> DamagedError:
-    return DamagedError(
-        f"object {own_id.hex()} is in no pack",
-        hint="`mp fsck` tells what it touches, `mp fsck --repair --from DIR` can bring it back from a copy",
-    )
