@@ -26,6 +26,7 @@ from mpstore.repository import Repo
 from tests.families import fine_tuned, safetensors_bytes
 
 POOL = 6
+LEAST = 12  # actions, however slow the machine is
 LEVELS = (None, None, "fast", "max")
 
 
@@ -110,7 +111,7 @@ class Worker:
     def work(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         actions = [self.add, self.merge, self.delete, self.collect, self.verify]
-        while time.monotonic() < end:
+        while time.monotonic() < end or self.done.total() < LEAST:
             action = self.random.choices(actions, [5, 3, 3, 3, 1])[0]
             action()
             self.done[action.__name__] += 1

@@ -22,6 +22,7 @@ from tests.repository_material import commit, content_of, remove_branch
 from tests.store_material import bf16_block, fine_tuned
 
 POOL = 12
+LEAST = 12  # actions, however slow the machine is
 
 
 def pool_content(randomly: random.Random) -> dict[str, list[bytes]]:
@@ -73,7 +74,7 @@ class Worker:
 
     def work(self, seconds: float) -> None:
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while time.monotonic() < end or self.done.total() < LEAST:
             action = self.random.choices([self.commit, self.delete, self.collect, self.verify], [5, 3, 2, 2])[
                 0
             ]

@@ -11,11 +11,11 @@ import msgpack
 import pytest
 from blake3 import blake3
 
-from mpstore.records import encoding, model, reflog
+from mpstore.records import encoding, model, reflog, structures
 from mpstore.records.config import Config, to_text
 
 PAGE = (Path(__file__).parent.parent / "docs" / "format.md").read_text()
-SHAPES = {cls.KIND: shape for cls, shape in encoding._SHAPES.items()}
+SHAPES = {cls.KIND: shape for cls, shape in structures.STRUCTURES.items()}
 SHAPES |= {"ref": reflog._REF, "log": reflog._ENTRY}
 
 
@@ -34,9 +34,9 @@ def test_fields_are_as_the_page_says(kind: str) -> None:
 
 def test_an_experts_fields_are_as_the_page_says() -> None:
     listed = re.search(r"\*\*plan\.\*\* experts: array of `\[([^\]]+)\]`", PAGE).group(1)
-    assert listed.split(", ") == [name for name, _ in encoding._EXPERT.fields]
+    assert listed.split(", ") == [name for name, _ in structures._EXPERT.fields]
     listed = re.search(r"from path to `\[([^\]]+)\]`", PAGE).group(1)
-    assert listed.split(", ") == [name for name, _ in encoding._Files.fields.fields]
+    assert listed.split(", ") == [name for name, _ in structures._Files.fields.fields]
 
 
 def test_the_record_example_reads_as_the_page_says() -> None:

@@ -18,8 +18,9 @@ from mpstore.errors import DamagedError, MpError, NotFoundError, StorageError, U
 from mpstore.ids import block_id
 from mpstore.repository import Repo
 from mpstore.store import packindex, set_read_observer
-from mpstore.store.pack import BLOCKS, RECORDS, PackFile, scan
-from mpstore.store.packset import pack_ids
+from mpstore.store.layout import pack_ids
+from mpstore.store.pack import BLOCKS, RECORDS, PackFile
+from mpstore.store.scanning import scan
 from tests.families import fine_tuned, write_checkpoint
 from tests.faults import Fault, striking
 from tests.repository_material import collect, commit, content_of, new_repository, some_content, tuned_content

@@ -22,7 +22,7 @@ from mpstore.reachability import hold
 from mpstore.records.model import Parent
 from mpstore.repository import Repo
 from mpstore.store import Hint, ObjectStore
-from mpstore.store.packset import pack_ids
+from mpstore.store.layout import pack_ids
 from tests.command import Inline
 from tests.faults import Fault, striking
 from tests.repository_material import (
@@ -206,7 +206,7 @@ def test_a_gc_that_was_killed_is_healed_by_reading_and_by_the_next_gc(tmp_path: 
     remove_branch(repo, "gone")
     code = (
         "import os, sys; from pathlib import Path; from mpstore import gc, files;"
-        "from mpstore.repository import Repo; from mpstore.store.packset import Layout;"
+        "from mpstore.repository import Repo; from mpstore.store.layout import Layout;"
         "repo = Repo.open(sys.argv[1]); layout = repo.objects.layout;"
         "trash = files.staging_name(layout.trash); os.mkdir(trash);"
         "[os.rename(p, Path(trash) / p.name) for p in Path(layout.packs).iterdir()];"

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mpstore.errors import DamagedError, MpError, UsageError
 from mpstore.records import encoding, model
 from mpstore.records.encoding import decode, encode
+from mpstore.records.structures import STRUCTURES
 
 ids = st.binary(min_size=32, max_size=32)
 names = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=12)
@@ -307,7 +308,7 @@ def test_invariant_11_decoding_a_lie_allocates_little() -> None:
 
 
 def test_kinds_are_distinct() -> None:
-    kinds = [cls.KIND for cls in encoding._SHAPES]
+    kinds = [cls.KIND for cls in STRUCTURES]
     assert len(set(kinds)) == len(kinds) == 6
 
 
@@ -364,11 +365,9 @@ def test_well_formed_nonsense_is_damage_for_minutes(record: model.Record, data: 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @settings(max_examples=20_000, deadline=None)
-@given(st.binary(max_size=400), st.sampled_from(list(encoding._SHAPES)))
+@given(st.binary(max_size=400), st.sampled_from(list(STRUCTURES)))
 def test_noise_behind_a_good_beginning_is_damage_for_minutes(noise: bytes, cls: type) -> None:
-    beginning = (
-        bytes([0x92 + len(encoding._SHAPES[cls].fields)]) if len(encoding._SHAPES[cls].fields) < 14 else b""
-    )
+    beginning = bytes([0x92 + len(STRUCTURES[cls].fields)]) if len(STRUCTURES[cls].fields) < 14 else b""
     with pytest.raises(DamagedError):
         decode(cls, beginning + msgpack.packb(cls.KIND) + b"\x01" + noise + b"\xc1")
 

@@ -10,8 +10,9 @@ from blake3 import blake3
 from mpstore.ids import block_id
 from mpstore.store import ObjectStore, packindex
 from mpstore.store.frame import KIND_CODES, MAX_RAW_BYTES, FrameHeader
-from mpstore.store.pack import BLOCKS, PackFile, PackWriter, scan
+from mpstore.store.pack import BLOCKS, PackFile, PackWriter
 from mpstore.store.packindex import PackInfo
+from mpstore.store.scanning import scan
 
 PAGE = (Path(__file__).parent.parent / "docs" / "format.md").read_text()
 CONTENT = b"abcdefghabcdefgh"

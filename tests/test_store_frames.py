@@ -26,9 +26,9 @@ from mpstore.store.pack import (
     PackWriter,
     check_pack_header,
     coalesced,
-    scan,
 )
 from mpstore.store.packindex import PackInfo
+from mpstore.store.scanning import scan
 from tests.store_material import bf16_block, fine_tuned
 
 headers = st.builds(

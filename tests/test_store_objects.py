@@ -21,8 +21,7 @@ from mpstore.codecs import Format
 from mpstore.errors import DamagedError, NotFoundError, StorageError
 from mpstore.ids import block_id
 from mpstore.store import Hint, ObjectStore, Prepared, packindex, set_read_observer
-from mpstore.store.pack import pack_name
-from mpstore.store.packset import pack_ids
+from mpstore.store.layout import pack_ids, pack_name
 from tests.store_material import bf16_block, fill, fine_tuned, open_store
 from tests.warned import Warned
 

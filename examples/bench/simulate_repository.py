@@ -24,7 +24,8 @@ from mpstore.repository import Repo
 from mpstore.statistics import DeltaStatistics
 from mpstore.statistics.histogram import Histogram, bins_for
 from mpstore.store import packindex
-from mpstore.store.pack import BLOCKS, pack_name
+from mpstore.store.layout import pack_name
+from mpstore.store.pack import BLOCKS
 
 DECODER = (32, 4096, 14336, 128256, 1024)
 SMALL = (2, 256, 512, 1000, 64)

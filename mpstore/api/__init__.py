@@ -12,7 +12,7 @@ from mpstore import later
 
 if TYPE_CHECKING:
     from mpstore.api.measuring import Analyzed
-    from mpstore.api.merging import CurvePoint, PlanResult
+    from mpstore.api.planned import CurvePoint, PlanResult
     from mpstore.api.repository import Repository
     from mpstore.api.standing import FileStatus, Status
     from mpstore.api.values import Listing, MergeWords, NamedCommit, TensorInfo
@@ -68,7 +68,7 @@ __getattr__, __dir__ = later.names(
     __name__,
     {
         "mpstore.api.measuring": ("Analyzed",),
-        "mpstore.api.merging": ("CurvePoint", "PlanResult"),
+        "mpstore.api.planned": ("CurvePoint", "PlanResult"),
         "mpstore.api.repository": ("Repository",),
         "mpstore.api.standing": ("FileStatus", "Status"),
         "mpstore.api.values": ("Listing", "MergeWords", "NamedCommit", "TensorInfo"),

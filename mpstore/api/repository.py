@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from mpstore.api.measuring import Analyzed, Overlaps
-    from mpstore.api.merging import PlanResult, Words
+    from mpstore.api.merging import Words
+    from mpstore.api.planned import PlanResult
     from mpstore.api.values import MergeWords
     from mpstore.export import CheckoutResult
     from mpstore.fsck import FsckReport

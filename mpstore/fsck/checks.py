@@ -25,8 +25,9 @@ from mpstore.reachability import Lost, Marker, logged_names, whole_table
 from mpstore.repository import Repo
 from mpstore.store import ObjectStore, packindex
 from mpstore.store.frame import record_kind
-from mpstore.store.pack import PACK_HEADER_BYTES, Entry, PackFile, Scan, read_group, scan
-from mpstore.store.packset import INDEX_SUFFIX, index_path, pack_ids, pack_path
+from mpstore.store.layout import INDEX_SUFFIX, index_path, pack_ids, pack_path
+from mpstore.store.pack import PACK_HEADER_BYTES, Entry, PackFile, read_group
+from mpstore.store.scanning import Scan, scan
 
 What: TypeAlias = Literal["ref", "pack", "index", "object", "statistics"]
 

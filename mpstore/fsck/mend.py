@@ -17,8 +17,8 @@ from mpstore.ids import ObjectId, short
 from mpstore.repository import Repo
 from mpstore.store import packindex
 from mpstore.store.frame import record_kind
+from mpstore.store.layout import CACHE_NAME, index_path, pack_path
 from mpstore.store.pack import PackFile, read_group
-from mpstore.store.packset import CACHE_NAME, index_path, pack_path
 
 
 def mend_names(repo: Repo) -> list[str]:

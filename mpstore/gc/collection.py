@@ -29,7 +29,7 @@ from mpstore.ids import ID_BYTES, ObjectId
 from mpstore.pipeline import thread_count
 from mpstore.reachability import logged_names, mark_statistics
 from mpstore.repository import Repo
-from mpstore.store.packset import pack_ids, pack_path
+from mpstore.store.layout import pack_ids, pack_path
 from mpstore.store.repack import Bases, repack
 from mpstore.store.sessions import SessionInfo, sweep_sessions
 from mpstore.store.trash import empty, put_aside, restore_packs

@@ -22,7 +22,7 @@ from mpstore.ids import ObjectId
 from mpstore.records.model import TensorRecord
 from mpstore.repository import Repo
 from mpstore.store import Locations, ObjectStore
-from mpstore.store.pack import pack_name
+from mpstore.store.layout import pack_name
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 _AHEAD_BYTES: Final = 32 << 20

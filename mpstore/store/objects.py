@@ -24,10 +24,11 @@ from mpstore.ids import ID_BYTES, ObjectId, short
 from mpstore.store.decoding import decode_frame, decode_frames
 from mpstore.store.finding import Finder, absent
 from mpstore.store.frame import NO_BASE, Frame, Piece, PlaceInPack, open_piece, record_kind
+from mpstore.store.layout import Layout, pack_name, pack_path
 from mpstore.store.locations import Locations, Place
-from mpstore.store.pack import PackFile, ReadMeter, coalesced, pack_name
+from mpstore.store.pack import PackFile, ReadMeter, coalesced
 from mpstore.store.packindex import as_ids
-from mpstore.store.packset import Layout, PackSet, pack_path
+from mpstore.store.packset import PackSet
 from mpstore.store.preparing import WriterOptions
 from mpstore.store.trash import restore_objects
 from mpstore.store.writer import ObjectWriter

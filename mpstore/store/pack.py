@@ -1,7 +1,7 @@
 """Packs: files of frames, written once and read with `pread`. The only module that reads packs.
 
-Relies on files and frame. Promises: a read takes exactly the bytes of the frames asked for, neighbours in one
-call, read-ahead switched off, and is counted by purpose; a scan finds every frame that is still whole.
+Relies on files, layout and frame. Promises: a read takes exactly the bytes of the frames asked for,
+neighbours in one call, read-ahead switched off, and is counted by purpose.
 """
 
 from __future__ import annotations
@@ -24,16 +24,13 @@ from mpstore.files.past_cache import PastCacheFile
 from mpstore.ids import ObjectId
 from mpstore.regular_file import open_regular
 from mpstore.store.frame import (
-    FIXED_BYTES,
-    MAGIC,
-    MAX_HEADER_BYTES,
     Frame,
     FrameHeader,
     Piece,
     open_piece,
     pack_header,
-    parse_header,
 )
+from mpstore.store.layout import pack_path
 
 PACK_MAGIC: Final = b"mpPK"
 PACK_VERSION: Final = 1
@@ -41,8 +38,8 @@ BLOCKS: Final = 0
 RECORDS: Final = 1
 _PACK_HEADER: Final = struct.Struct("<4sHH")
 PACK_HEADER_BYTES: Final = _PACK_HEADER.size
-_SCAN_BYTES: Final = 1 << 20
-_PAGE_BYTES: Final = 4096  # what a disk fails to read at a time
+PAGE_BYTES: Final = 4096
+"""What a disk fails to read at a time."""
 
 ReadObserver = Callable[[str, int, int, str], None]  # path, offset, bytes, purpose
 _read_observer: ReadObserver | None = None
@@ -133,7 +130,7 @@ class PackFile:
         parts, stop = [], offset + length
         with contextlib.suppress(DamagedError):
             while offset < stop:
-                size = min(stop - offset, _PAGE_BYTES - offset % _PAGE_BYTES)
+                size = min(stop - offset, PAGE_BYTES - offset % PAGE_BYTES)
                 parts.append(self.read(offset, size, purpose, None))
                 offset += size
         return memoryview(b"".join(parts))
@@ -176,78 +173,6 @@ def check_pack_header(pack: PackFile) -> int:
     if version != PACK_VERSION:
         raise DamagedError(f"pack {pack.name}: version {version}, this mp reads version {PACK_VERSION}")
     return int(kind)
-
-
-@dataclass(frozen=True)
-class Scan:
-    """What a pack holds by its own account: frames in offset order, and the (start, stop) byte ranges that
-    are no frames. `kind` is None when the pack's header is damaged."""
-
-    kind: int | None
-    entries: tuple[Entry, ...]
-    damaged: tuple[tuple[int, int], ...]
-
-
-def scan(pack: PackFile) -> Scan:
-    """Find every frame whose header is whole and whose payload ends inside the file; no payload is read."""
-    size = pack.size
-    entries: list[Entry] = []
-    damaged: list[tuple[int, int]] = []
-    kind: int | None = None
-    try:
-        kind = check_pack_header(pack)
-    except DamagedError:
-        damaged.append((0, min(size, PACK_HEADER_BYTES)))
-    offset = PACK_HEADER_BYTES
-    while offset < size:
-        header = _header_at(pack, offset, size)
-        if header is None:
-            start, offset = offset, _next_magic(pack, offset + 1, size)
-            damaged.append((start, offset))
-            continue
-        entries.append(Entry(header, offset))
-        offset += header.frame_bytes
-    return Scan(kind, tuple(entries), _joined(damaged))
-
-
-def _joined(ranges: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    out: list[tuple[int, int]] = []
-    for start, stop in ranges:
-        if out and out[-1][1] == start:
-            out[-1] = (out[-1][0], stop)
-        else:
-            out.append((start, stop))
-    return tuple(out)
-
-
-def _header_at(pack: PackFile, offset: int, size: int) -> FrameHeader | None:
-    length = min(size - offset, MAX_HEADER_BYTES)
-    if length < FIXED_BYTES:
-        return None
-    try:
-        header = parse_header(pack.readable(offset, length, "scan"), "")
-    except DamagedError:
-        return None
-    return header if offset + header.frame_bytes <= size else None
-
-
-def _next_magic(pack: PackFile, offset: int, size: int) -> int:
-    """The next place at or after `offset` where a frame may begin; `size` when there is none. What cannot be
-    read is leapt over, by more each time."""
-    pages = 1
-    while offset < size:
-        wanted = min(_SCAN_BYTES, size - offset)
-        data = bytes(pack.readable(offset, wanted, "scan"))
-        found = data.find(MAGIC)
-        if found >= 0:
-            return offset + found
-        offset += len(data)
-        if len(data) < wanted:
-            offset = (offset // _PAGE_BYTES + pages) * _PAGE_BYTES
-            pages = 1 if data else min(2 * pages, _SCAN_BYTES // _PAGE_BYTES)
-        elif offset < size:
-            offset -= len(MAGIC) - 1
-    return size
 
 
 class PackWriter:
@@ -300,21 +225,11 @@ class PackWriter:
 
     def publish(self, directory: str, pack_id: ObjectId) -> None:
         """Give the sealed pack its name in `directory`, durably."""
-        self._staged.publish(os.path.join(directory, pack_name(pack_id)))
+        self._staged.publish(pack_path(directory, pack_id))
 
     def discard(self) -> None:
         """Throw it away, unless published."""
         self._staged.discard()
-
-
-def pack_name(pack_id: ObjectId) -> str:
-    """The file's name."""
-    return f"{pack_id.hex()}.pack"
-
-
-def pack_id_of(file_name: str) -> ObjectId:
-    """The pack's id by its file's name."""
-    return bytes.fromhex(file_name.removesuffix(".pack"))
 
 
 def coalesced(places: Sequence[tuple[int, int]], limit_bytes: int = 8 << 20) -> Iterator[tuple[int, int]]:

@@ -1,8 +1,8 @@
 """The packs of a repository and the tables that say what is in them.
 
-Relies on pack, packindex and files. Promises: an index without its pack is never used, a pack without a good
-index is (its table is rebuilt in memory, with a warning); tables are immutable, so readers need no lock;
-the number of tables to search grows with the logarithm of the number of packs.
+Relies on layout, pack, scanning and packindex. Promises: an index without its pack is never used, a pack
+without a good index is (its table is rebuilt in memory, with a warning); tables are immutable, so readers
+need no lock; the number of tables to search grows with the logarithm of the number of packs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -19,79 +18,18 @@ import numpy.typing as npt
 
 from mpstore import files
 from mpstore.errors import DamagedError, StorageError
-from mpstore.ids import ID_BYTES, ObjectId
+from mpstore.ids import ObjectId
 from mpstore.store import lookup, packindex
+from mpstore.store.layout import CACHE_NAME, INDEX_SUFFIX, Layout, index_path, pack_ids, pack_path
 from mpstore.store.locations import Locations, Place, nowhere
 from mpstore.store.lookup import Found, Numbered
-from mpstore.store.pack import BLOCKS, PackFile, pack_name, scan
+from mpstore.store.pack import BLOCKS, PackFile
 from mpstore.store.packindex import Ids, IndexTable, PackInfo
+from mpstore.store.scanning import scan
 
-PACK_SUFFIX: Final = ".pack"
-INDEX_SUFFIX: Final = ".idx"
-CACHE_NAME: Final = "packs.idx"
 CACHE_AFTER_PACKS: Final = 64  # as many small indexes as are opened in a few milliseconds
 
 Warn = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The directories of the object store inside a repository's `.mp`."""
-
-    root: str
-
-    @property
-    def packs(self) -> str:
-        return os.path.join(self.root, "objects", "packs")
-
-    @property
-    def trash(self) -> str:
-        return os.path.join(self.root, "objects", "trash")
-
-    @property
-    def quarantine(self) -> str:
-        return os.path.join(self.root, "objects", "quarantine")
-
-    @property
-    def sessions(self) -> str:
-        return os.path.join(self.root, "sessions")
-
-    @property
-    def tmp(self) -> str:
-        return os.path.join(self.root, "tmp")
-
-    @property
-    def cache(self) -> str:
-        return os.path.join(self.root, "cache")
-
-    def create(self) -> None:
-        """Make all that is missing."""
-        files.make_directories(self.packs)
-        for path in (self.trash, self.sessions, self.tmp, self.cache):
-            if not os.path.isdir(path):  # else it is empty as a rule, and a crash may take it
-                files.make_directories(path)
-
-
-def pack_path(directory: str, pack_id: ObjectId) -> str:
-    """Where a pack lies in a directory."""
-    return os.path.join(directory, pack_name(pack_id))
-
-
-def index_path(directory: str, pack_id: ObjectId) -> str:
-    """Where a pack's index lies in a directory."""
-    return os.path.join(directory, pack_id.hex() + INDEX_SUFFIX)
-
-
-def pack_ids(directory: str) -> set[ObjectId]:
-    """The packs that lie in a directory."""
-    out = set()
-    with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(directory):
-            stem, suffix = os.path.splitext(name)
-            if suffix == PACK_SUFFIX and len(stem) == 2 * ID_BYTES:
-                with contextlib.suppress(ValueError):
-                    out.add(bytes.fromhex(stem))
-    return out
 
 
 class PackSet:

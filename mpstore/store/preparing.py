@@ -18,7 +18,7 @@ from mpstore.errors import DamagedError
 from mpstore.ids import ObjectId, block_id, short
 from mpstore.store import frame as frames
 from mpstore.store.frame import NO_BASE, FrameHeader
-from mpstore.store.pack import pack_id_of
+from mpstore.store.layout import pack_id_of
 from mpstore.store.packindex import as_ids
 
 if TYPE_CHECKING:

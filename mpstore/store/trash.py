@@ -15,17 +15,10 @@ import numpy.typing as npt
 
 from mpstore import files, processes
 from mpstore.ids import ObjectId
+from mpstore.store.layout import INDEX_SUFFIX, Layout, index_path, pack_ids, pack_path
 from mpstore.store.lookup import Numbered
 from mpstore.store.packindex import Ids
-from mpstore.store.packset import (
-    INDEX_SUFFIX,
-    Layout,
-    PackSet,
-    Warn,
-    index_path,
-    pack_ids,
-    pack_path,
-)
+from mpstore.store.packset import PackSet, Warn
 
 
 def put_aside(layout: Layout, trash: str, victims: Sequence[ObjectId]) -> None:

@@ -21,9 +21,9 @@ from mpstore.ids import ObjectId, record_id, short
 from mpstore.store import frame as frames
 from mpstore.store import packindex
 from mpstore.store.frame import FrameHeader
+from mpstore.store.layout import index_path, pack_path
 from mpstore.store.pack import BLOCKS, RECORDS, PackWriter
 from mpstore.store.packindex import PackInfo
-from mpstore.store.packset import index_path, pack_path
 from mpstore.store.preparing import Claim, Hint, Prepared, Preparer, check
 from mpstore.store.sessions import Session
 from mpstore.store.trash import restore_packs
