@@ -136,6 +136,20 @@ def test_archive_and_iterations_run(tmp_path: Path) -> None:
     assert iterations[1]["new_blocks"] < iterations[0]["new_blocks"]
 
 
+@pytest.mark.slow
+@linux_only
+def test_merges_are_timed_in_as_many_threads_as_asked(tmp_path: Path) -> None:
+    out = tmp_path / "figures.json"
+    words = [sys.executable, str(BENCH / "merge_speed.py"), "--smoke", "--operators", "linear", "ties"]
+    words += ["--threads", "1", "3", "--out", str(out)]
+    subprocess.run(words, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    rows = json.loads(out.read_text())["rows"]
+    asked = [("linear", 1), ("linear", 3), ("ties", 1), ("ties", 3)]
+    assert [(row["operator"], row["threads"]) for row in rows] == asked
+    assert all(0 < row["expert_read_bytes"] < row["full_raw_bytes"] for row in rows)
+    assert all(row["written_bytes"] > 0 for row in rows)  # no output block was there already
+
+
 def test_every_kernel_is_timed_in_every_variant(tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     words = [sys.executable, str(BENCH / "kernels.py"), "--smoke", "--out", str(out)]

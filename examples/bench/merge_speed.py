@@ -1,7 +1,7 @@
 """How fast a merge is: wall time and peak memory, cold cache, beside the floor and beside mergekit.
 
     python examples/bench/merge_speed.py FAMILY [--experts 8] [--operators linear ties dare_ties] [--runs 3]
-        [--repository DIR] [--memory SIZE] [--mergekit COMMAND] [--out F.json]
+        [--repository DIR] [--memory SIZE] [--threads 1 2 4] [--mergekit COMMAND] [--out F.json]
     python examples/bench/merge_speed.py --smoke
 
 FAMILY has `base` and one directory for each expert. Every run is a process of its own on a repository that
@@ -9,12 +9,14 @@ holds the family, budget 100 %, with the memo deleted and other weights than the
 found again. In a repository of its own making it also tells what adding everything and checking the merge
 out took: from plain directories to a plain directory. The floor of a run is reading the bytes it read with
 `cat` and writing the bytes it wrote with `dd … conv=fsync`, cold, in the same round. `--mergekit` (such as
-`.venv/bin/mergekit-yaml`) runs the same recipe there on the plain directories.
+`.venv/bin/mergekit-yaml`) runs the same recipe there on the plain directories. `--threads` tells how it grows
+with the processors: each operator in so many threads, in turn.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shutil
 import statistics
@@ -53,7 +55,7 @@ def empty(repository: Path, operator: str) -> float:
 
 
 def merge(
-    repository: Path, operator: str, experts: Sequence[Path], turn: int, memory: str | None
+    repository: Path, operator: str, experts: Sequence[Path], turn: int, flags: Sequence[str]
 ) -> dict[str, Any]:
     """One merge: its document with the process's seconds and peak memory."""
     shutil.rmtree(repository / ".mp" / "cache" / "memo", ignore_errors=True)
@@ -61,9 +63,7 @@ def merge(
     for number, expert in enumerate(experts):
         density = "" if operator == "linear" else f",density={DENSITY}"
         words += ["--expert", f"{expert.name}:weight={weight_of(number, turn)}{density}"]
-    words += ["--branch", f"speed-{operator}"]
-    if memory is not None:
-        words += ["--memory", memory]
+    words += ["--branch", f"speed-{operator}", *flags]
     measured.forget_cache()
     done = measured.run(words)
     return {**done.document, "wall_seconds": done.seconds, "peak_bytes": done.peak_bytes}
@@ -106,14 +106,16 @@ def compare(options: argparse.Namespace, family: Path, repository: Path) -> dict
     experts = measured.experts_of(family)[: options.experts]
     added = None if (repository / ".mp").is_dir() else fill(family, repository, experts)
     rows = []
-    for operator in options.operators:
+    for number, (operator, threads) in enumerate(itertools.product(options.operators, options.threads)):
+        flags = [] if options.memory is None else ["--memory", options.memory]
+        flags += [] if threads is None else ["--threads", str(threads)]
         runs = []
-        for turn in range(options.runs):
-            done = merge(repository, operator, experts, turn, options.memory)
+        for turn in range(number * options.runs, (number + 1) * options.runs):
+            done = merge(repository, operator, experts, turn, flags)
             read = done["expert_read_bytes"] + done["base_read_bytes"]
             done["floor_seconds"] = floor(repository, read, done["written_bytes"])
             runs.append(done)
-        row = summary(operator, runs)
+        row = {**summary(operator, runs), "threads": threads}
         if added is not None:
             checkout = empty(repository, operator)
             row["from_directories"] = {
@@ -147,9 +149,10 @@ def summary(operator: str, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def told(row: dict[str, Any]) -> str:
+    threads = "" if row["threads"] is None else f"{row['threads']:3} threads "
     text = (
-        f"{row['operator']:12} {row['wall_seconds']:7.1f} s  {row['over_floor']:5.1f} x the floor of "
-        f"{row['floor_seconds']:.1f} s  {row['peak_bytes'] / 1e6:6.0f} MB"
+        f"{row['operator']:12} {threads}{row['wall_seconds']:7.1f} s  {row['over_floor']:5.1f} x the floor "
+        f"of {row['floor_seconds']:.1f} s  {row['peak_bytes'] / 1e6:6.0f} MB"
     )
     if "from_directories" in row:
         text += f"   with adding all and checking out {row['from_directories']['seconds']:.1f} s"
@@ -169,6 +172,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--repository", type=Path, help="keep it here; one that is there is used as it is")
     parser.add_argument("--memory")
+    parser.add_argument("--threads", type=int, nargs="+", default=[None])
     parser.add_argument("--mergekit")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--smoke", action="store_true")
