@@ -76,29 +76,30 @@ def is_small(repo: Repo, commit: ObjectId) -> bool:
 
 def along(
     repo: Repo,
-    commit: ObjectId,
-    siblings: Sequence[ObjectId],
+    siblings: Mapping[ObjectId, Sequence[ObjectId]],
     *,
     progress: Progress = silent,
     threads: int | None = None,
 ) -> int:
-    """Know the distances from a commit to as many of its siblings, the first ones first, as can be read in no
-    time; how many pairs were measured. What is no checkpoint of full weights is passed over."""
-    if _manifest_of(repo, commit) is None:
-        return 0
-    own = repo.commit(commit).manifest
-    left = ALONG_BYTES - _raw_bytes(repo, own)
-    near, pairs = [commit], []
-    for sibling in siblings:
-        other = _manifest_of(repo, sibling)
-        if other is None or other == own or is_known(repo, own, other):
+    """Know the distances from each commit to as many of its siblings, the first ones first, as can be read in
+    no time; how many pairs were measured. What is no checkpoint of full weights is passed over."""
+    near: dict[ObjectId, None] = {}
+    pairs: dict[Pair, None] = {}
+    for commit, others in siblings.items():
+        if _manifest_of(repo, commit) is None:
             continue
-        left -= _raw_bytes(repo, other)
-        if left < 0:
-            break
-        near.append(sibling)
-        pairs.append((own, other))
-    return _measure(repo, near, list(dict.fromkeys(pairs)), progress, threads)
+        own = repo.commit(commit).manifest
+        left = ALONG_BYTES - _raw_bytes(repo, own)
+        for sibling in others:
+            other = _manifest_of(repo, sibling)
+            if other is None or other == own or (other, own) in pairs or is_known(repo, own, other):
+                continue
+            left -= _raw_bytes(repo, other)
+            if left < 0:
+                break
+            near |= {commit: None, sibling: None}
+            pairs[own, other] = None
+    return _measure(repo, list(near), list(pairs), progress, threads)
 
 
 def is_known(repo: Repo, one: ObjectId, other: ObjectId) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import families
@@ -15,7 +17,9 @@ from mpstore.errors import DamagedError, IncompatibleError
 from mpstore.ids import ObjectId
 from mpstore.records.model import Columns
 from mpstore.repository import Repo
+from mpstore.statistics import apart as apart_module
 from mpstore.statistics.distances import Distances, from_record, to_record
+from mpstore.store import Frame, ObjectStore
 
 BF16 = ml_dtypes.bfloat16
 
@@ -94,9 +98,45 @@ def test_add_compares_no_more_than_takes_no_time(
     for allowed, wanted in ((2 * raw - 1, 0), (2 * raw + 1, 1), (5 * raw, 2)):
         forget(repo)
         monkeypatch.setattr(overlap, "ALONG_BYTES", allowed)
-        assert overlap.along(repo, tips[0], [tips[0], *tips[1:]]) == wanted
+        assert overlap.along(repo, {tips[0]: [tips[0], *tips[1:]]}) == wanted
         assert (between(repo, manifests[0], manifests[1]) is not None) == (wanted > 0)
-    assert overlap.along(repo, tips[0], tips[1:]) == 0, "known already"
+    assert overlap.along(repo, {tips[0]: tips[1:]}) == 0, "known already"
+
+
+def test_of_several_that_come_together_each_block_is_decoded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same pairs as one by one, each of them once, in one pass."""
+    family = families.write_family(tmp_path / "family", experts=["math", "code", "prose", "chat"])
+    named = [(family.base, "base"), *((path, name) for name, path in family.experts.items())]
+    decoded: Counter[bytes] = Counter()
+    pairs: list[list[overlap.Pair]] = []
+    measure, frames = overlap._measure, apart_module._frames
+
+    def counting(store: ObjectStore, wanted: Iterable[bytes], purpose: str) -> list[Frame]:
+        found = frames(store, wanted, purpose)
+        decoded.update(frame.id for frame in found if purpose == "other")
+        return found
+
+    def noting(repo: Repo, commits: object, own: list[overlap.Pair], *rest: object) -> int:
+        pairs.append(own)
+        return measure(repo, commits, own, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(apart_module, "_frames", counting)
+    monkeypatch.setattr(overlap, "_measure", noting)
+    together = Repository.init(tmp_path / "together")
+    together.add_all(named, base="base")
+    assert set(decoded.values()) == {1}
+    once = [own for own in pairs if own]
+    assert [len(own) for own in once] == [6]
+    pairs.clear()
+    alone = Repository.init(tmp_path / "alone")
+    for path, name in named:
+        alone.add(path, name, base=None if name == "base" else "base")
+    assert sorted(pair for own in pairs for pair in own) == sorted(once[0])
+    own, other = (Repo.open(one.mp_dir) for one in (together, alone))
+    for one, two in once[0]:
+        assert np.array_equal(between(own, one, two), between(other, one, two))
 
 
 def test_what_is_found_later_is_kept_beside_what_was_known(repository: Repository) -> None:
@@ -104,8 +144,8 @@ def test_what_is_found_later_is_kept_beside_what_was_known(repository: Repositor
     tips = [repo.tip(name) for name in ("math", "code", "odd")]
     manifests = [repo.commit(one).manifest for one in tips]
     forget(repo)
-    assert overlap.along(repo, tips[0], [tips[1]]) == 1
-    assert overlap.along(repo, tips[0], [tips[2]]) == 1
+    assert overlap.along(repo, {tips[0]: [tips[1]]}) == 1
+    assert overlap.along(repo, {tips[0]: [tips[2]]}) == 1
     assert set(repo.distances(manifests[0]).others) == set(manifests[1:])
     repository.gc()
     assert set(Repo.open(repository.mp_dir).distances(manifests[0]).others) == set(manifests[1:])
@@ -117,7 +157,7 @@ def test_adapters_are_not_compared(repository: Repository, tmp_path: Path) -> No
     delta = repository.add(
         families.write_checkpoint(tmp_path / "delta", tensors), "delta", base="base", kind="delta"
     )
-    assert overlap.along(repo, delta.commit, [repo.tip("math")]) == 0
+    assert overlap.along(repo, {delta.commit: [repo.tip("math")]}) == 0
     with pytest.raises(IncompatibleError, match="delta checkpoint"):
         overlap.measure(repo, [delta.commit, repo.tip("math")])
 

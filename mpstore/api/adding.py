@@ -70,13 +70,14 @@ def add_all(
                 continue
             own = ingest.Said(base, _kind(said, first), said.author)
             sources = [_source(path, branch, said.message) for path, branch in group]
-            for result in ingest.add_all(
+            results = ingest.add_all(
                 repo, sources, own, progress=progress, threads=threads, committed=is_in.append
-            ):
-                if result.committed.created:
-                    measuring.compare_with_siblings(repo, result.commit, progress, threads)
-                    hooks.after(result.as_json())
-                added[result.branch] = result
+            )
+            added |= {result.branch: result for result in results}
+            created = [result for result in results if result.committed.created]
+            measuring.compare_with_siblings(repo, [one.commit for one in created], progress, threads)
+            for result in created:
+                hooks.after(result.as_json())
             if first and said.base is not None:
                 base = FoundBase(said.base, added[group[0][1]].commit)
     return [added[branch] for branch in branches]

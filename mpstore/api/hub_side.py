@@ -64,7 +64,7 @@ class HubSide(Opened):
             progress=self._progress,
         )
         if pulled.committed is not None and pulled.committed.created:
-            measuring.compare_with_siblings(self._repo, pulled.committed.commit, self._progress, threads)
+            measuring.compare_with_siblings(self._repo, [pulled.committed.commit], self._progress, threads)
             self._hooks.run("post-commit", pulled.as_json())
         return pulled
 

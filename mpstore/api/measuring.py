@@ -86,12 +86,18 @@ def overlaps(
     )
 
 
-def compare_with_siblings(repo: Repo, commit: ObjectId, progress: Progress, threads: int | None) -> None:
-    """Compare a checkpoint that has just come with the others of its base, where that takes no time. What
-    goes wrong is a warning: the checkpoint is there."""
+def compare_with_siblings(
+    repo: Repo, commits: Sequence[ObjectId], progress: Progress, threads: int | None
+) -> None:
+    """Compare checkpoints that have just come, in this order, with the others of their base that were there
+    before them, where that takes no time. What goes wrong is a warning: the checkpoints are there."""
     try:
-        if overlap.is_small(repo, commit):
-            overlap.along(repo, commit, _siblings(repo, commit), threads=threads)
+        found = {}
+        for place, commit in enumerate(commits):
+            if overlap.is_small(repo, commit):
+                later = set(commits[place + 1 :])
+                found[commit] = [one for one in _siblings(repo, commit) if one not in later]
+        overlap.along(repo, found, threads=threads)
     except MpError as error:
         progress.warn(f"not compared with the other experts of its base: {error.message}")
 
