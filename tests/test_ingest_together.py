@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import threading
@@ -16,12 +17,15 @@ from hypothesis import strategies as st
 
 import mpstore
 from mpstore import checkpoint_dir, export, fsck, gc, ingest, kernels
+from mpstore.codecs import Level
 from mpstore.errors import ConflictError, DamagedError, IncompatibleError, MpError
 from mpstore.ingest import FoundBase, Said, Source, base_tensors
 from mpstore.ingest.base_tensors import SharedBlocks
 from mpstore.ingest.crew import Crew
 from mpstore.records.config import Config
 from mpstore.repository import Repo
+from mpstore.store.pack import BLOCKS, PackFile
+from mpstore.store.scanning import scan
 
 SMALL = Config(block_elements=256, pack_bytes=1 << 14, threads=2)
 
@@ -236,6 +240,77 @@ def test_what_two_bring_at_once_is_one_copy_after_gc(
     gc.collect(Repo.open(alone.root), repack_all=True)
     one = sum(path.stat().st_size for path in Path(alone.root, "objects", "packs").glob("*.pack"))
     assert packs < one * 1.05
+
+
+def twins(repo: Repo, family: families.Family, tmp_path: Path) -> list[Path]:
+    """The packs of two branches, "math" and "twin", which brought the same blocks at the same time."""
+    base = FoundBase("base", ingest.add(repo, family.base, "base").commit)
+    before = set(Path(repo.root, "objects", "packs").glob("*.pack"))
+    twin = Path(shutil.copytree(family.experts["math"], tmp_path / "twin"))
+    (twin / "more.txt").write_text("another pack, by its bytes")
+    ingest.add_all(repo, [Source(family.experts["math"], "math"), Source(twin, "twin")], Said(base))
+    packs = sorted(set(Path(repo.root, "objects", "packs").glob("*.pack")) - before)
+    blocks = [pack for pack in packs if scan(PackFile(str(pack))).kind == BLOCKS]
+    assert len(blocks) == 2, "not stored twice: this test has nothing to look at"
+    return blocks
+
+
+def damaged(root: Path, name: str, twin: str, step: int) -> Iterator[int]:
+    """Flip a bit in every `step`-th frame of a pack that its twin has as well, one after the other."""
+    pack = Path(root, "objects", "packs", name)
+    os.chmod(pack, 0o644)
+    copies = {entry.header.id for entry in scan(PackFile(str(pack.with_name(twin)))).entries}
+    entries = [entry for entry in scan(PackFile(str(pack))).entries if entry.header.id in copies]
+    for number, entry in enumerate(entries[::step]):
+        data = bytearray(pack.read_bytes())
+        data[entry.offset + (entry.header.frame_bytes - 1) * (number % 3) // 2] ^= 4
+        pack.write_bytes(bytes(data))
+        yield number
+
+
+def is_exact(repo: Repo, family: families.Family, to: Path) -> bool:
+    for branch in ("math", "twin"):
+        commit = repo.tip(branch)
+        assert commit is not None
+        export.checkout(repo, commit, to / branch)
+    files = [path for path in family.experts["math"].iterdir() if path.is_file()]
+    same = all((to / "twin" / path.name).read_bytes() == path.read_bytes() for path in files)
+    shutil.rmtree(to)
+    return same
+
+
+LARGE_PACKS = Config(block_elements=256, pack_bytes=1 << 24, threads=2)
+
+
+def test_a_second_copy_is_taken_where_the_first_is_damaged(tmp_path: Path, family: families.Family) -> None:
+    """Whichever of the two a table names first, and wherever the damage is; a merge takes it, too."""
+    repo = Repo.init(tmp_path / "repo", LARGE_PACKS)
+    one, other = (pack.name for pack in twins(repo, family, tmp_path))
+    words = {"base": "base", "experts": ["math:weight=.3", "twin"], "operator": "linear"}
+    mpstore.Repository.open(repo.root).merge("merged", **words)
+    right = manifests(repo)["heads/merged"]
+    for name, twin in ((one, other), (other, one)):
+        root = Path(shutil.copytree(repo.root, tmp_path / name))
+        for _ in damaged(root, name, twin, 40):
+            assert is_exact(Repo.open(root), family, tmp_path / "out")
+            shutil.rmtree(root / "cache" / "memo", ignore_errors=True)
+            mpstore.Repository.open(root).merge("merged", **words)
+            assert manifests(Repo.open(root))["heads/merged"] == right
+
+
+@pytest.mark.parametrize("compression", [None, Level.MAX])
+def test_gc_takes_a_second_copy_before_it_goes(
+    tmp_path: Path, family: families.Family, compression: Level | None
+) -> None:
+    """Of blocks that are stored twice one copy goes. It is not the only one that is whole."""
+    repo = Repo.init(tmp_path / "repo", LARGE_PACKS)
+    one, other = (pack.name for pack in twins(repo, family, tmp_path))
+    for name, twin in ((one, other), (other, one)):
+        root = Path(shutil.copytree(repo.root, tmp_path / name))
+        assert list(damaged(root, name, twin, 30))
+        gc.collect(Repo.open(root), repack_all=True, compression=compression)
+        assert not fsck.check(Repo.open(root), read_data=True).damage
+        assert is_exact(Repo.open(root), family, tmp_path / "out")
 
 
 # What they share

@@ -201,13 +201,18 @@ class ObjectStore:
         self, wanted: ObjectId, tried: PlaceInPack, purpose: str, error: DamagedError, row: int = -1
     ) -> _Opened:
         """The object from another place, when the index lied or there is a second copy; else the error."""
+        for opened in self._copies(wanted, tried, purpose, row):
+            return opened
+        raise error
+
+    def _copies(self, wanted: ObjectId, tried: PlaceInPack, purpose: str, row: int = -1) -> Iterator[_Opened]:
+        """The object as it opens in every other place. What is read so comes on top of any budget: only where
+        something is damaged."""
         self.packs.prove_indexes()
         for place in self.packs.copies(wanted):
-            if self._named(place) == tried:
-                continue
-            with contextlib.suppress(DamagedError, FileNotFoundError):
-                return self._opened_at(wanted, place, purpose, row)
-        raise error
+            if self._named(place) != tried:
+                with contextlib.suppress(DamagedError, FileNotFoundError):
+                    yield self._opened_at(wanted, place, purpose, row)
 
     def _named(self, place: Place) -> PlaceInPack:
         return pack_name(self.packs.ids[place.pack]), place.offset, place.frame_bytes
@@ -274,7 +279,14 @@ class ObjectStore:
         try:
             return self._decode(frame, None, depth)
         except DamagedError as error:
-            return self._decode(self._elsewhere(object_id, frame.place, purpose, error).frame, None, depth)
+            return self._decode_copy(frame, error, depth)
+
+    def _decode_copy(self, frame: Frame, error: DamagedError, depth: int = 0) -> npt.NDArray[np.uint8]:
+        """Another copy of a frame that does not decode to what it must; the error, where no copy does."""
+        for opened in self._copies(frame.id, frame.place, frame.purpose, frame.row):
+            with contextlib.suppress(DamagedError):
+                return self._decode(opened.frame, None, depth)
+        raise error
 
     def decode(self, frame: Frame, base_raw: Buffer | None = None) -> npt.NDArray[np.uint8]:
         """The decoded bytes of a frame as uint8[raw_bytes], verified against its id.
@@ -298,7 +310,19 @@ class ObjectStore:
             if base_raw is None and base != NO_BASE:
                 taken[k], base_raw = self._with_base(frame, None, 0)
             base_raws.append(base_raw)
-        return decode_frames(taken, base_raws, verify=verify)
+        try:
+            return decode_frames(taken, base_raws, verify=verify)
+        except DamagedError:
+            if not verify:
+                raise
+        return [self._decoded(frame, base_raw) for frame, base_raw in zip(taken, base_raws, strict=True)]
+
+    def _decoded(self, frame: Frame, base_raw: Buffer | None) -> npt.NDArray[np.uint8]:
+        """A frame or, where it is damaged, another copy."""
+        try:
+            return decode_frame(frame, base_raw)
+        except DamagedError as error:
+            return self._decode_copy(frame, error)
 
     def _with_base(self, frame: Frame, base_raw: Buffer | None, depth: int) -> tuple[Frame, Buffer | None]:
         """The frame and the bytes that it leans on (None: nothing); another copy of it where these are gone:

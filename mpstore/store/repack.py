@@ -1,8 +1,8 @@
 """Moving live frames out of packs that are to go, and encoding them anew on the way.
 
-Relies on objects, writer and codecs. Promises: a frame is copied only after it has decoded to its id; ids
-never change; an encoding is replaced only by a smaller one, or where its base goes; what a copy leans on is
-copied too, or pinned and seen to be there.
+Relies on objects, writer and codecs. Promises: a frame is copied only after it has decoded to its id, and one
+that does not is made anew from another copy, if there is any; ids never change; an encoding is replaced only
+by a smaller one, or where its base goes; what a copy leans on is copied too, or pinned and seen to be there.
 """
 
 from __future__ import annotations
@@ -87,12 +87,16 @@ def repack(
     damaged: dict[ObjectId, str] = {}
     copied = given = read_bytes = written_bytes = 0
 
-    def work(row: int) -> tuple[Frame, _Encoded] | DamagedError:
+    def work(row: int) -> tuple[bool, _Encoded] | DamagedError:
         try:
             frame = next(store.fetch(places, [row]))
-            return frame, copier.encoded(frame, row)
+            return frame.needs_base, copier.encoded(frame, row)
         except DamagedError as error:
-            return error
+            own_id = places.ids[row].tobytes()
+            try:
+                return bool(places.based[row]), copier.from_copy(own_id, int(places.form[row]), row)
+            except DamagedError:
+                return error
 
     with ThreadPoolExecutor(threads) as pool:
         for chunk in _chunks(places):
@@ -100,13 +104,13 @@ def repack(
                 if isinstance(made, DamagedError):
                     damaged.setdefault(store.packs.ids[int(places.pack[row])], made.message)
                     continue
-                frame, (header, segments) = made
+                leant, (header, segments) = made
                 writer.copy(header, segments)
                 copied += 1
-                given += header.base != NO_BASE and not frame.needs_base
-                read_bytes += frame.header.frame_bytes
+                given += header.base != NO_BASE and not leant
+                read_bytes += int(places.frame_bytes[row])
                 written_bytes += header.frame_bytes
-                task.advance(frame.header.frame_bytes)
+                task.advance(int(places.frame_bytes[row]))
     return Repacked(copied, given, read_bytes, written_bytes, damaged)
 
 
@@ -143,13 +147,24 @@ class _Copier:
         if base is not None and not self._stays(base[0], row):
             base = None  # another gc was quicker
         if base_raw is not None and (base is None or base[0] != frame.base):
-            return _proved(frame, raw, base, self._level or self._store.options.level)
+            return self._anew(frame.id, frame.header.form, raw, base)
         if self._level is None and not self._bases.changed[row]:
             return frame.header, frame.segments
-        header, segments = _proved(frame, raw, base, self._level or self._store.options.level)
+        header, segments = self._anew(frame.id, frame.header.form, raw, base)
         if header.frame_bytes >= frame.header.frame_bytes:
             return frame.header, frame.segments
         return header, segments
+
+    def from_copy(self, own_id: ObjectId, form: int, row: int) -> _Encoded:
+        """An object whose frame is damaged, from another one. DamagedError: there is none that is whole."""
+        raw = np.frombuffer(self._store.read(own_id), np.uint8)
+        base = self._new_base(row)
+        return self._anew(own_id, form, raw, base if base is not None and self._stays(base[0], row) else None)
+
+    def _anew(
+        self, own_id: ObjectId, form: int, raw: npt.NDArray[np.uint8], base: tuple[ObjectId, Any] | None
+    ) -> _Encoded:
+        return _proved(own_id, form, raw, base, self._level or self._store.options.level)
 
     def _stays(self, base: ObjectId, row: int) -> bool:
         """Whether what is written now may lean on the base: it moves along, or is pinned and there."""
@@ -167,12 +182,16 @@ class _Copier:
 
 
 def _proved(
-    frame: Frame, raw: npt.NDArray[np.uint8], base: tuple[ObjectId, Any] | None, level: Level
+    own_id: ObjectId,
+    form: int,
+    raw: npt.NDArray[np.uint8],
+    base: tuple[ObjectId, Any] | None,
+    level: Level,
 ) -> _Encoded:
     """Encoded, and decoded to see. DamagedError: that gave something else."""
-    header, segments = frames.encode(frame.id, raw, frame.header.form, base, level)
+    header, segments = frames.encode(own_id, raw, form, base, level)
     leant_on = None if header.base == NO_BASE or base is None else base[1]
-    form = frames.codec_form(header.form)
-    if not np.array_equal(codecs.decode(header.codec, form, segments, header.raw_bytes, leant_on), raw):
-        raise DamagedError(f"object {short(frame.id)} does not decode to what was encoded")
+    codec_form = frames.codec_form(header.form)
+    if not np.array_equal(codecs.decode(header.codec, codec_form, segments, header.raw_bytes, leant_on), raw):
+        raise DamagedError(f"object {short(own_id)} does not decode to what was encoded")
     return header, tuple(segments)
