@@ -11,7 +11,6 @@ Relies on nothing. Promises: a caller that catches `MpError` catches them all, a
     │   └── AmbiguousError       3   an id prefix that fits several objects
     ├── DamagedError             4   bytes that are not what they claim to be
     ├── ConflictError            5   lost a race
-    │   └── LockedError          5   held by somebody: pid, host, age
     ├── BudgetError              6   budget or error bound cannot be met
     ├── RemoteError              7   the Hub, or the way to it
     ├── IncompatibleError        8   checkpoints that do not fit each other, or no checkpoint at all
@@ -74,10 +73,6 @@ class ConflictError(MpError):
     """Lost a race: somebody else moved what we were about to move. Nothing was changed."""
 
     exit_code = 5
-
-
-class LockedError(ConflictError):
-    """Somebody holds it: the message says pid, host and age."""
 
 
 class BudgetError(MpError):

@@ -88,7 +88,6 @@ def test_every_error_has_the_exit_code_of_the_contract() -> None:
         "AmbiguousError": 3,
         "DamagedError": 4,
         "ConflictError": 5,
-        "LockedError": 5,
         "BudgetError": 6,
         "RemoteError": 7,
         "IncompatibleError": 8,

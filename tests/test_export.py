@@ -383,6 +383,19 @@ def test_a_manifest_that_contradicts_its_content_is_damage(repo: Repo, tmp_path:
     assert encode(repo.manifest(repo.commit(tip(repo)).manifest))  # the true one is whole
 
 
+def test_an_update_compares_the_sha256_too(repo: Repo, source: Path, tmp_path: Path) -> None:
+    """Its blocks are compared one by one, which says nothing of how a manifest puts them together."""
+    lying = rewritten(repo, {"sha256": bytes(32)})
+    export.checkout(repo, tip(repo), tmp_path / "out")
+    for harm in (b"", b"?"):
+        if harm:  # a block differs, and is written
+            (tmp_path / "out" / "config.json").write_bytes(harm + on_disk(source)["config.json"][1:])
+        with pytest.raises(DamagedError, match=r"config\.json: SHA-256 is .*, recorded is 0000"):
+            export.checkout(repo, lying, tmp_path / "out", update=True)
+    export.checkout(repo, tip(repo), tmp_path / "out", update=True)
+    assert on_disk(tmp_path / "out") == on_disk(source)
+
+
 def test_blocks_that_would_end_within_a_byte_are_damage(repo: Repo) -> None:
     with repo.objects.writer("test") as session:
         ids = session.put(b"\x12") + session.put(b"\x34")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -230,10 +231,13 @@ def test_what_the_dead_left_is_swept_and_what_the_living_have_is_not(tmp_path: P
         "repo = Repo.open(sys.argv[1]); w = repo.objects.writer('killed'); w.put(b'x' * 100);"
         "s = StagedFile(repo.objects.layout.tmp); s.write(b'half'); s.flush(); os.kill(os.getpid(), 9)"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    process.wait()
     living = files.StagedFile(repo.objects.layout.tmp)
     assert len(os.listdir(repo.objects.layout.tmp)) == 3
-    report = collect(repo)
+    said = rf"killed \(pid {process.pid} on .+, begun .+ ago; session .+\)"
+    for report in (collect(repo, dry_run=True), collect(repo)):
+        assert [bool(re.fullmatch(said, line)) for line in report.dead_sessions] == [True], report
     assert (report.removed_sessions, report.removed_temporary_files) == (1, 2)
     assert os.listdir(repo.objects.layout.tmp) == [os.path.basename(living.path)]
     living.discard()

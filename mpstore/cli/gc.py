@@ -109,6 +109,8 @@ def _lines(report: GcReport) -> Iterator[str]:
         )
     if report.given_bases_objects:
         yield f"encoded {plural(report.given_bases_objects, 'block')} as deltas that had no base"
+    if report.removed_temporary_files:
+        yield f"removed {plural(report.removed_temporary_files, 'temporary file')} of commands that are over"
     if report.removed_reflog_entries:
         yield f"{verb} {plural(report.removed_reflog_entries, 'entry')} of reflogs"
     yield from _sessions(report)
@@ -131,5 +133,7 @@ def _sessions(report: GcReport) -> Iterator[str]:
             "if that host is gone for good, or the command has ended: mp gc --drop-sessions HOST|SESSION "
             "(if it still runs, it loses what it is about to commit)"
         )
+    for label in report.dead_sessions:
+        yield f"{'would sweep' if report.dry_run else 'swept'} what a killed command left: {label}"
     for label in report.dropped_sessions:
         yield f"{'would declare' if report.dry_run else 'declared'} dead: {label}"

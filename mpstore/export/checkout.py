@@ -141,6 +141,8 @@ class _Job:
             path = updating.prepare_parents(target, content.path)
             if updating.is_patchable(path, content):
                 written += updating.patch(self._shop.pool, path, content, self._shop.task)
+                if content.sha256:  # all blocks are whole; whether they make up the file, it tells
+                    self._shop.digest(content).check(path)
             else:
                 self._write([(content, path)])
                 written += content.size

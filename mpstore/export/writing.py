@@ -16,9 +16,10 @@ from functools import partial
 from typing import Final
 
 from mpstore import files
-from mpstore.errors import DamagedError, StorageError, UsageError
+from mpstore.errors import DamagedError, UsageError
 from mpstore.events import Task
 from mpstore.export.content import GROUP_BYTES, Bytes, FileContent, joined
+from mpstore.export.digest import Digest
 from mpstore.hash_points import HashPoints, Part
 from mpstore.hashing import FileHash, Hashing, Lagging
 from mpstore.ids import Buffer
@@ -26,7 +27,6 @@ from mpstore.pipeline import OrderedPipeline
 
 _LEAST_DEPTH: Final = 2
 _UNHASHED: Final = 4  # groups decoded whose hash may lag behind
-_READ_BYTES: Final = 1 << 20
 _LARGE_BYTES: Final = 16 << 20  # smaller files find their room as they are written
 
 
@@ -39,6 +39,10 @@ class Workshop:
     hashing: Hashing
     points: HashPoints
     task: Task
+
+    def digest(self, content: FileContent) -> Digest:
+        """What a file that has a recorded SHA-256 must come to."""
+        return Digest(content.path, content.sha256, content.size, self.hashing, self.points)
 
 
 class FileWriter:
@@ -59,11 +63,10 @@ class FileWriter:
         """Have `run` write this file."""
         if os.path.isdir(path) and not os.path.islink(path):
             raise UsageError(f"{path} is a directory, and should become a file", hint="remove it")
-        parts = [Part(0, content.size)]
         # A merge's weights have no SHA-256 to compare with; their blocks are verified like all others.
-        if content.sha256 and self._shop.hashing.resumes:
-            parts = self._shop.points.parts(content.sha256, content.size)
-        output = _Output(self._shop, content, path, len(parts))
+        digest = self._shop.digest(content) if content.sha256 else None
+        parts = [Part(0, content.size)] if digest is None else digest.parts()
+        output = _Output(self._shop, content, digest, path, len(parts))
         self._parts += [(output, part) for part in parts]
 
     def run(self) -> None:
@@ -78,9 +81,12 @@ class FileWriter:
 class _Output:
     """A file being written by as many threads as it has parts, or fewer."""
 
-    def __init__(self, shop: Workshop, content: FileContent, path: str, parts: int) -> None:
+    def __init__(
+        self, shop: Workshop, content: FileContent, digest: Digest | None, path: str, parts: int
+    ) -> None:
         self._shop = shop
         self._content = content
+        self._digest = digest
         self._path = path
         self._left = parts
         self._in_doubt = False
@@ -101,60 +107,27 @@ class _Output:
                     self._staged.reserve(self._content.size)
             staged = self._staged
         whole = True
-        if self._content.sha256:
-            with self._hash(part) as own:
-                self._fill(staged, part, own, depth)
-                whole = self._agrees(part, own)
-        else:
+        if self._digest is None:
             self._fill(staged, part, None, depth)
+        else:
+            with self._digest.begin(part) as own:
+                self._fill(staged, part, own, depth)
+                whole = self._digest.agrees(part, own)
         with self._lock:
             self._in_doubt = self._in_doubt or not whole
             self._left -= 1
             last = self._left == 0
         if last:
-            if self._in_doubt and not self._is_whole(staged):
-                self._write_again(staged, depth)
+            if self._in_doubt and self._digest is not None and not self._digest.fits(staged.path):
+                self._write_again(self._digest, staged, depth)
             staged.publish(self._path)
 
-    def _hash(self, part: Part) -> FileHash:
-        size = part.stop - part.start
-        if size == self._content.size:
-            return self._shop.hashing.begin(size)
-        return self._shop.hashing.resume(part.before, part.start, size)
-
-    def _agrees(self, part: Part, own: FileHash) -> bool:
-        """Whether the part's hash has come to where it should; of a file of one part the points are kept."""
-        digest = own.digest() if part.start or part.after else self._digest(own)
-        return list(own.points) == [part.after] if part.after else digest == self._content.sha256
-
-    def _digest(self, own: FileHash) -> bytes:
-        """The hash of the whole file; where it is the recorded one, its points are kept."""
-        digest = own.digest()
-        if digest == self._content.sha256:
-            self._shop.points.keep(digest, own.points)
-        return digest
-
-    def _is_whole(self, staged: files.StagedFile) -> bool:
-        """Hash what was written from its beginning: either it is wrong, or the points were."""
-        with self._shop.hashing.begin(self._content.size) as own:
-            try:
-                with open(staged.path, "rb") as stream:
-                    while data := stream.read(_READ_BYTES):
-                        own.submit(data).result()
-            except OSError as error:
-                raise StorageError(f"{staged.path}: {error.strerror or error}") from error
-            return self._digest(own) == self._content.sha256
-
-    def _write_again(self, staged: files.StagedFile, depth: int) -> None:
+    def _write_again(self, digest: Digest, staged: files.StagedFile, depth: int) -> None:
         """From the beginning, every block verified. DamagedError says which is wrong, or that none is."""
-        with self._shop.hashing.begin(self._content.size) as own:
-            self._fill(staged, Part(0, self._content.size), own, depth, again=True)
-            digest, recorded = self._digest(own), self._content.sha256
-        if digest != recorded:
-            raise DamagedError(
-                f"{self._content.path}: SHA-256 is {digest.hex()}, recorded is {recorded.hex()}",
-                hint="every block is whole, so its manifest is wrong; `mp fsck` tells more",
-            )
+        whole = Part(0, self._content.size)
+        with digest.begin(whole) as own:
+            self._fill(staged, whole, own, depth, again=True)
+            digest.expect(own)
 
     def _fill(
         self, staged: files.StagedFile, part: Part, own: FileHash | None, depth: int, again: bool = False

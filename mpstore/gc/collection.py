@@ -31,7 +31,7 @@ from mpstore.reachability import logged_names, mark_statistics
 from mpstore.repository import Repo
 from mpstore.store.layout import pack_ids, pack_path
 from mpstore.store.repack import Bases, repack
-from mpstore.store.sessions import SessionInfo, sweep_sessions
+from mpstore.store.sessions import SessionInfo, read_sessions, sweep_sessions
 from mpstore.store.trash import empty, put_aside, restore_packs
 
 KEEP_REFLOG_NS: Final = 30 * 24 * 3600 * 10**9
@@ -71,6 +71,7 @@ def collect(
     begun = time.monotonic()
     cutoff_ns = time.time_ns() - keep_reflog_ns
     dropped = drop_sessions(repo.objects.layout.sessions, dropped_sessions, dry_run)
+    dead = tuple(line(one) for one in read_sessions(repo.objects.layout.sessions) if one.dead)
     plan = _plan(repo, cutoff_ns, repack_all, compression, dropped)
     figures = _figures(repo, plan)
     damaged: tuple[str, ...] = ()
@@ -84,6 +85,7 @@ def collect(
         kept_by_sessions=describe(plan.marked.roots.sessions, foreign=False),
         foreign_sessions=describe(plan.marked.roots.sessions, foreign=True),
         dropped_sessions=tuple(map(line, dropped)),
+        dead_sessions=dead,
         **figures,
     )
 

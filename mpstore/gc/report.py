@@ -16,7 +16,8 @@ class GcReport:
     them (rebased_objects) were encoded anew, which made these larger by rebased_growth_bytes; given_bases:
     blocks that had none and are deltas now; kept_by_sessions: labels of running writers (pid, host) whose
     objects stay; foreign_sessions: those of another host, which this one cannot know to be alive;
-    dropped_sessions: those that the user declared dead.
+    dropped_sessions: those that the user declared dead; dead_sessions: those whose process has ended without
+    a word, which a collection sweeps.
     """
 
     dry_run: bool
@@ -45,6 +46,7 @@ class GcReport:
     kept_by_sessions: tuple[str, ...] = ()
     foreign_sessions: tuple[str, ...] = ()
     dropped_sessions: tuple[str, ...] = ()
+    dead_sessions: tuple[str, ...] = ()
     damaged_packs: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, object]:
