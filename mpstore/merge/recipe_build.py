@@ -45,7 +45,7 @@ def _from_models(op: Operator, draft: Draft, params: Settings) -> Recipe:
     names = [one.model for one in draft.models]
     for i, one in enumerate(draft.models):
         if one.model in names[:i]:
-            raise RecipeError(f"{where(one.line)}{one.model} is listed twice", hint="add the two weights")
+            raise RecipeError(f"{where(one.line)}{one.model} is listed twice", hint="name each model once")
     base, given = recipe_roles.base_name(op, draft, draft.base, names[0])
     if op.name == "passthrough":
         return _single(op, draft, params, base)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ from mpstore.merge.operators.protocol import Facts
 from mpstore.store import ObjectStore, ObjectWriter
 
 MOST_APPENDED: Final = 16  # groups of blocks that are appended at once
+_LEAST_WAIT_SECONDS: Final = 0.05
 SPAN_BYTES: Final = 96 << 20  # decoded bytes of all sources that are read and queued together
 
 
@@ -200,16 +201,37 @@ class Executor:
 
     def _collect(self) -> None:
         """Wait for the oldest result and append it, and what else is there behind it."""
-        self._pending[0].future.result()
+        while not self._came(self._pending[0].future):
+            self._take_out_of_turn()
+            self._flush()
         ready: list[_Pending] = []
         while self._pending and len(ready) < MOST_APPENDED and self._pending[0].future.done():
             self._pending[0].future.result()
             ready.append(self._pending.popleft())
-        self._take([(one.run, one.future.result()) for one in ready if one.run is not None])
-        self._in_flight_bytes -= sum(one.release for one in ready)
+        self._append(ready)
         self._tell()
         if time.monotonic() - self._flushed > self._machine.limits.flush_seconds:
             self._flush()
+
+    def _came(self, future: Future[Any]) -> bool:
+        """Wait for a result, or until it is time to flush."""
+        if future.done():
+            return True
+        left = self._flushed + self._machine.limits.flush_seconds - time.monotonic()
+        done, _ = wait([future], timeout=max(_LEAST_WAIT_SECONDS, left))
+        return bool(done)
+
+    def _take_out_of_turn(self) -> None:
+        """What is done behind a result that is not: a merge that is killed keeps it."""
+        done = [one.future.done() and one.future.exception() is None for one in self._pending]
+        ready = [one for one, is_done in zip(self._pending, done, strict=True) if is_done]
+        left = [one for one, is_done in zip(self._pending, done, strict=True) if not is_done]
+        self._pending = deque(left)
+        self._append(ready)
+
+    def _append(self, ready: Sequence[_Pending]) -> None:
+        self._take([(one.run, one.future.result()) for one in ready if one.run is not None])
+        self._in_flight_bytes -= sum(one.release for one in ready)
 
     def _take(self, ready: Sequence[tuple[TensorRun, Sequence[Result]]]) -> None:
         self._machine.append([result.made.prepared for _, results in ready for result in results])
@@ -255,12 +277,7 @@ class Executor:
     def _abandon(self) -> None:
         """Keep what is done: append the results that are there, flush, and let the error go on."""
         self._machine.stop()
-        while self._pending:
-            oldest = self._pending.popleft()
-            if not oldest.future.done() or oldest.future.exception() is not None:
-                break
-            if oldest.run is not None:
-                self._take([(oldest.run, oldest.future.result())])
+        self._take_out_of_turn()
         self._flush()
 
 

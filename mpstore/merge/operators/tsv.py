@@ -39,9 +39,14 @@ def _orthogonal(columns: Matrix) -> Matrix:
 
 
 def _triples(delta: Array, shape: tuple[int, ...], kept: int) -> tuple[Matrix, Matrix, Matrix]:
-    """The strongest singular triples with nonzero value: U (m, k), S (k,), V (n, k)."""
+    """The strongest singular triples: U (m, k), S (k,), V (n, k).
+
+    Those that a delta in float32 has by rounding alone are none: of a delta of low rank (an adapter's) they
+    are all but a few, their directions are noise, and each would be as orthogonal as the others.
+    """
     left, values, right = np.linalg.svd(delta.reshape(shape).astype(np.float64), full_matrices=False)
-    kept = min(kept, int(np.count_nonzero(values)))
+    rounding = values[0] * max(shape) * np.finfo(np.float32).eps  # as numpy's matrix_rank has it
+    kept = min(kept, int(np.count_nonzero(values > rounding)))
     return left[:, :kept], values[:kept], right[:kept].T
 
 

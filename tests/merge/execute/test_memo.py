@@ -6,14 +6,21 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from merge_material import SHAPES, add, base_tensors, family, forget, merge, plan, tuned
 
+from mpstore.merge.execute import apply
+from mpstore.merge.execute.limits import Limits
 from mpstore.merge.execute.memo import Memo, key_of
+from mpstore.merge.execute.work import TensorWork
 from mpstore.merge.replay import replay
 from mpstore.repository import Repo
+from mpstore.store import ObjectStore, ObjectWriter
 
 WORKER = Path(__file__).with_name("interrupted_merge.py")
 
@@ -120,6 +127,59 @@ def test_keys_tell_parts_apart(tmp_path: Path) -> None:
     fresh = Memo(tmp_path / "memo", tmp_path)
     assert all(fresh.get(key_of(number)) == number.to_bytes(32, "big") for number in range(100))
     assert len(list((tmp_path / "memo").iterdir())) <= 40
+
+
+def held_back(monkeypatch: pytest.MonkeyPatch, let_go: Callable[[], bool]) -> list[str]:
+    """Have what a merge does first take until `let_go` says so; the tensors that were worked on before it."""
+    merge_pieces = apply.merge_pieces
+    done: list[str] = []
+    began: list[str] = []
+
+    def slow(store: ObjectStore, writer: ObjectWriter, work: TensorWork, *rest: Any) -> Any:
+        began.append(work.key)
+        is_first = len(began) == 1
+        deadline = time.monotonic() + 30
+        while is_first and not let_go():
+            assert time.monotonic() < deadline, f"only {done} meanwhile"
+            time.sleep(0.01)
+        made = merge_pieces(store, writer, work, *rest)
+        done.append(work.key)
+        return made
+
+    monkeypatch.setattr(apply, "merge_pieces", slow)
+    return done
+
+
+def memo_entries(repo: Repo) -> int:
+    return len(Memo(Path(repo.root, "cache", "memo"), Path(repo.root, "tmp"))._known)
+
+
+def test_what_is_done_behind_a_slow_tensor_is_kept(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A merge that is killed meanwhile has it in the memo, and its blocks in the store."""
+    done = held_back(monkeypatch, lambda: memo_entries(repo) > 0)
+    limits = Limits(threads=2, flush_seconds=0.1)
+    result = merge(repo, plan(repo, "linear", TWO), limits=limits)
+    assert len(done) > 2
+    assert replay(repo, result.commit).same
+
+
+def test_what_is_done_behind_what_fails_is_kept(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopped(Exception):
+        pass
+
+    def fail() -> bool:
+        if len(done) > 2:
+            raise Stopped
+        return False
+
+    done = held_back(monkeypatch, fail)
+    with pytest.raises(Stopped):
+        merge(repo, plan(repo, "linear", TWO), limits=Limits(threads=2, flush_seconds=100))
+    assert memo_entries(repo) > 0
+    monkeypatch.undo()
+    result = merge(repo, plan(repo, "linear", TWO))
+    assert result.executed.counters.memo_blocks > 0
+    assert replay(repo, result.commit).same
 
 
 @pytest.mark.parametrize("how", ["SIGINT", "SIGKILL"])

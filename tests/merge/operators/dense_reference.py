@@ -298,7 +298,7 @@ def tsv(b, xs, _experts, p):
     us, ss, vs = [], [], []
     for d in ds:
         u, s, vt = np.linalg.svd(d, full_matrices=False)
-        rank = min(k, int((s > 0).sum()))
+        rank = min(k, int((s > s[0] * max(b.shape) * 2.0**-23).sum()))  # float32's rounding is no rank
         us.append(u[:, :rank])
         ss.append(s[:rank])
         vs.append(vt[:rank].T)

@@ -200,3 +200,28 @@ def test_karcher_takes_the_bases_direction_where_all_cancel():
     base, other = np.full((1, 1), 1.5, np.float32), np.full((1, 1), -2.5, np.float32)
     for models in ([base, other], [other, base]):
         assert drive("karcher", base, models)[0, 0] == 2.0
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_tsv_takes_no_rounding_for_a_direction(count):
+    """Deltas of low rank, as adapters have them: what float32 adds to them moves next to nothing."""
+    rng = np.random.default_rng(count)
+    base = np.zeros((40, 30), np.float32)
+    deltas = [
+        (rng.standard_normal((40, 3)) @ rng.standard_normal((3, 30)) * 0.01).astype(np.float32)
+        for _ in range(count)
+    ]
+    noisy = [delta + rng.standard_normal(delta.shape).astype(np.float32) * 1e-9 for delta in deltas]
+    case = Case("tsv", ({},) * count)
+    found, moved = (merge(case, base, experts) for experts in (deltas, noisy))
+    lefts, values, rights = zip(*(np.linalg.svd(np.float64(delta)) for delta in deltas), strict=True)
+
+    def orthogonal(columns):
+        left, _, right = np.linalg.svd(np.hstack(columns), full_matrices=False)
+        return left @ right
+
+    kept = orthogonal([u[:, :3] for u in lefts]) * np.concatenate([s[:3] for s in values])
+    expected = kept @ orthogonal([v[:3].T for v in rights]).T
+    size = np.linalg.norm(expected)
+    assert np.linalg.norm(found - expected) < 1e-5 * size
+    assert np.linalg.norm(moved - found) < 1e-4 * size
