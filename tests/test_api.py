@@ -316,3 +316,13 @@ def test_hooks_of_a_merge_hear_of_plan_and_result(repository: Repository) -> Non
 
 def test_fsck_after_all_this(repository: Repository) -> None:
     assert not repository.fsck(read_data=True).damage
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("memory", "memory_bytes"), ("operater", "operator"), ("zz", "")]
+)
+def test_a_keyword_that_is_none_is_named(tmp_path: Path, word: str, meant: str) -> None:
+    repository = mpstore.Repository.init(tmp_path / "r")
+    with pytest.raises(mpstore.UsageError, match=f"no such keyword: '{word}'") as caught:
+        repository.merge("x", **{word: "1"})  # type: ignore[arg-type]
+    assert meant in (caught.value.hint or "")

@@ -14,7 +14,9 @@ from mpstore import revisions
 from mpstore.api import names
 from mpstore.api.hub_side import HubSide
 from mpstore.api.looking import Looking
+from mpstore.errors import UsageError
 from mpstore.repository import Repo
+from mpstore.suggestions import nearest
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -162,9 +164,14 @@ class Repository(Looking, HubSide):
         return merging.replayed(self._repo, revision, limits, self._progress)
 
     def _said(self, words: MergeWords) -> tuple[Words, Limits]:
-        from mpstore.api import merging
+        """UsageError: a keyword that is none."""
+        from mpstore.api import merging, values
 
         said: dict[str, Any] = dict(words)
+        known = values.MergeWords.__annotations__
+        for word in said:
+            if word not in known:
+                raise UsageError(f"no such keyword: {word!r}", hint=nearest(word, known))
         limits = merging.limits_of(self._repo, said.pop("threads", None), said.pop("memory_bytes", None))
         return merging.Words(**said), limits
 
