@@ -23,7 +23,15 @@ from mpstore.store.pack import BLOCKS, RECORDS, PackFile
 from mpstore.store.scanning import scan
 from tests.families import fine_tuned, write_checkpoint
 from tests.faults import Fault, striking
-from tests.repository_material import collect, commit, content_of, new_repository, some_content, tuned_content
+from tests.repository_material import (
+    collect,
+    commit,
+    content_of,
+    new_repository,
+    remove_branch,
+    some_content,
+    tuned_content,
+)
 
 CONTENT = some_content(1, 3, 4)
 TUNED = tuned_content(CONTENT, 9)
@@ -137,6 +145,22 @@ def test_damage_matrix(root: Path, tmp_path: Path, way: str, victim: str) -> Non
     assert mended.damage_left == ()
     assert whole(root, "expert")
     assert check(root, read_data=True).exit_code == 0
+
+
+def test_a_directory_in_the_place_of_a_ref_is_damage_unless_the_ref_is_deleted(root: Path) -> None:
+    ref = VICTIMS["ref"](root)
+    ref.unlink()
+    ref.mkdir()
+    report = check(root)
+    assert report.exit_code == 4
+    assert [str(ref) in one.detail for one in report.damage] == [True]
+    assert whole(root, "expert")
+    assert repair(root).exit_code == 0
+    assert ref.is_file()
+    remove_branch(Repo.open(root), "expert")
+    commit(Repo.open(root), "expert/two", CONTENT)
+    assert ref.is_dir()
+    assert check(root).exit_code == 0
 
 
 @pytest.mark.parametrize("records", [False, True], ids=["blocks", "records"])

@@ -83,7 +83,10 @@ class Refs(RefReader):
         its log is no damage."""
         found = []
         try:
-            reflog.read_ref(self._ref_path(check_name(name)), name)
+            path = self._ref_path(check_name(name))
+            reflog.read_ref(path, name)
+            if os.path.isdir(path) and self._state(name).value is not None:
+                found.append(f"{path}: a directory, where the ref's file should be")
         except DamagedError as error:
             found.append(error.message)
         for seq in self._span(name):
