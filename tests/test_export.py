@@ -313,7 +313,7 @@ def test_a_bit_that_flips_anywhere_is_told_by_its_place(repo: Repo, tuned: Path,
     for pack in sorted((Path(repo.root) / "objects" / "packs").glob("*.pack")):
         os.chmod(pack, 0o644)
         whole = pack.read_bytes()
-        for at in range(40, len(whole), max(1, len(whole) // 23)):
+        for at in range(40, len(whole), max(1, len(whole) // 13)):
             pack.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
             error = damage(repo, tmp_path / "out")
             if error:
@@ -341,7 +341,7 @@ def test_what_was_read_wrongly_once_is_read_again(repo: Repo, tuned: Path, tmp_p
             pack.write_bytes(whole)
 
     mended = 0
-    for at in range(40, len(whole), max(1, len(whole) // 23)):
+    for at in range(40, len(whole), max(1, len(whole) // 13)):
         pack.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
         seen.clear()
         set_read_observer(mend)

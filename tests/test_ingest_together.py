@@ -291,7 +291,7 @@ def test_a_second_copy_is_taken_where_the_first_is_damaged(tmp_path: Path, famil
     right = manifests(repo)["heads/merged"]
     for name, twin in ((one, other), (other, one)):
         root = Path(shutil.copytree(repo.root, tmp_path / name))
-        for _ in damaged(root, name, twin, 40):
+        for _ in damaged(root, name, twin, 130):
             assert is_exact(Repo.open(root), family, tmp_path / "out")
             shutil.rmtree(root / "cache" / "memo", ignore_errors=True)
             mpstore.Repository.open(root).merge("merged", **words)
