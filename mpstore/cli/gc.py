@@ -110,7 +110,7 @@ def _lines(report: GcReport) -> Iterator[str]:
     if report.given_bases_objects:
         yield f"encoded {plural(report.given_bases_objects, 'block')} as deltas that had no base"
     if report.removed_temporary_files:
-        yield f"removed {plural(report.removed_temporary_files, 'temporary file')} of commands that are over"
+        yield f"{verb} {plural(report.removed_temporary_files, 'temporary file')} of commands that are over"
     if report.removed_reflog_entries:
         yield f"{verb} {plural(report.removed_reflog_entries, 'entry')} of reflogs"
     yield from _sessions(report)

@@ -100,6 +100,7 @@ def _figures(repo: Repo, plan: _Plan) -> dict[str, int]:
         "kept_for_deltas_bytes": int(plan.marked.marker.table.frame_bytes[for_deltas].sum()),
         "removed_reflog_entries": _expire(repo, plan.cutoff_ns, dry_run=True),
         "removed_statistics": len(plan.dead_statistics),
+        "removed_temporary_files": _sweep_temporary(repo.objects.layout.tmp, dry_run=True),
     }
 
 
@@ -216,14 +217,15 @@ def _make_refs_durable(repo: Repo) -> None:
     files.fsync_directory(repo.objects.layout.packs)
 
 
-def _sweep_temporary(directory: str) -> int:
-    """Remove what dead processes left in tmp/; names that tell no process are nobody's after a day."""
-    count = 0
-    for entry in list(os.scandir(directory)):
-        if _is_left_over(entry):
-            files.remove_tree(entry.path)
-            count += 1
-    return count
+def _sweep_temporary(directory: str, *, dry_run: bool = False) -> int:
+    """Remove what dead processes left in tmp/; names that tell no process are nobody's after a day. How many
+    there were."""
+    if not os.path.isdir(directory):  # it is empty as a rule, and a crash may take it
+        return 0
+    left_over = [entry.path for entry in os.scandir(directory) if _is_left_over(entry)]
+    for path in () if dry_run else left_over:
+        files.remove_tree(path)
+    return len(left_over)
 
 
 def _is_left_over(entry: os.DirEntry[str]) -> bool:
