@@ -6,7 +6,6 @@ are kept.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -53,12 +52,12 @@ class Digest:
             self.points.keep(digest, own.points)
         return digest
 
-    def fits(self, path: str) -> bool:
-        """Whether the file at `path`, hashed from its beginning, is the recorded one: where a part does not
-        agree, it is either wrong, or the points were."""
+    def of_file(self, path: str) -> bytes:
+        """`of_all` of the file at `path`: where a part does not agree, it is either wrong, or the points
+        were."""
         with self.hashing.begin(self.size) as own:
             _submit(own, path, 0, self.size)
-            return self.of_all(own) == self.sha256
+            return self.of_all(own)
 
     def check(self, path: str) -> None:
         """DamagedError: the file at `path` is another."""
@@ -71,13 +70,10 @@ class Digest:
 
         self.hashing.each([partial(look, part) for part in self.parts()])
         if not all(agreed):
-            with self.hashing.begin(self.size) as own:
-                _submit(own, path, 0, self.size)
-                self.expect(own)
+            self.expect(self.of_file(path))
 
-    def expect(self, own: FileHash) -> None:
+    def expect(self, digest: bytes) -> None:
         """DamagedError: the hash of the whole file, each block of which is whole, is another."""
-        digest = self.of_all(own)
         if digest != self.sha256:
             raise DamagedError(
                 f"{self.path}: SHA-256 is {digest.hex()}, recorded is {self.sha256.hex()}",
@@ -94,4 +90,4 @@ def _submit(own: FileHash, path: str, start: int, stop: int) -> None:
                 own.submit(data).result()
                 start += len(data)
     except OSError as error:
-        raise StorageError(f"{os.fspath(path)}: {error.strerror or error}") from error
+        raise StorageError(f"{path}: {error.strerror or error}") from error

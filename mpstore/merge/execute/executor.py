@@ -201,8 +201,8 @@ class Executor:
 
     def _collect(self) -> None:
         """Wait for the oldest result and append it, and what else is there behind it."""
-        while not self._came(self._pending[0].future):
-            self._take_out_of_turn()
+        while self._pending and not self._came(self._pending[0].future):
+            self._take_out_of_turn()  # which takes the oldest, too, if it has come just now
             self._flush()
         ready: list[_Pending] = []
         while self._pending and len(ready) < MOST_APPENDED and self._pending[0].future.done():

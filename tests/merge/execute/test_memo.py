@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from merge_material import SHAPES, add, base_tensors, family, forget, merge, plan, tuned
 
 from mpstore.merge.execute import apply
+from mpstore.merge.execute.executor import Executor
 from mpstore.merge.execute.limits import Limits
 from mpstore.merge.execute.memo import Memo, key_of
 from mpstore.merge.execute.work import TensorWork
@@ -160,6 +162,21 @@ def test_what_is_done_behind_a_slow_tensor_is_kept(repo: Repo, monkeypatch: pyte
     limits = Limits(threads=2, flush_seconds=0.1)
     result = merge(repo, plan(repo, "linear", TWO), limits=limits)
     assert len(done) > 2
+    assert replay(repo, result.commit).same
+
+
+def test_what_comes_just_when_it_is_time_to_flush(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every result, the last one included, is there right after it was waited for in vain."""
+    waited: list[Future[Any]] = []
+
+    def too_late(_: Executor, future: Future[Any]) -> bool:
+        wait([future])
+        waited.append(future)
+        return waited.count(future) > 1
+
+    monkeypatch.setattr(Executor, "_came", too_late)
+    result = merge(repo, plan(repo, "linear", TWO))
+    assert waited
     assert replay(repo, result.commit).same
 
 
