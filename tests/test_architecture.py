@@ -45,6 +45,11 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(tree(path)))
+
+
 def dotted(node: ast.expr) -> str:
     """ "os.path.join" of the expression, as far as it is names."""
     parts: list[str] = []
@@ -55,13 +60,13 @@ def dotted(node: ast.expr) -> str:
 
 
 def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Call):
             yield dotted(node.func), node
 
 
 def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -81,7 +86,7 @@ def test_functions_are_short() -> None:
     """The limit is on statements: signature and docstring do not count."""
     long = {}
     for path in SOURCES:
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 body = node.body[1:] if ast.get_docstring(node) else node.body
                 lines = (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
@@ -102,7 +107,7 @@ def test_only_the_command_line_prints_reads_the_environment_or_exits() -> None:
     for path in SOURCES:
         if relative(path).startswith("cli/"):
             continue
-        used = {dotted(node) for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
+        used = {dotted(node) for node in nodes(path) if isinstance(node, ast.Attribute)}
         used = (used & streams) | ({name for name, _ in calls(path)} & forbidden)
         used |= {"click", "rich"} & {name.partition(".")[0] for name in imports(path)}
         found |= {f"{relative(path)}: {name}" for name in used}

@@ -36,6 +36,9 @@ class EndpointHandler(BaseHTTPRequestHandler):
     """Answers one connection. `server` is an `Endpoint`."""
 
     protocol_version = "HTTP/1.1"
+    # Head and body of an answer are two writes: the second must not wait until the first is acknowledged,
+    # for which a caller that keeps its connection takes 40 ms.
+    disable_nagle_algorithm = True
     server: Endpoint
 
     def do_HEAD(self) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +21,7 @@ import pytest
 from hub.conftest import files_of
 from mpstore.api import Repository
 from mpstore.errors import StorageError, UsageError
-from mpstore.remotes.endpoint import Endpoint
+from mpstore.remotes.endpoint import Endpoint, EndpointHandler
 
 CLIENT = """
 import sys
@@ -105,6 +108,25 @@ def test_ranges_are_answered_from_the_blocks_they_touch(served: Endpoint, family
 )
 def test_what_is_not_there_is_said_in_the_hubs_codes(served: Endpoint, path: str, code: str) -> None:
     assert refused(served.url + path) == (404, code)
+
+
+def test_the_body_of_an_answer_does_not_wait_for_its_head(served: Endpoint) -> None:
+    """On a connection that is kept. By what the kernel was told, as nothing here judges seconds."""
+    seen = []
+
+    class Watching(EndpointHandler):
+        def get(self, path: str, query: dict[str, list[str]]) -> None:
+            seen.append(self.connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            super().get(path, query)
+
+    served.RequestHandlerClass = Watching
+    host, port = served.server_address[:2]
+    with contextlib.closing(http.client.HTTPConnection(str(host), port)) as connection:
+        for _ in range(2):
+            connection.request("GET", "/api/models/base")
+            assert json.loads(connection.getresponse().read())["id"] == "base"
+    assert len(seen) == 2
+    assert all(seen)
 
 
 def test_writing_is_refused(served: Endpoint) -> None:

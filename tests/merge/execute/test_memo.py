@@ -199,8 +199,7 @@ def test_what_is_done_behind_what_fails_is_kept(repo: Repo, monkeypatch: pytest.
     assert replay(repo, result.commit).same
 
 
-@pytest.mark.parametrize("how", ["SIGINT", "SIGKILL"])
-@pytest.mark.parametrize("operator", ["linear", "ties"])
+@pytest.mark.parametrize(("operator", "how"), [("linear", "SIGINT"), ("ties", "SIGKILL")])
 def test_an_interrupted_merge_goes_on(repo: Repo, how: str, operator: str) -> None:
     words = [sys.executable, str(WORKER), repo.root, operator, how]
     ended = subprocess.run(words, capture_output=True, timeout=100, check=False, env=_environment())
