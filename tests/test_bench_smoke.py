@@ -163,3 +163,27 @@ def test_every_kernel_is_timed_in_every_variant(tmp_path: Path) -> None:
     for figures in found.values():
         assert set(figures) == set(native.variants())
         assert all(0 < figure < 1e6 for figure in figures.values())
+
+
+@pytest.mark.slow
+def test_deviation_and_accuracy_over_the_budget(tmp_path: Path) -> None:
+    """Table 7: the bound holds, all of the budget is exact, and a merge knows more than its base does."""
+    script = ROOT / "examples" / "digits" / "run.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--smoke", "--output", str(tmp_path / "digits")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "digits" / "budget.png").read_bytes().startswith(b"\x89PNG")
+    points = json.loads((tmp_path / "digits" / "budget.json").read_text())
+    assert [point["budget_percent"] for point in points] == [0, 25, 100]
+    for point in points:
+        assert point["read_bytes"] <= point["full_raw_bytes"] * point["budget_percent"] / 100
+        assert point["relative_error"] <= point["relative_bound"]
+    nothing, some, everything = points
+    assert nothing["relative_error"] > some["relative_error"] > everything["relative_error"] == 0
+    assert everything["exact"]
+    assert sum(everything["accuracies"]) > sum(nothing["accuracies"])

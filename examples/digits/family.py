@@ -141,12 +141,13 @@ def write(directory: Path, weights: Weights, view: str) -> None:
     (directory / "README.md").write_text(f"# Digits, {view}\n\nTrained by examples/digits.\n")
 
 
-def make(root: Path) -> None:
-    """Train and write `root/base` and one directory for each of EXPERTS."""
+def make(root: Path, smoke: bool = False) -> None:
+    """Train and write `root/base` and one directory for each of EXPERTS; `smoke`: as briefly as that goes."""
     training, _ = load()
-    base = train(fresh_weights(), training, ("upright",), epochs=8, rate=1e-3, seed=1)
+    base = train(fresh_weights(), training, ("upright",), epochs=2 if smoke else 8, rate=1e-3, seed=1)
     write(root / "base", base, "upright")
     rounded = {name: array.astype(ml_dtypes.bfloat16).astype(np.float32) for name, array in base.items()}
     for number, view in enumerate(EXPERTS):
-        expert = train(rounded, training, ("upright", view), epochs=6, rate=3e-4, seed=2 + number)
+        epochs = 1 if smoke else 6
+        expert = train(rounded, training, ("upright", view), epochs=epochs, rate=3e-4, seed=2 + number)
         write(root / view, expert, view)

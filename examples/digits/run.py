@@ -1,10 +1,11 @@
 """The main job on a real family: train, add, plan, merge under budgets, look, check out, verify.
 
-    python examples/digits/run.py [--output DIR]
+    python examples/digits/run.py [--output DIR] [--smoke]
 
 Drives the command line (`python -m mpstore.cli` is `mp`), as a user would; only the sweep over budgets reads
 the merged tensors through the Python API, without a checkout. Ends in a table and a picture of budget against
-the error of the parameters and against the accuracy of the merged model.
+the error of the parameters and against the accuracy of the merged model. `--smoke` trains briefly, skips what
+only shows, and takes three budgets.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from matplotlib import pyplot
 
 WEIGHT = 0.7
 BUDGETS = (0, 5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100)
+SMOKE_BUDGETS = (0, 25, 100)
 BLOCK_ELEMENTS = 512
 
 
@@ -76,8 +78,8 @@ def recipe() -> list[str]:
     return words
 
 
-def main_job(root: Path) -> None:
-    """Issue by issue what a user does."""
+def add_all(root: Path) -> Path:
+    """The family in a repository of its own."""
     repository = root / "repository"
     repository.mkdir()
     mp(repository, "init", "--block-elements", str(BLOCK_ELEMENTS))
@@ -85,6 +87,11 @@ def main_job(root: Path) -> None:
     for expert in family.EXPERTS:
         message = f"fine-tuned on {expert} digits"
         mp(repository, "add", f"../family/{expert}", "--branch", expert, "--base", "base", "-m", message)
+    return repository
+
+
+def main_job(repository: Path) -> None:
+    """What a user does with it."""
     mp(repository, "plan", *recipe(), "--budget", "25%")
     mp(
         repository,
@@ -116,15 +123,14 @@ def norm(weights: family.Weights) -> float:
     return float(np.sqrt(sum(np.sum(np.square(array, dtype=np.float64)) for array in weights.values())))
 
 
-def sweep(root: Path) -> list[Point]:
+def sweep(directory: Path, budgets: tuple[int, ...]) -> list[Point]:
     """Merge at each budget; measure the bytes read, the error of the parameters, the accuracy."""
-    directory = root / "repository"
     _, test = family.load()
     mp(directory, "merge", *recipe(), "--branch", "full", show=False)
     repository = mpstore.Repository.open(directory)
     full = weights_of(repository, "full")
     points = []
-    for budget in BUDGETS:
+    for budget in budgets:
         # What an earlier merge made would be found again and not read; each budget is to stand for itself.
         shutil.rmtree(directory / ".mp" / "cache", ignore_errors=True)
         branch = f"budget-{budget}"
@@ -197,16 +203,20 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("digits-demo"), help="directory to make (default: %(default)s)"
     )
-    root: Path = parser.parse_args().output
+    parser.add_argument("--smoke", action="store_true", help="small: briefly trained, three budgets")
+    words = parser.parse_args()
+    root: Path = words.output
     if root.exists() and not (root / "family").is_dir():
         sys.exit(f"{root} exists and was not made by this script")
     shutil.rmtree(root, ignore_errors=True)
     began = time.monotonic()
     print(f"training a base and {len(family.EXPERTS)} experts …", flush=True)
-    family.make(root / "family")
+    family.make(root / "family", words.smoke)
     print(f"trained in {time.monotonic() - began:.0f} s: {root / 'family'}")
-    main_job(root)
-    points = sweep(root)
+    repository = add_all(root)
+    if not words.smoke:
+        main_job(repository)
+    points = sweep(repository, SMOKE_BUDGETS if words.smoke else BUDGETS)
     print("\nerror and bound are relative to the norm of the unbudgeted merge; accuracy on held-out digits\n")
     print(table(points))
     picture(points, root / "budget.png")
