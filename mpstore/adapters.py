@@ -127,7 +127,6 @@ def _alpha(value: Any, where: str) -> float:
 
 def _pattern(text: str, where: str) -> str:
     """A pattern that cannot run away: PEFT allows any regular expression, and this one is from outside."""
-    text = text.removeprefix("^")
     try:
         odd = _QUANTIFIED_GROUP.search(text) or _BACK_REFERENCE.search(text)
         harmless = _REGEX.fullmatch(text) and not odd and _compiled(text)

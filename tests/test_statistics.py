@@ -69,14 +69,22 @@ def test_compiled_kernels_give_the_bits_of_their_reference(n: int, difference: b
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_equal_words_are_zeros_unless_they_are_not_finite(dtype: str) -> None:
-    base, _ = family(5000, 0, dtype)
-    for odd in (base[9], -np.inf, np.nan):
-        base[9] = odd
-        own = operands(base, base.copy())
-        assert_kernels_agree([own[0]], [own[1]], True)
-        seen = kernels.pick("statistics").observe(*own, True)
-        assert seen.nonfinite == int(not np.isfinite(np.float32(odd)))
+@pytest.mark.parametrize("n", [100, 5000])
+def test_equal_words_are_zeros_even_where_they_are_not_finite(dtype: str, n: int) -> None:
+    """As merges have it: what base and expert share is no difference."""
+    base, expert = family(n, 0, dtype)
+    for share in (False, True):
+        for place, odd in ((9, base[9]), (9, -np.inf), (n - 1, np.nan)):
+            base[place] = odd
+            other = base.copy() if share else expert
+            other[place] = odd
+            own = operands(base, other)
+            assert_kernels_agree([own[0]], [own[1]], True)
+            seen = kernels.pick("statistics").observe(*own, True)
+            assert seen.nonfinite == 0
+            assert int(seen.counts.sum()) == n
+            assert seen.bins.max() < 0x7F80
+            assert not share or seen.bins.tolist() == [0]
 
 
 SIZES = (0.0, 1e-5, 3e-4, 1.0, 1e38)

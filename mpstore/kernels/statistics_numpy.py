@@ -108,6 +108,12 @@ def _sketch(delta: Float32) -> tuple[npt.NDArray[np.int8], float]:
     return np.clip(np.rint(sketch / np.float64(scale)), -127, 127).astype(np.int8), float(scale)
 
 
+def _same_bits(values: Float32, others: Float32) -> npt.NDArray[np.bool_]:
+    """Where there is no difference, though that of infinities or NaN would be NaN."""
+    same: npt.NDArray[np.bool_] = values.view(np.uint32) == others.view(np.uint32)
+    return same
+
+
 def observe_many(
     bases: Sequence[npt.NDArray[Any]], experts: Sequence[npt.NDArray[Any]], difference: bool
 ) -> list[Observation]:
@@ -125,11 +131,11 @@ def observe_many(
 def observe(base: npt.NDArray[Any], expert: npt.NDArray[Any], difference: bool) -> Observation:
     """Statistics of one block: base and expert (n,), both float32 or both uint16 holding bfloat16.
 
-    `difference`: delta is expert - base; else the expert's values are the delta.
+    `difference`: delta is expert - base, 0 where the bits are equal; else the expert's values are the delta.
     """
     origin, values = to_float32(base), to_float32(expert)
     with np.errstate(over="ignore", invalid="ignore"):
-        delta = values - origin if difference else values
+        delta = np.where(_same_bits(values, origin), np.float32(0), values - origin) if difference else values
     magnitude = delta.view(np.uint32) & np.uint32(MAGNITUDE)
     narrow = base.dtype == np.uint16
     counts = np.bincount(magnitude >> np.uint32(16), minlength=BINS)

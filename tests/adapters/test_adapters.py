@@ -69,6 +69,7 @@ def test_scales():
     assert targets(config(use_rslora=True), tensors, BASE, "a")[key].scale == 6 / 2
     assert targets(config(alpha_pattern={"layers.0.q": 2}), tensors, BASE, "a")[key].scale == 2 / 4
     assert targets(config(alpha_pattern={"^model.layers.0.q": 2}), tensors, BASE, "a")[key].scale == 2 / 4
+    assert targets(config(alpha_pattern={"^layers.0.q": 2}), tensors, BASE, "a")[key].scale == 6 / 4
     assert targets(config(alpha_pattern={".*[13]\\.q": 2}), tensors, BASE, "a")[key].scale == 6 / 4
     assert targets(config(alpha_pattern={"ayers.0.q": 2}), tensors, BASE, "a")[key].scale == 6 / 4
 

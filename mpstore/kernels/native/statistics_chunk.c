@@ -61,6 +61,27 @@ static i32 count_bins(const float *restrict d, i64 count, Tally *tally) {
     return top;
 }
 
+static void uncount(u32 magnitude, Tally *tally) {
+    u32 *bins = tally->tables + (magnitude >> 16), table = 0;
+    while (table + 1 < TABLES && bins[table * TABLE] == 0) table++; /* it was counted in one of them */
+    bins[table * TABLE]--;
+    if (tally->narrow && magnitude & 0xFFFF) bins[TABLES * TABLE]--;
+}
+
+/* What base and expert have in common is no difference, not even NaN and infinities, whose difference is NaN.
+   They have been counted by now, with the others. */
+static void forget_shared(const Block *block, i64 start, i64 count, float *restrict b, float *restrict d,
+                          Tally *tally) {
+    float x[STRIP];
+    widen(block->expert, start, count, block->narrow, x);
+    for (i64 i = 0; i < count; i++) {
+        if ((bits_of(d[i]) & MAGNITUDE) < INFINITE || bits_of(x[i]) != bits_of(b[i])) continue;
+        uncount(bits_of(d[i]) & MAGNITUDE, tally);
+        tally->zeros++;
+        b[i] = d[i] = 0;
+    }
+}
+
 /* Elements whose delta is not finite become zeros; returns the largest magnitude of the others. */
 static i32 keep_finite(float *restrict b, float *restrict d, i64 count, Sums *sums) {
     for (i64 i = 0; i < count; i++) {
@@ -150,6 +171,7 @@ void observe_chunk(const Block *block, i64 start, i64 count, const Signs *signs,
         if (block->difference)
             for (i64 i = 0; i < own; i++) d[i] -= b[i];
         i32 top = counted ? largest(d, own) : count_bins(d, own, tally);
+        if (top >= (i32)INFINITE && block->difference) forget_shared(block, start + at, own, b, d, tally);
         if (top >= (i32)INFINITE) top = keep_finite(b, d, own, sums);
         sums->top = (u32)most(sums->top, top);
         add_moments(b, d, size, sums);

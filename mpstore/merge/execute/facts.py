@@ -26,6 +26,7 @@ from mpstore.kernels.merge_words_numpy import Search
 from mpstore.merge.execute import words
 from mpstore.merge.execute.convert import kernel
 from mpstore.merge.execute.work import TensorWork
+from mpstore.merge.operators import gram
 from mpstore.merge.operators.protocol import Facts
 from mpstore.statistics import Histogram
 
@@ -188,9 +189,7 @@ class GramSum:
 
 
 def _finite(row: F32) -> F32:
-    if not kernel().count_nonfinite(row):
-        return row
-    return np.where(np.isfinite(row), row, np.float32(0))
+    return gram.finite(row) if kernel().count_nonfinite(row) else row
 
 
 class FactFinder:

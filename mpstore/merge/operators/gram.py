@@ -1,47 +1,32 @@
 """The fact `gram`: inner products of base and deltas over a tensor, and vectors written in that basis.
 
-Relies on kernels. Promises: the same bits whatever the block size (a multiple of 64 elements), and results
-that do not show the experts' order: whoever computes with a `Frame` meets them by the length of their delta.
+Relies on task_vectors. Promises: the same bits whatever the block size (a multiple of 64 elements), and
+results that do not show the experts' order: whoever computes with a `Frame` meets them by the length of their
+delta.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from mpstore import kernels
-from mpstore.kernels.execute_numpy import CHUNK
 from mpstore.merge.operators import task_vectors
 from mpstore.merge.operators.protocol import Array, Block, Facts, TensorContext
 
+_Float = TypeVar("_Float", bound=np.floating[Any])
 Gram = npt.NDArray[np.float64]
 Coefficients = npt.NDArray[np.float64]
 
 
-def start(experts: int) -> Gram:
-    """The matrix before the first block: zeros of shape (experts + 1, experts + 1)."""
-    return np.zeros((experts + 1, experts + 1), np.float64)
-
-
-def accumulate(gram: Gram, base: Array, deltas: Sequence[Array | None]) -> None:
-    """Add one block's inner products of [base, delta_1 .. delta_K] (None: zeros), in element order.
-
-    Every block but a tensor's last must have a multiple of 64 elements.
-    """
-    rows = (base, *deltas)
-    kernel = kernels.pick("execute")
-    sums = np.empty(1 - (-base.size // CHUNK), np.float64)
-    for i, left in enumerate(rows):
-        for j, right in enumerate(rows[: i + 1]):
-            if left is not None and right is not None:
-                sums[0] = gram[i, j]
-                with np.errstate(all="ignore"):
-                    kernel.dot_chunks(left, right, sums[1:])
-                    gram[i, j] = gram[j, i] = np.add.accumulate(sums)[-1]
+def finite(values: npt.NDArray[_Float]) -> npt.NDArray[_Float]:
+    """With zeros for NaN and infinities, which stay out of all inner products: one element that is not finite
+    would otherwise leave nothing of a tensor."""
+    fine = np.isfinite(values)
+    return values if fine.all() else np.where(fine, values, values.dtype.type(0))
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def _by_rows(block: Block, context: TensorContext) -> Array:
     shape = (-1, length)
     zero = np.zeros(block.base.size, np.float32)
     found = [zero if delta is None else delta for delta in block.deltas]
-    wide = [delta.reshape(shape).astype(np.float64) for delta in found]
+    wide = [gram.finite(delta.reshape(shape)).astype(np.float64) for delta in found]
     squares = [(d * d).sum(axis=1) for d in wide]
     pairs = itertools.combinations(range(len(wide)), 2)
     cosines = [_cosine((wide[i] * wide[j]).sum(axis=1), squares[i], squares[j]) for i, j in pairs]

@@ -85,7 +85,8 @@ def _by_rows(block: Block, context: TensorContext) -> Array:
     base = block.base.reshape(shape)
     deltas = [np.zeros_like(base) if d is None else d.reshape(shape) for d in block.deltas]
     wide = [d.astype(np.float64) + (base if on_weights(context) else 0.0) for d in deltas]
-    products = np.stack([(wide[i] * wide[j]).sum(axis=axis) for i, j in ((0, 0), (0, 1), (1, 1))])
+    finite = [gram.finite(w) for w in wide]
+    products = np.stack([(finite[i] * finite[j]).sum(axis=axis) for i, j in ((0, 0), (0, 1), (1, 1))])
     factors = np.expand_dims(_factors(products, _shares(context)), axis + 1)
     merged = factors[0] * wide[0] + factors[1] * wide[1]
     if not on_weights(context):

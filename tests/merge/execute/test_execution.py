@@ -22,6 +22,7 @@ from merge_material import (
     weights,
 )
 
+import mpstore
 from mpstore import kernels
 from mpstore.merge.replay import replay
 from mpstore.records.config import Config
@@ -220,3 +221,32 @@ def test_delta_checkpoints_count_as_their_full_weights(tmp_path: Path) -> None:
             arrays = [repo.read_tensor(one.executed.manifest, key) for one in (of_full, of_delta, mixed)]
             assert np.allclose(arrays[0], arrays[1], atol=1e-6)
             assert np.allclose(arrays[0], arrays[2], atol=1e-6)
+
+
+@pytest.mark.parametrize("odd", [-np.inf, np.nan])
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16, np.float32])
+def test_invariant_08_what_base_and_expert_share_counts_as_no_difference(
+    tmp_path: Path, dtype: type, odd: float
+) -> None:
+    """Not even infinities and NaN, whether statistics count or the merge: measuring changes nothing."""
+    rng = np.random.default_rng(0)
+    base = rng.standard_normal(1000).astype(dtype)
+    expert = (base.astype(np.float32) + rng.standard_normal(1000)).astype(dtype)
+    base[:300] = expert[:300] = odd
+    moved = set()
+    for block_elements, measured in ((64, True), (64, False), (4096, True)):
+        name = f"{block_elements}-{measured}"
+        repo = Repo.init(tmp_path / name / "repo", Config(block_elements=block_elements))
+        tip = add(repo, tmp_path / name, "base", {"w": base})
+        add(repo, tmp_path / name, "e0", {"w": expert}, "base" if measured else None)
+        result = merge(repo, plan(repo, "ties", ("e0",), own={"weight": 1.0, "density": 0.5}))
+        moved.add(weights(repo, result)["w"])
+        assert "0" not in result.executed.counters.nonfinite["w"]  # the expert's deltas are numbers
+        if not measured:
+            mpstore.Repository.open(repo.root).analyze("e0", base="base")
+            assert replay(repo, result.commit).same
+        assert repo.statistics(repo.commit(tip).manifest, repo.commit(repo.tip("e0")).manifest) is not None
+    assert len(moved) == 1
+    out = np.frombuffer(moved.pop(), np.uint8).reshape(1000, -1)
+    changed = int((out != base.view(np.uint8).reshape(1000, -1)).any(axis=1).sum())
+    assert 500 <= changed < 520  # equal magnitudes at the threshold are all kept

@@ -10,7 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from mpstore.merge.operators import gram
+from mpstore.merge.execute.facts import GramSum
 from mpstore.merge.operators.protocol import Block, ExpertContext, Facts, Operator, TensorContext
 from mpstore.merge.operators.table import find
 
@@ -66,11 +66,12 @@ def thresholds_of(
 
 
 def _gram_of(base: np.ndarray, deltas: Sequence[np.ndarray], block: int) -> np.ndarray:
-    total = gram.start(len(deltas))
-    for at in range(0, base.size, block):
+    starts = range(0, base.size, block)
+    total = GramSum(len(deltas) + 1, starts)
+    for at in starts:
         window = slice(at, at + block)
-        gram.accumulate(total, base[window], [d[window] if d[window].any() else None for d in deltas])
-    return total
+        total.observe(at, [base[window], *(d[window] if d[window].any() else None for d in deltas)])
+    return total.conclude()
 
 
 def drive(
