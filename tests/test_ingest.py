@@ -27,6 +27,8 @@ from mpstore.records.config import Config
 from mpstore.records.model import Manifest, Parent
 from mpstore.repository import Repo
 from mpstore.statistics import observe
+from mpstore.store.pack import BLOCKS, PackFile
+from mpstore.store.scanning import scan
 from tests.faults import Fault, striking
 
 BLOCK = 1024
@@ -285,6 +287,34 @@ def test_an_unchanged_checkpoint_is_not_read_again(
     assert elsewhere.committed.created
     assert seen == []
     assert content(repo, "twin") == on_disk(family.base)
+
+
+@pytest.mark.parametrize("lost", ["blocks", "bases", "records"])
+@pytest.mark.parametrize("index", [True, False], ids=["with its index", "alone"])
+@pytest.mark.parametrize("branch", ["math", "again"])
+def test_invariant_06_what_the_store_has_lost_is_read_again(
+    repo: Repo, family: families.Family, lost: str, index: bool, branch: str
+) -> None:
+    """That a directory has not changed since it was added says nothing of what the store still has."""
+    packs = Path(repo.root, "objects", "packs")
+    age(family.base, 10)
+    age(family.experts["math"], 10)
+    base = ingest.add(repo, family.base, "base").commit
+    bases = set(packs.glob("*.pack"))
+    ingest.add(repo, family.experts["math"], "math", base=base)
+    wanted = bases if lost == "bases" else set(packs.glob("*.pack")) - bases
+    for pack in wanted:
+        if lost == "records" or scan(PackFile(str(pack))).kind == BLOCKS:
+            pack.unlink()
+            if index:
+                pack.with_suffix(".idx").unlink()
+    repo = Repo.open(repo.root)
+    if lost == "records" and branch == "math":  # its tip's commit record is gone: that is damage
+        with pytest.raises(DamagedError):
+            ingest.add(repo, family.experts["math"], branch)
+        return
+    ingest.add(repo, family.experts["math"], branch)
+    assert content(Repo.open(repo.root), branch) == on_disk(family.experts["math"])
 
 
 def test_a_base_that_was_forgotten_is_named_by_adding_again(repo: Repo, family: families.Family) -> None:

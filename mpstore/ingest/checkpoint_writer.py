@@ -235,19 +235,31 @@ class CheckpointWriter:
     def adopt(self, commit: ObjectId, path: str, names: Sequence[str]) -> FileEntry | None:
         """Take a file over from a commit that has it: nothing is read. `names`: its tensors', in file order.
 
-        None: the commit is not there any more, or does not have the whole file.
+        None: the commit is not there any more, or some of the file is not: then it is to be read, and is
+        stored anew.
         """
         self._writer.pin_commit(commit)
         if not self._repo.objects.contains(commit):
             return None
+        try:
+            found = self._found(commit, path, names)
+        except DamagedError:  # of its records, too
+            return None
+        return None if found is None else self._keep(found)
+
+    def _found(self, commit: ObjectId, path: str, names: Sequence[str]) -> _Stored | None:
+        """A file of a commit, where the store has all of it."""
         manifest = self._repo.manifest(self._repo.commit(commit).manifest)
         entry = next((file for file in manifest.files if file.path == path), None)
         records = () if entry is None else tuple(manifest.tensors[key] for key in entry.tensors)
         if entry is None or not entry.sha256 or not all(records) or len(records) != len(names):
             return None
         found = self._repo.load_many(TensorRecord, records)
+        ids = [entry.content_ids, *(found[record].block_ids for record in records)]
+        if not self._repo.objects.holds(b"".join(ids)):
+            return None
         count = sum(found[record].blocks for record in records)
-        return self._keep(_Stored(replace(entry, tensors=tuple(names)), records, count))
+        return _Stored(replace(entry, tensors=tuple(names)), records, count)
 
     def _keep(self, stored: _Stored) -> FileEntry:
         with self._lock:

@@ -259,6 +259,20 @@ class ObjectStore:
             return False
         return True
 
+    def holds(self, ids: bytes) -> bool:
+        """Whether all of these ids are to be had, and what they lean on, in packs that can be opened."""
+        places = self.locate(ids)
+        if not all(self.has(one.tobytes()) for one in places.ids[~places.found]):
+            return False
+        places = places if places.found.all() else self.locate(ids)
+        try:
+            for number in np.unique(places.pack).tolist():
+                self._pack(number)
+        except (FileNotFoundError, DamagedError):
+            return False
+        leans = places.base_ids[places.based]
+        return not len(leans) or self.holds(leans.tobytes())
+
     def _opened(self, object_id: ObjectId, purpose: str, row: int = -1) -> _Opened:
         """An object, wherever it lies: it opens, or there was another copy that does."""
         for place in self._finder.looks(object_id):
