@@ -209,8 +209,8 @@ def whole_table(repo: Repo) -> IndexTable:
 
 
 def read_roots(repo: Repo, cutoff_ns: int, dropped: Container[str] = ()) -> Roots:
-    """Read sessions (but those whose paths are dropped), refs and logs as they are now. DamagedError: a ref
-    cannot be read at all.
+    """Read sessions (but those whose paths are dropped), refs and logs as they are now. DamagedError: the
+    newest move of a ref cannot be read.
 
     Sessions first: a writer moves its ref before it unregisters, so one of the two is seen. A ref that is
     removed while this reads stays a root by its log entry, which is younger than any cutoff.
@@ -219,7 +219,7 @@ def read_roots(repo: Repo, cutoff_ns: int, dropped: Container[str] = ()) -> Root
     sessions = tuple(one for one in registered if not one.dead and one.path not in dropped)
     commits: set[ObjectId] = set()
     for name in logged_names(repo):
-        ref = repo.refs.read(name)
+        ref = repo.refs.settled(name)
         if ref is not None:
             commits.add(ref.value)
         entries = repo.refs.log(name)[::-1]

@@ -351,7 +351,9 @@ class Repo:
 
         `parents` are those beside the previous commit, which is `tip`. All is durable before it moves.
         ConflictError: the branch has moved meanwhile; the commit is in the store, but nothing names it.
+        DamagedError, with no commit made: where the branch is cannot be told.
         """
+        self.refs.settled(f"heads/{branch}")
         previous = () if tip is None else (Parent("previous", tip),)
         now = time.time_ns() if time_ns is None else time_ns
         who = author or self.config.author

@@ -53,7 +53,7 @@ def create(repo: Repo, kind: str, name: str, revision: str, who: str, *, force: 
     commit = revisions.resolve(repo, revision)
     existing = repo.refs.read(full)
     old = None if existing is None else existing.value
-    if old == commit:
+    if old == commit and repo.refs.is_certain(full):
         return commit
     if old is not None and not force:
         hint = (
@@ -63,7 +63,8 @@ def create(repo: Repo, kind: str, name: str, revision: str, who: str, *, force: 
         )
         raise ConflictError(f"{KINDS[kind]} {name} exists already, at {short(old)}", hint=hint)
     with reachability.hold(repo, commit):
-        repo.refs.move(full, old, commit, f"{KINDS[kind]}: set to {revision}", who)
+        force = force and kind == "heads"  # tags do not move
+        repo.refs.move(full, old, commit, f"{KINDS[kind]}: set to {revision}", who, force=force)
     return commit
 
 
@@ -74,7 +75,7 @@ def delete(repo: Repo, kind: str, name: str, who: str) -> ObjectId:
     ref = repo.refs.read(full)
     if ref is None:
         raise NotFoundError(f"there is no {KINDS[kind]} {name}", hint=f"mp {KINDS[kind]} lists them")
-    repo.refs.move(full, ref.value, None, f"{KINDS[kind]}: deleted", who)
+    repo.refs.move(full, ref.value, None, f"{KINDS[kind]}: deleted", who, force=kind == "tags")
     return ref.value
 
 

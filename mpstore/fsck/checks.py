@@ -58,8 +58,17 @@ def check_names(repo: Repo) -> list[Damage]:
     return [
         Damage("ref", name, detail)
         for name in repo.refs.names("", deleted=True)
-        for detail in repo.refs.damage(name)
+        for detail in [*repo.refs.damage(name), *_untold(repo, name)]
     ]
+
+
+def _untold(repo: Repo, name: str) -> list[str]:
+    """A ref whose newest move cannot be read from either, and what helps."""
+    try:
+        repo.refs.settled(name)
+    except DamagedError as error:
+        return [f"{error.message}; {error.hint}"]
+    return []
 
 
 def check_packs(repo: Repo) -> tuple[list[Damage], list[Damage]]:

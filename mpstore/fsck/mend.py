@@ -6,30 +6,51 @@ packs go to objects/quarantine/), and what replaces something is durable before 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 from mpstore import files
 from mpstore.errors import DamagedError, StorageError
 from mpstore.fsck.checks import Damage, read_pack
 from mpstore.fsck.sources import Source
 from mpstore.ids import ObjectId, short
+from mpstore.reachability import Marker
+from mpstore.records.model import Commit, Parent
 from mpstore.repository import Repo
 from mpstore.store import packindex
-from mpstore.store.frame import record_kind
+from mpstore.store.frame import record_form, record_kind
 from mpstore.store.layout import CACHE_NAME, index_path, pack_path
 from mpstore.store.pack import PackFile, read_group
 
 
-def mend_names(repo: Repo) -> list[str]:
-    """Rewrite refs from their logs and the other way round."""
+def mend_names(repo: Repo, marker: Marker) -> list[str]:
+    """Rewrite refs from their logs and the other way round. A newest move that neither tells named the commit
+    that is made on the one before and that nothing else reaches, if there is one such commit."""
     done = []
     for name in repo.refs.names("", deleted=True):
         try:
-            done += repo.refs.repair(name)
+            lost = [] if repo.refs.is_certain(name) else _made_on(repo, marker, name)
+            done += repo.refs.repair(name, lost[0] if len(lost) == 1 else None)
         except (DamagedError, StorageError):
             continue  # neither half can be read, or something foreign is in the way: it stays reported
     return done
+
+
+def _made_on(repo: Repo, marker: Marker, name: str) -> list[ObjectId]:
+    """Commits that no name reaches, made on the commit that a branch is known to have been at."""
+    ref = repo.refs.read(name)
+    table = marker.table
+    found = []
+    for row in np.flatnonzero((table.form == record_form(Commit.KIND)) & ~marker.live):
+        own_id = table.ids([row])[0].tobytes()
+        with contextlib.suppress(DamagedError):
+            parents = repo.commit(own_id).parents
+            if ref is not None and Parent("previous", ref.value) in parents:
+                found.append(own_id)
+    return found
 
 
 def mend_indexes(repo: Repo, damage: Iterable[Damage]) -> list[str]:

@@ -67,7 +67,7 @@ def repair(
     opened = [open_source(path, repo) for path in sources]
     found = _findings(repo, read_data, subset, progress)
     first = _report(repo, found)
-    repaired = mend.mend_names(repo)
+    repaired = mend.mend_names(repo, found.marker)
     repaired += _mend_content(repo, found, opened, read_data, subset, progress)
     again = Repo.open(repo.root, progress)
     left = _report(again, _findings(again, read_data, subset, progress))

@@ -21,11 +21,13 @@ from mpstore.records.refnames import KINDS, check_name, describe
 @dataclass(frozen=True)
 class State:
     """What is known of a name: the highest number taken (0: none), the value (None: no such ref), and the
-    digest of the entry that gave it (b"": unknown)."""
+    digest of the entry that gave it (b"": unknown). Not `certain`: of the newest move neither entry nor ref
+    file can be read, so the value is the one before."""
 
     seq: int
     value: ObjectId | None
     entry: bytes
+    certain: bool = True
 
 
 class RefReader:
@@ -43,6 +45,27 @@ class RefReader:
         them can, a warning."""
         state = self._state(check_name(name))
         return None if state.value is None else Ref(name, state.seq, state.value, state.entry)
+
+    def settled(self, name: str) -> Ref | None:
+        """`read`, where an older value will not do: DamagedError if the newest move cannot be read."""
+        self._check_certain(check_name(name))
+        return self.read(name)
+
+    def is_certain(self, name: str) -> bool:
+        """Whether the newest move can be read. DamagedError: nothing can."""
+        return self._state(check_name(name)).certain
+
+    def _check_certain(self, name: str) -> None:
+        state = self._state(name)
+        if state.certain:
+            return
+        own = name.partition("/")[2]
+        is_branch = name.startswith("heads/")
+        word = f"mp branch -f {own} COMMIT` says where it is" if is_branch else f"mp tag -d {own}` forgets it"
+        raise DamagedError(
+            f"{describe(name)} cannot be told: its newest move, @{state.seq}, cannot be read",
+            hint=f"`mp fsck --repair` looks for the commit that it named; `{word}",
+        )
 
     def names(self, prefix: str = "", *, deleted: bool = False) -> list[str]:
         """Sorted full names that begin with `prefix` ("heads/"); those of damaged refs too, whose `read` says
@@ -105,7 +128,7 @@ class RefReader:
                 entry = self._entry(name, seq)
             except DamagedError as error:
                 damage.append(error.message)
-                state = State(seq, state.value, b"")
+                state = State(seq, state.value, b"", certain=False)
                 continue
             if entry is None:
                 return state
@@ -129,9 +152,11 @@ class RefReader:
                 continue
             if entry is None:  # pruned this moment: there is a newer one
                 return self._newest(name, stored, damage)
-            return State(highest, entry.new, entry.digest if seq == highest else b"")
+            newest = seq == highest
+            return State(highest, entry.new, entry.digest if newest else b"", newest)
         if stored is not None:
-            return State(highest, stored.value, stored.entry if stored.seq == highest else b"")
+            newest = stored.seq == highest and stored.entry != b""
+            return State(highest, stored.value, stored.entry if newest else b"", newest)
         return None if damage else State(0, None, b"")
 
     def _lives(self, name: str) -> bool:

@@ -41,11 +41,14 @@ class Refs(RefReader):
 
         Whatever `new` names must be durable already. Raises ConflictError, with nothing changed, when the
         value is not `old` or somebody moves it at the same time, and when a tag would move without `force`;
-        UsageError when a name would be a directory of another.
+        DamagedError, without `force`, when the newest move cannot be read: what is built on an older one
+        would hide it. UsageError when a name would be a directory of another.
         """
         state = self._state(check_name(name))
         if state.value != old:
             raise _lost(name, old, state.value)
+        if not force:
+            self._check_certain(name)
         if name.startswith("tags/") and old is not None and new is not None and not force:
             raise ConflictError(f"{describe(name)} exists ({short(old)}); tags do not move")
         if old is None and new is not None:
@@ -66,6 +69,7 @@ class Refs(RefReader):
         always stays. Returns how many went (or would)."""
         numbers = self._numbers(check_name(name))
         going = []
+        numbers = numbers if self.is_certain(name) else []
         for index, seq in enumerate(numbers[:-1]):
             superseded_ns = self._first_time(name, numbers[index + 1 :])
             if superseded_ns is None or superseded_ns >= older_than_ns:
@@ -97,14 +101,21 @@ class Refs(RefReader):
                 found.append(error.message)
         return found
 
-    def repair(self, name: str) -> list[str]:
+    def repair(self, name: str, newest: ObjectId | None = None) -> list[str]:
         """Rewrite a ref file that is damaged or lags behind, and lost entries whose neighbours tell what they
-        said. Returns what was done, in words."""
+        said. Returns what was done, in words.
+
+        `newest`: what the newest move named, where it cannot be read; without it the move stays unreadable.
+        """
         state = self._state(check_name(name))
+        known = state.certain or newest is not None
+        state = state if state.certain else State(state.seq, newest, b"", known)
         done = [
             f"{self._entry_path(name, seq)}: restored from its neighbours"
             for seq in self._span(name)
-            if self._try_entry(name, seq) is None and self._restore_entry(name, seq, state)
+            if (known or seq != state.seq)
+            and self._try_entry(name, seq) is None
+            and self._restore_entry(name, seq, state)
         ]
         if self._follow_if_behind(name):
             done.append(f"{self._ref_path(name)}: rewritten from the log")
@@ -154,7 +165,9 @@ class Refs(RefReader):
             stored = reflog.read_ref(self._ref_path(name), name)
         except DamagedError:
             stored = None
-        if state.value is None or stored == Ref(name, state.seq, state.value, state.entry):
+        if state.value is None or not state.certain:
+            return False
+        if stored == Ref(name, state.seq, state.value, state.entry):
             return False
         self._follow(name, state)
         return True
