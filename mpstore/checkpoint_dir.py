@@ -22,7 +22,8 @@ SUFFIX: Final = ".safetensors"
 INDEX_SUFFIX: Final = ".safetensors.index.json"
 KIND_METADATA: Final = "mp_kind"
 """A delta checkpoint says so by this key of its safetensors __metadata__ (value "delta"), or by `--kind`."""
-_SKIPPED: Final = frozenset({".git", ".mp", ".cache"})
+NO_CONTENT: Final = frozenset({".git", ".mp", ".cache"})
+"""Names of what belongs to no checkpoint."""
 _PICKLED: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _MAX_INDEX_BYTES: Final = 100_000_000
 
@@ -141,7 +142,7 @@ def _walk(root: str) -> Iterator[SourceFile]:
         except OSError as error:
             raise StorageError(f"{directory}: {error.strerror or error}") from error
         for entry in entries:
-            if entry.name in _SKIPPED:
+            if entry.name in NO_CONTENT:
                 continue
             if not entry.is_dir(follow_symlinks=False):
                 yield _file(entry.path, prefix + entry.name)

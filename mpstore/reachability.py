@@ -54,7 +54,8 @@ class Lost:
 
 
 class Marker:
-    """Marks rows of a table as reached. `live` is bool[rows]; `lost` what could not be found, by id."""
+    """Marks rows of a table as reached. `live` is bool[rows]; `lost` what could not be found, by id;
+    `block_sizes`: how many elements the blocks of reached tensors have."""
 
     def __init__(self, repo: Repo, table: IndexTable) -> None:
         self.repo = repo
@@ -64,6 +65,7 @@ class Marker:
         self.commits: set[ObjectId] = set()
         self.manifests: set[ObjectId] = set()
         self.tensors: set[ObjectId] = set()
+        self.block_sizes: set[int] = set()
 
     def fork(self, table: IndexTable) -> Marker:
         """A marker over another table that need not visit again what this one has visited."""
@@ -109,7 +111,10 @@ class Marker:
         new = [one for one in dict.fromkeys(records) if one not in self.tensors]
         self.tensors.update(new)
         self._mark_records(new, "tensor")
-        blocks = [record.block_ids for record in self._tensor_records(new)]
+        blocks = []
+        for record in self._tensor_records(new):
+            self.block_sizes.add(record.block_elements)
+            blocks.append(record.block_ids)
         self.mark_blocks(b"".join(blocks))
 
     def _tensor_records(self, ids: list[ObjectId]) -> Iterator[TensorRecord]:

@@ -403,6 +403,27 @@ def test_the_command_says_what_bases_it_lets_go_of(tmp_path: Path) -> None:
     assert index.exists()
 
 
+@pytest.mark.parametrize("options", [(), ("--repack",), ("--dry-run",)])
+def test_the_command_warns_of_blocks_that_are_lost(tmp_path: Path, options: tuple[str, ...]) -> None:
+    repo = new_repository(tmp_path, 1 << 20)
+    content = some_content(1)
+    commit(repo, "base", content)
+    mp = Inline(tmp_path)
+    assert mp("gc", *options).err == ""
+    assert "warnings" not in mp.json("gc", *options)
+    fresh = Repo.open(repo.root).objects
+    place = fresh.packs.place(block_id(content["layer1.weight"][1]))
+    assert place is not None
+    pack = Path(fresh.layout.packs) / f"{fresh.packs.ids[place.pack].hex()}.pack"
+    pack.unlink()
+    pack.with_suffix(".idx").unlink()
+    said = mp("gc", *options).err
+    assert "10 objects in use are missing" in said  # nine of tensors, and a header
+    assert "`mp fsck`" in said
+    assert len(mp.json("gc", *options)["warnings"]) == 1
+    mp("fsck", code=4)
+
+
 def test_a_pack_with_bytes_that_nothing_accounts_for_stays_as_it_is(tmp_path: Path) -> None:
     """Its index is lost and a frame's header damaged: what that frame holds may be had by hand still."""
     repo = new_repository(tmp_path, 1 << 20)

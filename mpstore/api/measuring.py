@@ -1,6 +1,7 @@
 """Statistics of pairs, in a few figures.
 
-Relies on analyze, overlap and revisions. Promises: nothing is computed that is known already, unless asked.
+Relies on analyze, overlap, ingest and revisions. Promises: nothing is computed that is known already, unless
+asked.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import numpy as np
 from mpstore import analyze as room
 from mpstore import overlap, revisions
 from mpstore.api import names
-from mpstore.errors import MpError, UsageError
+from mpstore.errors import DamagedError, MpError, UsageError
 from mpstore.events import Progress
 from mpstore.ids import ObjectId
+from mpstore.ingest import PERHAPS_SHARED
 from mpstore.records.model import Commit
 from mpstore.repository import Repo
 
@@ -99,7 +101,8 @@ def compare_with_siblings(
                 found[commit] = [one for one in _siblings(repo, commit) if one not in later]
         overlap.along(repo, found, threads=threads)
     except MpError as error:
-        progress.warn(f"not compared with the other experts of its base: {error.message}")
+        shared = f"; {PERHAPS_SHARED}" if isinstance(error, DamagedError) else ""
+        progress.warn(f"not compared with the other experts of its base: {error.message}{shared}")
 
 
 def _siblings(repo: Repo, commit: ObjectId) -> list[ObjectId]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -90,13 +90,15 @@ def _mend_cache(repo: Repo, rebuilt: bool) -> list[str]:
     return []
 
 
-def refill(repo: Repo, lost: set[ObjectId], sources: Sequence[Source]) -> list[str]:
-    """Take lost objects from other copies."""
+def refill(
+    repo: Repo, lost: set[ObjectId], sources: Sequence[Source], block_sizes: Collection[int]
+) -> list[str]:
+    """Take lost objects from other copies; `block_sizes` are those that blocks of tensors may have."""
     done: list[str] = []
     missing = set(lost)
     with repo.objects.writer("fsck") as writer:
         for source in sources:
-            for own_id, form, raw in source.find(missing):
+            for own_id, form, raw in source.find(missing, block_sizes):
                 if own_id in missing:
                     writer.store_anew(own_id, raw, form)
                     missing.discard(own_id)

@@ -64,7 +64,7 @@ def repair(
 ) -> FsckReport:
     """Look for damage and mend what can be; sources: directories or repositories that may have copies."""
     begun = time.monotonic()
-    opened = [open_source(path, repo) for path in sources]
+    opened = [open_source(path) for path in sources]
     found = _findings(repo, read_data, subset, progress)
     first = _report(repo, found)
     repaired = mend.mend_names(repo, found.marker)
@@ -93,7 +93,8 @@ def _mend_content(
     done: list[str] = []
     now = found
     while sources and now.bad_ids:
-        refilled = mend.refill(repo, now.bad_ids, sources)
+        sizes = now.marker.block_sizes | {repo.config.block_elements}
+        refilled = mend.refill(repo, now.bad_ids, sources, sizes)
         done += refilled
         if not refilled:
             break

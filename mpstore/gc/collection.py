@@ -22,7 +22,7 @@ from mpstore.events import Progress, silent
 from mpstore.gc.choice import Choice, choose
 from mpstore.gc.hosts import describe, drop_sessions, line
 from mpstore.gc.leaning import Leaning, as_stored, give_bases
-from mpstore.gc.marking import Marked, bring_back_needed, mark
+from mpstore.gc.marking import Marked, bring_back_needed, count_missing, mark
 from mpstore.gc.releasing import release_bases
 from mpstore.gc.report import GcReport
 from mpstore.ids import ID_BYTES, ObjectId
@@ -66,7 +66,7 @@ def collect(
     at that level, with a base where they have none but a parent has one, where that makes them smaller.
     dropped_sessions: hosts or names of sessions that are declared dead first (UsageError: no such session,
     or one of this host that is alive). DamagedError: a record is lost or damaged, so that it cannot be known
-    what it reaches; nothing was removed.
+    what it reaches; nothing was removed. Lost blocks are a warning: they name nothing that could go.
     """
     begun = time.monotonic()
     cutoff_ns = time.time_ns() - keep_reflog_ns
@@ -74,6 +74,10 @@ def collect(
     dead = tuple(line(one) for one in read_sessions(repo.objects.layout.sessions) if one.dead)
     plan = _plan(repo, cutoff_ns, repack_all, compression, dropped)
     figures = _figures(repo, plan)
+    missing = count_missing(repo, plan.marked)
+    if missing:
+        are = "object in use is" if missing == 1 else "objects in use are"
+        progress.warn(f"{missing} {are} missing: `mp fsck` says what is damaged")
     damaged: tuple[str, ...] = ()
     if not dry_run:
         done, damaged = _execute(repo, plan, progress)

@@ -58,6 +58,13 @@ def mark(repo: Repo, cutoff_ns: int, dropped: Collection[SessionInfo] = ()) -> M
     raise ConflictError("refs are being removed faster than gc can follow; nothing was removed")
 
 
+def count_missing(repo: Repo, marked: Marked) -> int:
+    """How many objects that roots reach are in no pack. They are looked for again first: another gc may have
+    been moving them when they were looked for."""
+    lost = b"".join(marked.marker.lost)
+    return int((whole_table(repo).search(packindex.as_ids(lost)) < 0).sum()) if lost else 0
+
+
 def bring_back_needed(repo: Repo, marked: Marked, cutoff_ns: int, encoded_anew: Collection[ObjectId]) -> None:
     """Look again what is needed, now that every victim is out of sight, and bring that back.
 

@@ -21,6 +21,10 @@ from mpstore.repository import Repo
 from mpstore.safetensors_file import TensorInfo
 
 ReadAt: TypeAlias = Callable[[SourceFile, int, int], bytes]
+PERHAPS_SHARED: Final = (
+    "a checkpoint that has blocks in common with it is damaged, too: `mp fsck --read-data` says which"
+)
+"""Of damage that an add meets: blocks that indexes list are taken as stored, and not read."""
 _SAMPLES: Final = 6
 _SAMPLE_ELEMENTS: Final = 16384
 _SHARED: Final = 0.9
@@ -72,7 +76,7 @@ def find_base(
         try:
             distance = _distance(repo, candidate.commit, samples)
         except DamagedError as error:
-            repo.progress.warn(f"branch {candidate.branch} cannot be compared with: {error.message}")
+            _warn(repo, candidate, error)
             continue
         if distance is None or distance >= _NEAR:
             continue
@@ -81,6 +85,11 @@ def find_base(
         if best is None or distance < best[0]:
             best = (distance, candidate)
     return None if best is None else best[1]
+
+
+def _warn(repo: Repo, candidate: FoundBase, error: DamagedError) -> None:
+    message = f"branch {candidate.branch} cannot be compared with: {error.message}; {PERHAPS_SHARED}"
+    repo.progress.warn(message)
 
 
 def _candidates(repo: Repo, branch: str) -> Iterator[FoundBase]:
@@ -141,7 +150,7 @@ def _alike(repo: Repo, branch: str, keys: set[str]) -> Iterator[FoundBase]:
             if _is_alike(repo, candidate.commit, keys):
                 yield candidate
         except DamagedError as error:
-            repo.progress.warn(f"branch {candidate.branch} cannot be compared with: {error.message}")
+            _warn(repo, candidate, error)
 
 
 def _is_alike(repo: Repo, commit: ObjectId, keys: set[str]) -> bool:

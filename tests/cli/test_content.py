@@ -13,6 +13,8 @@ import pytest
 from command import Command, Inline, in_shell
 from families import Family, read_checkpoint, safetensors_bytes, write_checkpoint
 
+from mpstore.store.pack import BLOCKS
+
 
 def digests(directory: Path) -> dict[str, str]:
     return {
@@ -445,6 +447,23 @@ def test_a_damaged_pack_is_named_with_what_to_do(mp: Command) -> None:
             stream.truncate(pack.stat().st_size - 4)
     said = [mp("checkout", name, "out", code=None).err for name in ("base", "math", "code")]
     assert any(".pack" in one and "mp: hint: `mp fsck" in one for one in said)
+
+
+@pytest.mark.parametrize("base", [(), ("--base", "base")], ids=["no base", "base"])
+def test_an_add_that_meets_damage_says_that_what_it_shares_is_damaged(
+    mp: Command, family: Family, base: tuple[str, ...]
+) -> None:
+    """Blocks that indexes list are not stored again, so that the branch cannot be read either."""
+    for pack in (mp.directory / ".mp" / "objects" / "packs").glob("*.pack"):
+        bits = bytearray(pack.read_bytes())
+        if int.from_bytes(bits[6:8], "little") == BLOCKS:
+            bits[100::50] = bytes(len(bits[100::50]))
+            pack.chmod(0o644)
+            pack.write_bytes(bits)
+    said = mp("add", family.base, "--branch", "again", *base).err
+    assert "blocks in common" in said.splitlines()[-1]
+    assert "`mp fsck --read-data`" in said.splitlines()[-1]
+    mp("checkout", "again", "out", code=4)
 
 
 def test_tags_never_move(mp: Command) -> None:
