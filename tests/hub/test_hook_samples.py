@@ -120,6 +120,15 @@ def test_every_sample_passes_where_it_should(mp: Inline, family: dict[str, Path]
     assert [line.split()[1:3] for line in lines] == [["add", "code"], ["merge", "merged"], ["pull", "pulled"]]
 
 
+def test_a_merge_whose_error_nobody_knows_is_a_merge_to_its_samples(mp: Inline) -> None:
+    """Experts that were never downloaded have no statistics: the bound is infinite, which no JSON says."""
+    switch_on(mp)
+    words = ["--expert", "hf://org/code:weight=1", "--op", "linear", "--budget", "40%"]
+    merged = run(mp, "merge", "--base", "base", *words, "--branch", "merged")
+    assert ran(mp) == ["pre-merge", "post-merge", "post-commit"]
+    assert "of the error not known" in merged.err
+
+
 def test_samples_refuse_in_words(mp: Inline, family: dict[str, Path]) -> None:
     switch_on(mp)
     refused = run(mp, "push", "math", "hf://elsewhere/math", code=9)
