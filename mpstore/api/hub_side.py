@@ -66,7 +66,7 @@ class HubSide(Opened):
             threads=threads,
             progress=self._progress,
         )
-        if pulled.committed is not None and pulled.committed.created:
+        if pulled.committed.created:
             measuring.compare_with_siblings(self._repo, [pulled.committed.commit], self._progress, threads)
             self._committed("pull", pulled.as_json())
         return pulled
