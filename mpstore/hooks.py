@@ -1,8 +1,8 @@
 """User's executables in `.mp/hooks`, run before and after what changes a repository.
 
-Relies on files (samples are installed through it) and events. Promises: a hook gets one JSON document on
-standard input; a `pre-` hook that fails, hangs or cannot start raises HookError and stops the command; a
-`post-` hook can only warn. No hook outlives its time limit.
+Relies on files (samples are installed through it), events and plain_json. Promises: a hook gets one strict
+JSON document on standard input; a `pre-` hook that fails, hangs or cannot start raises HookError and stops
+the command; a `post-` hook can only warn. No hook outlives its time limit.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mpstore import files
 from mpstore.errors import HookError
 from mpstore.events import Progress, silent
+from mpstore.plain_json import plain
 
 if TYPE_CHECKING:
     import subprocess
@@ -91,7 +92,8 @@ class Hooks:
                 f"hook '{event}' is not executable and was ignored (to switch it on: chmod +x {path})"
             )
             return
-        document = json.dumps({"event": event, "repository": str(self._mp_dir), **details}, sort_keys=True)
+        told = plain({"event": event, "repository": str(self._mp_dir), **details})
+        document = json.dumps(told, sort_keys=True, allow_nan=False)
         ended = _run(path, document.encode(), self._mp_dir.parent, self._timeout_seconds)
         if ended.code == 0:
             for line in ended.said.splitlines():

@@ -62,6 +62,15 @@ def repository(tmp_path_factory: pytest.TempPathFactory, family: Family) -> Repo
     return made
 
 
+def test_a_budget_may_be_a_number(repository: Repository) -> None:
+    share: Any = 0.25  # which no type checker lets pass
+    with pytest.raises(mpstore.UsageError) as caught:
+        repository.plan(store=False, budget=share, **MERGE)
+    assert caught.value.hint == "did you mean 25%?"
+    whole: Any = 2e5
+    assert repository.plan(store=False, budget=whole, **MERGE).plan.budget_bytes == 200_000
+
+
 def test_importing_costs_nothing() -> None:
     script = "import sys, mpstore; print([m for m in ('numpy', 'click', 'rich') if m in sys.modules])"
     done = subprocess.run(

@@ -44,6 +44,17 @@ def test_hook_gets_json_and_works_beside_the_repository(mp_dir: Path) -> None:
     assert (mp_dir.parent / "where").read_text().strip() == str(mp_dir.parent)
 
 
+def test_what_json_cannot_say_is_null(mp_dir: Path) -> None:
+    put(mp_dir, "post-merge", "#!/bin/sh\ncat > seen.json\n")
+    Hooks(mp_dir).run(
+        "post-merge", {"bound": float("inf"), "experts": [{"params": {"density": float("nan")}}]}
+    )
+    text = (mp_dir.parent / "seen.json").read_text()
+    seen = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert seen["bound"] is None
+    assert seen["experts"] == [{"params": {"density": None}}]
+
+
 def test_failing_pre_hook_raises_with_what_it_said(mp_dir: Path) -> None:
     path = put(mp_dir, "pre-merge", "#!/bin/sh\necho 'too much' >&2\nexit 3\n")
     with pytest.raises(HookError, match="too much") as caught:

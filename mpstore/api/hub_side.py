@@ -47,7 +47,10 @@ class HubSide(Opened):
         threads: int | None = None,
         endpoint: str | None = None,
     ) -> PullResult:
-        """Fetch hf://ORG/NAME[@REV], or the origin of a pulled branch again. Hooks: pre-pull, post-commit."""
+        """Fetch hf://ORG/NAME[@REV], or the origin of a pulled branch again.
+
+        Hooks: pre-pull, and where there was something new post-pull, post-commit.
+        """
         from mpstore.api import hub, measuring
         from mpstore.remotes.hub import Hub
 
@@ -63,9 +66,9 @@ class HubSide(Opened):
             threads=threads,
             progress=self._progress,
         )
-        if pulled.committed is not None and pulled.committed.created:
+        if pulled.committed.created:
             measuring.compare_with_siblings(self._repo, [pulled.committed.commit], self._progress, threads)
-            self._hooks.run("post-commit", pulled.as_json())
+            self._committed("pull", pulled.as_json())
         return pulled
 
     def look(
@@ -94,12 +97,15 @@ class HubSide(Opened):
         message: str = "",
         endpoint: str | None = None,
     ) -> PushResult:
-        """Make hf://ORG/NAME hold exactly the files of a revision. Hook: pre-push."""
+        """Make hf://ORG/NAME hold exactly the files of a revision.
+
+        Hooks: pre-push, and where the Hub has got a new commit post-push.
+        """
         from mpstore.api import hub
         from mpstore.remotes.hub import Hub
 
         self._hooks.run("pre-push", {"revision": revision, "target": target, "branch": branch})
-        return hub.push_revision(
+        pushed = hub.push_revision(
             self._repo,
             Hub(endpoint, progress=self._progress),
             revision,
@@ -109,6 +115,9 @@ class HubSide(Opened):
             message=message,
             progress=self._progress,
         )
+        if pushed.new:
+            self._hooks.run("post-push", pushed.as_json())
+        return pushed
 
     def remotes(self) -> tuple[Remote, ...]:
         """The branches that were pulled, and where from."""

@@ -165,7 +165,7 @@ def _request(words: Words, limits: Limits) -> Request:
     error = words.max_error
     return Request(
         recipe=_recipe(words),
-        budget=None if words.budget is None else str(words.budget),
+        budget=None if words.budget is None else budgets.budget_text(words.budget),
         max_error=budgets.parse_max_error(error) if isinstance(error, str) else error,
         seed=words.seed or 0,
         policy=words.policy or "",

@@ -7,7 +7,6 @@ to standard output; reports of what was done respect `-q`, answers to questions 
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -145,23 +144,7 @@ def _print(text: str) -> None:
 
 
 def to_json(value: Any) -> str:
-    """Strict JSON: ids as hex, paths as text, and null for what JSON cannot say (NaN, infinity)."""
-    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    """Strict JSON; see `plain` for what it makes of ids, paths and NaN."""
+    from mpstore.plain_json import plain
 
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, complex):
-        return [_plain(value.real), _plain(value.imag)]
-    if value is None or isinstance(value, str | int | float):
-        return value
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    return json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)

@@ -1,7 +1,8 @@
 """A read-only endpoint of the Hub's protocol over a `Shelf`.
 
 Relies on shelf, wire and the standard library's HTTP server. Promises: never writes; a path, range or name
-that is not on the shelf is an answer with the Hub's error code, not an exception; bodies are streamed.
+that is not on the shelf is an answer with the Hub's error code, not an exception; bodies are streamed; a
+connection that is kept is at its next request, whatever was answered.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from mpstore.remotes import wire
 from mpstore.remotes.shelf import Shelf, ShelfFile, Snapshot, UnknownRepository, UnknownRevision
 
 _MAX_BODY_BYTES: Final = 8 << 20
+_PIECE_BYTES: Final = 1 << 16
+_MOST_DIGITS: Final = 20  # of a length
 
 
 class Refusal(Exception):
@@ -40,6 +43,8 @@ class EndpointHandler(BaseHTTPRequestHandler):
     # for which a caller that keeps its connection takes 40 ms.
     disable_nagle_algorithm = True
     server: Endpoint
+    unread_bytes = 0
+    """Of the request's body; whoever reads from `rfile` takes them off."""
 
     def do_HEAD(self) -> None:
         self._answer(self.get)
@@ -49,6 +54,15 @@ class EndpointHandler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self._answer(self.post)
+
+    def do_PUT(self) -> None:
+        self._answer(self.write)
+
+    def do_PATCH(self) -> None:
+        self._answer(self.write)
+
+    def do_DELETE(self) -> None:
+        self._answer(self.write)
 
     def log_message(self, format: str, *args: Any) -> None:
         self.server.log(self.address_string(), format % args)
@@ -82,6 +96,11 @@ class EndpointHandler(BaseHTTPRequestHandler):
             raise Refusal(405, "this endpoint is read-only")
         snapshot = self.snapshot(wanted[0], wanted[2][0])
         self.send_json(wire.paths_info(snapshot, self._paths()))
+
+    def write(self, path: str, query: dict[str, list[str]]) -> None:
+        """PUT, PATCH and DELETE, none of which there is."""
+        del path, query
+        raise Refusal(405, "this endpoint is read-only")
 
     def _get_api(self, path: str, query: dict[str, list[str]]) -> None:
         wanted = wire.split_api(path)
@@ -155,6 +174,9 @@ class EndpointHandler(BaseHTTPRequestHandler):
 
     def _answer(self, act: Any) -> None:
         url = urlsplit(self.path)
+        self.unread_bytes = self._announced_bytes() or 0
+        if not self._is_taken():  # its end is not known, or far: what follows is no request
+            self.close_connection = True
         try:
             self._check_token()
             act(url.path, parse_qs(url.query))
@@ -166,11 +188,15 @@ class EndpointHandler(BaseHTTPRequestHandler):
             self.server.log(self.address_string(), f"{self.path}: {error.message}")
             self.close_connection = True
             self._refuse(Refusal(500, error.message))
+        if not self.close_connection:
+            self._pass_over_body()
 
     def _refuse(self, refusal: Refusal) -> None:
         headers = {"X-Error-Message": str(refusal).replace("\n", " ")}
         if refusal.code:
             headers["X-Error-Code"] = refusal.code
+        if self.close_connection:
+            headers["Connection"] = "close"
         try:
             self.send_json({"error": str(refusal)}, refusal.status, headers)
         except (BrokenPipeError, ConnectionResetError):
@@ -185,11 +211,30 @@ class EndpointHandler(BaseHTTPRequestHandler):
             raise Refusal(HTTPStatus.UNAUTHORIZED, said)
 
     def read_body(self) -> bytes:
+        if not self._is_taken():
+            raise Refusal(413, "the body is too long, or does not say how long it is")
+        length, self.unread_bytes = self.unread_bytes, 0
+        return self.rfile.read(length)
+
+    def _is_taken(self) -> bool:
+        """Whether a body as it was announced is one that is read."""
+        length = self._announced_bytes()
+        return length is not None and length <= _MAX_BODY_BYTES
+
+    def _announced_bytes(self) -> int | None:
+        """Of the request's body; None: it comes in chunks, or with a length that is none."""
         length = self.headers.get("Content-Length") or "0"
-        if not length.isdigit() or int(length) > _MAX_BODY_BYTES:
+        known = length.isascii() and length.isdigit() and len(length) < _MOST_DIGITS
+        return int(length) if known and "Transfer-Encoding" not in self.headers else None
+
+    def _pass_over_body(self) -> None:
+        """What nobody has read of it would be taken for the next request."""
+        try:
+            while self.unread_bytes > 0:
+                piece = self.rfile.read(min(self.unread_bytes, _PIECE_BYTES))
+                self.unread_bytes = self.unread_bytes - len(piece) if piece else 0
+        except ConnectionResetError:
             self.close_connection = True
-            raise Refusal(413, "the body is too long")
-        return self.rfile.read(int(length))
 
     def _paths(self) -> list[str]:
         body = self.read_body()

@@ -39,6 +39,8 @@ _NO_ENTRY: Final = {
 }
 _USED_UP: Final = re.compile(r";\s*r=0\s*;\s*t=(\d+)")
 """The Hub's RateLimit header ('"api";r=0;t=55'): nothing is left for so many seconds."""
+_NO_ADDRESS: Final = frozenset({"UnsupportedProtocol", "InvalidURL"})
+"""What the client's HTTP library raises before it asks anybody."""
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -186,6 +188,8 @@ class Hub:
         status = status_of(error)
         if status is not None:
             return transient_status(status, dict(error.response.headers))  # type: ignore[attr-defined]
+        if type(error).__name__ in _NO_ADDRESS:
+            return None
         if type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2"):
             return Transient(f"{type(error).__name__}: {error}")
         return None
@@ -217,6 +221,11 @@ class Hub:
         if status in (401, 403):
             return RemoteError(f"{what}: {_said(error)}", hint=_NO_ENTRY[status])
         reason = _said(error)
+        if type(error).__name__ in _NO_ADDRESS:
+            return RemoteError(
+                f"{what}: {self.endpoint} is no address of a Hub ({reason})",
+                hint="HF_ENDPOINT is to be https://HOST or http://HOST; without it the Hub is huggingface.co",
+            )
         if type(error).__name__ in ("ConnectError", "ConnectTimeout"):
             return RemoteError(
                 f"{what}: {self.endpoint} cannot be reached ({reason.rpartition('] ')[2]})",

@@ -25,12 +25,13 @@ from mpstore.remotes.network import Traffic
 from mpstore.remotes.origin import Origin
 from mpstore.remotes.pull_plan import look
 from mpstore.repository import Repo
+from mpstore.store import WriteSummary
 
 
 @dataclass(frozen=True)
 class PullResult:
-    """What a pull did. `received_bytes`: files' content that came over the network; `committed` None: nothing
-    was new."""
+    """What a pull did. `received_bytes`: files' content that came over the network. Where nothing was new,
+    `committed` is what the branch has, not `created`."""
 
     branch: str
     address: Address
@@ -40,7 +41,7 @@ class PullResult:
     received_bytes: int
     resumed_bytes: int
     seconds: float
-    committed: Committed | None
+    committed: Committed
 
     def as_json(self) -> dict[str, Any]:
         """The keys of `mp add --json`, and the origin's and the network's."""
@@ -48,14 +49,14 @@ class PullResult:
         return {
             "branch": self.branch,
             "commit": to_hex(self.commit),
-            "manifest": None if done is None else to_hex(done.manifest),
+            "manifest": to_hex(done.manifest),
             "origin": {"repo": self.address.repo_id, "commit": self.revision},
-            "new": done is not None and done.created,
-            "tensors": 0 if done is None else done.tensors,
-            "blocks": 0 if done is None else done.blocks,
-            "new_blocks": 0 if done is None else done.new_blocks,
-            "raw_bytes": 0 if done is None else done.raw_bytes,
-            "stored_bytes": 0 if done is None else done.summary.stored_bytes,
+            "new": done.created,
+            "tensors": done.tensors,
+            "blocks": done.blocks,
+            "new_blocks": done.new_blocks,
+            "raw_bytes": done.raw_bytes,
+            "stored_bytes": done.summary.stored_bytes,
             "received_bytes": self.received_bytes,
             "resumed_bytes": self.resumed_bytes,
             "base": self.base,
@@ -90,8 +91,9 @@ def pull(
     tip = repo.tip(branch)
     plan = look(repo, hub, address, branch, include, exclude, model)
     if plan.current and tip is not None:
+        standing = _standing(repo, tip)
         seconds = round(time.monotonic() - started, 3)
-        return PullResult(branch, address, plan.model.commit, tip, None, 0, 0, seconds, None)
+        return PullResult(branch, address, plan.model.commit, tip, None, 0, 0, seconds, standing)
     task = progress.task(f"pulling {address}", plan.lacking_bytes, "bytes")
     traffic = Traffic(task)
     try:
@@ -123,6 +125,16 @@ def pull(
         round(time.monotonic() - started, 3),
         committed,
     )
+
+
+def _standing(repo: Repo, tip: ObjectId) -> Committed:
+    """A commit that is there already, as if its files had come once more."""
+    manifest_id = repo.commit(tip).manifest
+    manifest = repo.manifest(manifest_id)
+    blocks = sum(tensor.blocks for tensor in repo.tensors(manifest).values())
+    raw_bytes = sum(file.size for file in manifest.files)
+    nothing = WriteSummary(0, 0, 0, 0, 0)
+    return Committed(tip, manifest_id, False, len(manifest.tensors), blocks, 0, raw_bytes, nothing)
 
 
 def _how(origin: Origin, base: FoundBase | None) -> dict[str, Any]:

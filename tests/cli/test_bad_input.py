@@ -373,6 +373,12 @@ def test_names_in_any_script_stand_in_columns(quick: Command) -> None:
 
 
 @pytest.mark.usefixtures("unharmed")
+def test_a_share_without_its_sign_is_no_budget(quick: Command, merge_words: Words) -> None:
+    refused = quick("merge", *merge_words(), "--budget", ".25", "--branch", "merged", code=2)
+    assert "did you mean 25%?" in refused.err
+    assert "merged" not in quick("branch").out
+
+
 def test_a_budget_of_a_byte(quick: Command, merge_words: Words) -> None:
     merged = quick.json("merge", *merge_words("linear"), "--budget", "1", "--branch", "tiny")
     assert (merged["expert_read_bytes"], merged["budget_bytes"], merged["exact"]) == (0, 1, False)

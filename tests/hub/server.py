@@ -226,6 +226,7 @@ class HubHandler(EndpointHandler):
         del query
         length = int(self.headers["Content-Length"])
         data = self.rfile.read(length)
+        self.unread_bytes = 0
         assert hashlib.sha256(data).hexdigest() == path.removeprefix("/upload/")
         with self.server.shelf.lock:
             self.server.shelf.lfs[hashlib.sha256(data).hexdigest()] = data

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from families import base_tensors, safetensors_bytes
 
+import mpstore.remotes.hub
 from hub.conftest import files_of
 from hub.server import Fault, TestHub
 from mpstore import files
@@ -17,6 +18,7 @@ from mpstore.errors import DamagedError, MpError, RemoteError
 from mpstore.remotes import body, fetching
 from mpstore.remotes.endpoint import Refusal
 from mpstore.remotes.hub import transient_status
+from tests.warned import Warned
 
 WEIGHTS = "*.safetensors"
 
@@ -80,6 +82,19 @@ def test_answers_that_stay_bad_end_the_pull(
     error = refuse(repository, hub, RemoteError, f"HTTP {status}")
     assert error.exit_code == 7
     complete(repository, hub, source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("endpoint", ["htp:/foo", "foo.org", "http://foo.org:many"])
+def test_an_endpoint_that_is_no_address_is_said_at_once(
+    repository: Repository, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Waits as long as these are said, and nothing is."""
+    monkeypatch.setattr(mpstore.remotes.hub, "PATIENCE_SECONDS", 5.0)
+    heard = Warned()
+    with pytest.raises(RemoteError, match=f"{endpoint} is no address") as caught:
+        Repository.open(repository.mp_dir, progress=heard).pull("hf://org/base", endpoint=endpoint)
+    assert "HF_ENDPOINT" in (caught.value.hint or "")
+    assert heard.said == []
 
 
 def test_a_connection_cut_in_the_body_is_taken_up_where_it_broke(

@@ -129,9 +129,37 @@ def test_the_body_of_an_answer_does_not_wait_for_its_head(served: Endpoint) -> N
     assert all(seen)
 
 
-def test_writing_is_refused(served: Endpoint) -> None:
-    asked = Request(f"{served.url}/api/models/base/commit/main", data=b"{}", method="POST")
-    assert refused(asked)[0] == 405
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_writing_is_refused(served: Endpoint, method: str) -> None:
+    """In JSON, and so that the connection is as good as before: its body is no request."""
+    host, port = served.server_address[:2]
+    with contextlib.closing(http.client.HTTPConnection(str(host), port)) as connection:
+        connection.connect()
+        kept = connection.sock
+        for body in (b"{}", b"x" * 100_000, b""):
+            connection.request(method, "/api/models/base/commit/main", body)
+            answer = connection.getresponse()
+            assert answer.status == 405
+            assert json.loads(answer.read()) == {"error": "this endpoint is read-only"}
+            connection.request("GET", "/api/models/base", b"a body that nobody asked for")
+            assert json.loads(connection.getresponse().read())["id"] == "base"
+        assert connection.sock is kept
+
+
+@pytest.mark.parametrize("headers", [{"Transfer-Encoding": "chunked"}, {"Content-Length": str(1 << 40)}])
+def test_a_body_whose_end_is_unknown_or_far_ends_the_connection(
+    served: Endpoint, headers: dict[str, str]
+) -> None:
+    host, port = served.server_address[:2]
+    with contextlib.closing(http.client.HTTPConnection(str(host), port)) as connection:
+        for path, status in (("commit", 405), ("paths-info", 413)):
+            connection.putrequest("POST", f"/api/models/base/{path}/main")
+            for name, value in headers.items():
+                connection.putheader(name, value)
+            connection.endheaders()
+            answer = connection.getresponse()
+            assert (answer.status, answer.headers["Connection"]) == (status, "close")
+            answer.read()
 
 
 def test_another_address_needs_a_token(repository: Repository) -> None:

@@ -14,7 +14,7 @@ from plan_material import DTYPES, Made, cost_of, distance, make, merge, random_f
 
 from mpstore.errors import BudgetError, UsageError
 from mpstore.merge import ordering as orders
-from mpstore.merge.budget import parse_budget, parse_max_error
+from mpstore.merge.budget import budget_text, parse_budget, parse_max_error
 from mpstore.merge.curve import curve
 from mpstore.merge.operators.table import find
 from mpstore.merge.plan_inputs import Limits
@@ -356,6 +356,7 @@ def test_weights_matter() -> None:
     [
         ("0", 0), ("123", 123), ("2GiB", 2 << 30), ("2g", 2 << 30), ("500MB", 500 * 10**6), ("1.5 KiB", 1536),
         ("25%", 250), ("12.5 %", 125), ("0%", 0), (".1%", 1), ("200%", 2000), ("7B", 7), ("1TiB", 1 << 40),
+        ("1", 1), ("0.0", 0), ("123.0", 123),
     ],
 )  # fmt: skip
 def test_budgets_that_are_understood(text: str, amount: int) -> None:
@@ -369,6 +370,29 @@ def test_budgets_that_are_not(text: str) -> None:
     with pytest.raises(UsageError, match="--budget") as caught:
         parse_budget(text, 1000)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("budget", "hint"),
+    [
+        (".25", "did you mean 25%?"), ("0.25", "did you mean 25%?"), ("1.0", "did you mean 100%?"),
+        (".125 b", "did you mean 12.5%?"), ("12.5", "500MB"), ("7.5B", "500MB"),
+        (0.25, "did you mean 25%?"), (1.0, "did you mean 100%?"), (1e-9, "did you mean 1e-07%?"),
+    ],
+)  # fmt: skip
+def test_a_budget_is_no_part_of_a_byte(budget: float | str, hint: str) -> None:
+    with pytest.raises(UsageError, match="is no whole number of bytes") as caught:
+        parse_budget(budget_text(budget), 1000)
+    assert hint in (caught.value.hint or "")
+
+
+def test_budgets_of_python_code() -> None:
+    amounts = {1e9: 10**9, 1e16: 10**16, 0.0: 0, np.float64(4096): 4096, 5: 5, "2k": 2048}
+    for budget, amount in amounts.items():
+        assert parse_budget(budget_text(budget), 1000) == amount
+    for budget in (float("nan"), float("inf"), -1.0):
+        with pytest.raises(UsageError, match="--budget"):
+            parse_budget(budget_text(budget), 1000)
 
 
 def test_error_limits() -> None:
