@@ -108,6 +108,34 @@ def test_opening_finds_the_repository(repository: Repository, tmp_path: Path) ->
         Repository.open(tmp_path)
 
 
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_repository_that_has_gone_is_not_made_again(family: Family, tmp_path: Path, moved: bool) -> None:
+    repository = Repository.init(tmp_path / "r", block_elements=1024)
+    commit = repository.add(family.base, "base").commit
+    inner = repository._repo
+    if moved:
+        shutil.move(tmp_path / "r", tmp_path / "elsewhere")
+    else:
+        shutil.rmtree(tmp_path / "r")
+    for act in (
+        lambda: repository.add(family.experts["math"], "math"),
+        lambda: repository.create_branch("side", "base"),
+        repository.log,
+        repository.branches,
+        repository.stats,
+        repository.gc,
+        repository.fsck,
+        # gone only after a method had begun
+        lambda: inner.objects.writer("late"),
+        lambda: inner.refs.move("heads/late", None, commit, "late", ""),
+    ):
+        with pytest.raises(mpstore.NotFoundError):
+            act()
+    assert not (tmp_path / "r").exists()
+    if moved:
+        assert [one.name for one in Repository.open(tmp_path / "elsewhere").branches()] == ["base"]
+
+
 def test_tensors_are_read_without_a_checkout(repository: Repository, family: Family) -> None:
     found = repository.tensors("math")
     expected = read_checkpoint(family.experts["math"])

@@ -109,7 +109,7 @@ class StoredFile:
         for piece in self.read():
             digest.update(piece)
         try:
-            files.make_directories(kept.parent)
+            files.make_directories(kept.parent, within=self.repo.root)
             files.write_whole(kept, digest.digest(), Path(self.repo.root, "tmp"), durable=False)
         except (OSError, MpError):
             pass  # a read-only repository is served all the same
