@@ -132,6 +132,22 @@ def test_a_diff_names_what_it_could_not_compare(mp: Shell, tmp_path: Path) -> No
     assert "not compared" not in Inline(tmp_path / "work")("diff", "base", "merged").out
 
 
+def test_a_directory_stands_against_what_was_partly_fetched_by_its_sha256(
+    mp: Shell, sources: dict[str, Path]
+) -> None:
+    mp("merge", *words(), "--budget", "20%", "--branch", "merged")
+    assert mp("show", "hub/org/one")["lacking_tensors"]
+    weights = sorted(path.name for path in sources["one"].glob("*.safetensors"))
+    found = {one["path"]: one for one in mp("status", sources["one"], "hub/org/one")["files"]}
+    assert [found[name]["state"] for name in weights] == ["equal"] * len(weights)
+    other = {one["path"]: one["state"] for one in mp("status", sources["two"], "hub/org/one")["files"]}
+    assert {other[name] for name in weights} == {"changed"}
+    changed = sources["one"] / weights[0]
+    changed.write_bytes(changed.read_bytes()[:-1] + b"\x7f")
+    found = {one["path"]: one for one in mp("status", sources["one"], "hub/org/one")["files"]}
+    assert [found[name]["state"] for name in weights] == ["changed"] + ["equal"] * (len(weights) - 1)
+
+
 RANK = 4
 
 
