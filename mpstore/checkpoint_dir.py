@@ -93,9 +93,11 @@ def check_path(path: str) -> str:
     """A file's path inside a checkpoint, as it may be written below any directory; DamagedError otherwise."""
     try:
         return shapes.check_path(path)
-    except (shapes.Odd, UnicodeEncodeError) as error:
-        why = "is not Unicode" if isinstance(error, UnicodeEncodeError) else "no checkpoint may have it"
-        raise DamagedError(f"file {path!r:.200}: {why} ({error})", hint="rename the file") from None
+    except UnicodeEncodeError:
+        raise DamagedError(f"file {path!r:.200}: its name is not UTF-8", hint="rename the file") from None
+    except shapes.Odd as error:
+        why = f"no checkpoint may have it ({error})"
+        raise DamagedError(f"file {path!r:.200}: {why}", hint="rename the file") from None
 
 
 def tensor_names(headers: Mapping[str, Header]) -> list[tuple[str, list[str]]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mpstore import files, hash_lanes
-from mpstore.errors import DamagedError, StorageError
+from mpstore.errors import DamagedError, NotFoundError, StorageError
 from mpstore.regular_file import read_regular
 
 _ROOM: Final = "sha256-points"
@@ -36,6 +36,7 @@ class HashPoints:
     """Those of a repository, `.mp` being its directory."""
 
     def __init__(self, mp_dir: str) -> None:
+        self._mp_dir = mp_dir
         self._room = os.path.join(mp_dir, "cache", _ROOM)
         self._tmp = os.path.join(mp_dir, "tmp")
 
@@ -63,8 +64,8 @@ class HashPoints:
         if not points:
             return
         try:
-            files.make_directories(self._room)
+            files.make_directories(self._room, within=self._mp_dir)
             path = os.path.join(self._room, sha256.hex())
             files.write_whole(path, b"".join(points), self._tmp, durable=False)
-        except StorageError:
+        except (NotFoundError, StorageError):
             return

@@ -36,6 +36,7 @@ from mpstore.records.model import (
     TensorRecord,
 )
 from mpstore.records.refs import Refs
+from mpstore.records.unfetched import never_fetched
 from mpstore.repository_root import DIRECTORY, is_repository, is_used
 from mpstore.store import ObjectStore, ObjectWriter
 from mpstore.suggestions import nearest
@@ -201,7 +202,7 @@ class Repo:
                 f"no tensor {key!r}", hint=nearest(key, manifest.tensors) or "mp ls REV lists them"
             )
         if not manifest.tensors[key]:
-            raise NotFoundError(f"tensor {key!r} was never fetched", hint="`mp pull` its origin completes it")
+            raise never_fetched(self, manifest, [key])
         return self.tensor(manifest.tensors[key])
 
     # Content

@@ -32,6 +32,8 @@ def resolve(repo: Repo, revision: str) -> ObjectId:
     id. NAME@{n}: what it was n moves ago. ~n: n times the previous commit; ^: the previous, ^base: the
     merge's base, ^expert2: its second expert (^expert: its first).
     """
+    if not isinstance(revision, str):  # from Python anything may come, by whatever argument
+        raise UsageError(f"revision = {revision!r:.200}: the name of a branch, tag or commit is expected")
     match = _GRAMMAR.fullmatch(revision)
     if match is None:
         raise NotFoundError(

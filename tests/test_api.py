@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -115,6 +116,34 @@ def test_opening_finds_the_repository(repository: Repository, tmp_path: Path) ->
     assert Repository.discover(deep).mp_dir == repository.mp_dir
     with pytest.raises(mpstore.NotFoundError):
         Repository.open(tmp_path)
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_repository_that_has_gone_is_not_made_again(family: Family, tmp_path: Path, moved: bool) -> None:
+    repository = Repository.init(tmp_path / "r", block_elements=1024)
+    commit = repository.add(family.base, "base").commit
+    inner = repository._repo
+    if moved:
+        shutil.move(tmp_path / "r", tmp_path / "elsewhere")
+    else:
+        shutil.rmtree(tmp_path / "r")
+    for act in (
+        lambda: repository.add(family.experts["math"], "math"),
+        lambda: repository.create_branch("side", "base"),
+        repository.log,
+        repository.branches,
+        repository.stats,
+        repository.gc,
+        repository.fsck,
+        # gone only after a method had begun
+        lambda: inner.objects.writer("late"),
+        lambda: inner.refs.move("heads/late", None, commit, "late", ""),
+    ):
+        with pytest.raises(mpstore.NotFoundError):
+            act()
+    assert not (tmp_path / "r").exists()
+    if moved:
+        assert [one.name for one in Repository.open(tmp_path / "elsewhere").branches()] == ["base"]
 
 
 def test_tensors_are_read_without_a_checkout(repository: Repository, family: Family) -> None:
@@ -335,3 +364,50 @@ def test_a_keyword_that_is_none_is_named(tmp_path: Path, word: str, meant: str) 
     with pytest.raises(mpstore.UsageError, match=f"no such keyword: '{word}'") as caught:
         repository.merge("x", **{word: "1"})  # type: ignore[arg-type]
     assert meant in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda r: r.gc(compression="x"), "compression = 'x': fast, default, small or max is expected"),
+        (lambda r: r.gc(keep_reflog_seconds=-1), "keep_reflog_seconds = -1"),
+        (lambda r: r.gc(keep_reflog_seconds=math.inf), "keep_reflog_seconds = inf"),
+        (lambda r: r.log(limit=-1), "limit = -1: a whole number from 0"),
+        (lambda r: r.add_all(["./math"]), "a list of (path, branch)"),
+        (lambda r: r.add("./math", 7), "branch = 7: a text"),
+        (lambda r: r.add("./math", "x", kind="x"), "kind = 'x': full, delta or lora"),
+        (lambda r: r.add("./math", "x", threads=-1), "threads = -1"),
+        (lambda r: r.merge("x", **MERGE, memory_bytes="1GiB"), "memory_bytes = '1GiB': a whole number"),
+        (lambda r: r.replay("merged", memory_bytes="1GiB"), "memory_bytes = '1GiB': a whole number"),
+        (lambda r: r.plan(**MERGE, max_error=-1), "max_error = -1: a number from 0"),
+        (lambda r: r.plan(**MERGE, max_error=math.nan), "max_error = nan: a number from 0"),
+        (lambda r: r.plan(**MERGE, seed="x"), "seed = 'x': a whole number"),
+        (lambda r: r.plan(**MERGE, seed=10**22), "seed = 10000000000000000000000: a whole number"),
+        (lambda r: r.plan(**MERGE, budget=0.5), "budget = 0.5: a number of bytes"),
+        (lambda r: r.plan(base="base", experts="math", operator="ties"), "experts = 'math': a list of"),
+        (lambda r: r.plan(base="base", experts=[7], operator="ties"), "experts = [7]: a list of"),
+        (lambda r: r.plan(**MERGE, parameters="lambda=1"), "parameters = 'lambda=1'"),
+        (lambda r: r.merge(7, **MERGE), "branch = 7: a text"),
+        (lambda r: r.create_branch(7, "base"), "name = 7: a text"),
+        (lambda r: r.checkout("base", "nowhere", tensors="layers*"), "tensors = 'layers*': a list of texts"),
+        (lambda r: r.compare("math"), "experts = 'math': a list of"),
+        (lambda r: r.ls("math", "layers*"), "patterns = 'layers*': a list of texts"),
+        (lambda r: r.fsck(repair=True, sources="./x"), "sources = './x': a list of texts"),
+        (lambda r: r.pull("hf://org/x", include="*.json"), "include = '*.json': a list of texts"),
+        (lambda r: r.show(7), "revision = 7"),
+    ],
+)
+def test_what_an_argument_cannot_be_is_said_by_its_name(repository: Repository, call: Any, says: str) -> None:
+    before = repository.branches()
+    with pytest.raises(mpstore.UsageError) as caught:
+        call(repository)
+    assert says in caught.value.message
+    assert "is expected" in caught.value.message
+    assert repository.branches() == before
+
+
+def test_a_key_that_is_no_text_is_no_tensor(repository: Repository) -> None:
+    found: Any = repository.tensors("math")
+    with pytest.raises(mpstore.NotFoundError, match="no tensor 3"):
+        found[3]
+    assert found.get(3) is None

@@ -42,6 +42,8 @@ class Tensors(Mapping[str, Array]):
         self._manifest = manifest
 
     def __getitem__(self, key: str) -> Array:
+        if not isinstance(key, str):
+            raise NoSuchTensor(f"no tensor {key!r:.200}", hint="a tensor's key is a text")
         try:
             return self._repo.read_tensor(self._manifest, key)
         except NotFoundError as error:

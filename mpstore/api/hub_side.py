@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from mpstore.api import arguments
 from mpstore.api.opened import Opened
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class HubSide(Opened):
         from mpstore.api import hub, measuring
         from mpstore.remotes.hub import Hub
 
+        arguments.check(what=what, include=include, exclude=exclude, message=message, author=author)
+        arguments.check_given(branch=branch, base=base, threads=threads)
         wanted = hub.wanted(self._repo, what, branch, include, exclude)
         self._hooks.run("pre-pull", {"model": str(wanted.address), "branch": wanted.branch})
         pulled = hub.pull_model(
@@ -84,6 +87,8 @@ class HubSide(Opened):
         from mpstore.api import hub
         from mpstore.remotes.hub import Hub
 
+        arguments.check(what=what, include=include, exclude=exclude)
+        arguments.check_given(branch=branch)
         wanted = hub.wanted(self._repo, what, branch, include, exclude)
         return hub.look_at_model(self._repo, Hub(endpoint, progress=self._progress), wanted)
 
@@ -104,6 +109,8 @@ class HubSide(Opened):
         from mpstore.api import hub
         from mpstore.remotes.hub import Hub
 
+        arguments.check(target=target, message=message)
+        arguments.check_given(branch=branch)
         self._hooks.run("pre-push", {"revision": revision, "target": target, "branch": branch})
         pushed = hub.push_revision(
             self._repo,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpstore.api import names
+from mpstore.api import arguments, names
 from mpstore.api.opened import Opened
 
 if TYPE_CHECKING:
@@ -37,10 +37,12 @@ class Looking(Opened):
 
     def create_branch(self, name: str, revision: str, *, force: bool = False, author: str = "") -> ObjectId:
         """Point a branch at a revision; ConflictError when it exists elsewhere, unless `force`."""
+        arguments.check(name=name, author=author)
         return names.create(self._repo, "heads", name, revision, author, force=force)
 
     def delete_branch(self, name: str, *, author: str = "") -> ObjectId:
         """Delete a branch; returns the commit it was at, which its reflog keeps."""
+        arguments.check(name=name, author=author)
         return names.delete(self._repo, "heads", name, author)
 
     def tags(self) -> tuple[NamedCommit, ...]:
@@ -49,10 +51,12 @@ class Looking(Opened):
 
     def create_tag(self, name: str, revision: str, *, author: str = "") -> ObjectId:
         """Name a revision for good; ConflictError when the tag exists elsewhere."""
+        arguments.check(name=name, author=author)
         return names.create(self._repo, "tags", name, revision, author)
 
     def delete_tag(self, name: str, *, author: str = "") -> ObjectId:
         """Delete a tag; returns the commit it was at."""
+        arguments.check(name=name, author=author)
         return names.delete(self._repo, "tags", name, author)
 
     def reflog(self, name: str | None = None) -> tuple[LogEntry, ...]:
@@ -65,6 +69,7 @@ class Looking(Opened):
         """The commits that lead to a revision (None: to every branch and tag), children before parents."""
         from mpstore import history
 
+        arguments.check_given(limit=limit)
         return history.log(self._repo, revision, limit)
 
     def show(self, revision: str) -> CommitDetail:
@@ -77,6 +82,7 @@ class Looking(Opened):
         """Files, and tensors whose key fits one of the glob patterns (none: all)."""
         from mpstore.api import contents
 
+        arguments.check(patterns=patterns)
         return contents.ls(self._repo, revision, patterns)
 
     def tensors(self, revision: str) -> Tensors:
@@ -95,16 +101,19 @@ class Looking(Opened):
         """What differs from `old` to `new`, each a revision or a directory (a Path always is one)."""
         from mpstore.api import comparing
 
+        arguments.check(tensors=tensors)
         return comparing.diff(self._repo, old, new, tuple(tensors), self._progress)
 
     def status(self, directory: str | PathLike[str], revision: str | None = None) -> Status:
         """Which files of a directory are a revision's (None: of the branch that is nearest)."""
         from mpstore.api import standing
 
+        arguments.check(directory=directory)
         return standing.status(self._repo, Path(directory), revision, self._progress)
 
     def explain(self, revision: str, tensors: Sequence[str] = ()) -> Explanation:
         """Which experts reached which tensor of a merge; `tensors`: globs that narrow it and add bytes."""
         from mpstore import explain
 
+        arguments.check(tensors=tensors)
         return explain.explain(self._repo, revision, tensors)

@@ -167,7 +167,7 @@ def _request(words: Words, limits: Limits) -> Request:
         recipe=_recipe(words),
         budget=None if words.budget is None else budgets.budget_text(words.budget),
         max_error=budgets.parse_max_error(error) if isinstance(error, str) else error,
-        seed=words.seed or 0,
+        seed=int(words.seed or 0),
         policy=words.policy or "",
         memory_bytes=limits.tensor_bytes,
     )

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from mpstore import hooks
+from mpstore.errors import NotFoundError
 from mpstore.events import Progress, silent
 from mpstore.records.config import Config
 from mpstore.repository import Repo
+from mpstore.repository_root import is_repository
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -24,7 +26,7 @@ class Opened:
     def __init__(
         self, repo: Repo, progress: Progress = silent, say: Callable[[str], None] | None = None
     ) -> None:
-        self._repo = repo
+        self._opened = repo
         self._progress = progress
         self._hooks = hooks.Hooks(self.mp_dir, progress, say)
 
@@ -70,14 +72,23 @@ class Opened:
         return cls(Repo.discover(start, progress), progress, say)
 
     @property
+    def _repo(self) -> Repo:
+        """What was opened, for whoever does something with it. NotFoundError: it is no longer there."""
+        root = self._opened.root
+        if not is_repository(root):
+            hint = "it was moved or removed since it was opened; open it where it is now"
+            raise NotFoundError(f"{root} is gone", hint=hint)
+        return self._opened
+
+    @property
     def mp_dir(self) -> Path:
         """The `.mp` directory."""
-        return Path(self._repo.root)
+        return Path(self._opened.root)
 
     @property
     def config(self) -> Config:
         """The settings in `.mp/config`."""
-        return self._repo.config
+        return self._opened.config
 
     def hooks(self) -> tuple[hooks.HookStatus, ...]:
         """Every hook that a command would run, and whether it is on."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from mpstore import revisions
-from mpstore.api import names
+from mpstore.api import arguments, names
 from mpstore.api.hub_side import HubSide
 from mpstore.api.looking import Looking
 from mpstore.errors import UsageError
@@ -60,6 +60,7 @@ class Repository(Looking, HubSide):
         `base`: the revision it was fine-tuned from, found by sampling where it is not given. `kind`: found
         out by default. `message`: "add NAME" by default. Hooks: pre-add, post-add, post-commit.
         """
+        arguments.check(path=path, branch=branch)
         said: dict[str, Any] = {"base": base, "kind": kind, "message": message, "author": author}
         return self.add_all([(path, branch)], threads=threads, **said)[0]
 
@@ -81,6 +82,8 @@ class Repository(Looking, HubSide):
         """
         from mpstore.api import adding
 
+        arguments.check(checkpoints=checkpoints, message=message, author=author)
+        arguments.check_given(base=base, kind=kind, threads=threads)
         hooks = adding.Hooks(
             before=lambda details: self._hooks.run("pre-add", details),
             after=lambda details: self._committed("add", details),
@@ -105,6 +108,8 @@ class Repository(Looking, HubSide):
         """
         from mpstore import export
 
+        arguments.check(directory=directory, tensors=tensors)
+        arguments.check_given(threads=threads)
         commit = revisions.resolve(self._repo, revision)
         manifest = self._repo.manifest(self._repo.commit(commit).manifest)
         raw_bytes = sum(entry.size for entry in manifest.files)
@@ -141,6 +146,7 @@ class Repository(Looking, HubSide):
         """
         from mpstore.api import merging
 
+        arguments.check(branch=branch, message=message, author=author)
         said, limits = self._said(words)
         return merging.merge(
             self._repo,
@@ -160,11 +166,12 @@ class Repository(Looking, HubSide):
         """Execute a merge's plan again, and compare manifests. No branch moves."""
         from mpstore.api import merging
 
+        arguments.check_given(threads=threads, memory_bytes=memory_bytes)
         limits = merging.limits_of(self._repo, threads, memory_bytes)
         return merging.replayed(self._repo, revision, limits, self._progress)
 
     def _said(self, words: MergeWords) -> tuple[Words, Limits]:
-        """UsageError: a keyword that is none."""
+        """UsageError: a keyword that is none, or a value that its word cannot have."""
         from mpstore.api import merging, values
 
         said: dict[str, Any] = dict(words)
@@ -172,6 +179,7 @@ class Repository(Looking, HubSide):
         for word in said:
             if word not in known:
                 raise UsageError(f"no such keyword: {word!r}", hint=nearest(word, known))
+        arguments.check_given(**said)
         limits = merging.limits_of(self._repo, said.pop("threads", None), said.pop("memory_bytes", None))
         return merging.Words(**said), limits
 
@@ -183,12 +191,15 @@ class Repository(Looking, HubSide):
         """Compute and keep the statistics of an expert against a base (None: the one it was added with)."""
         from mpstore.api import measuring
 
+        arguments.check_given(threads=threads)
         return measuring.analyze(self._repo, expert, base, force, threads, self._progress)
 
     def compare(self, experts: Sequence[str], *, force: bool = False, threads: int | None = None) -> Overlaps:
         """Know how every two of these experts lie to each other, which makes the bounds of merges tight."""
         from mpstore.api import measuring
 
+        arguments.check(experts=experts)
+        arguments.check_given(threads=threads)
         return measuring.overlaps(self._repo, experts, force, threads, self._progress)
 
     def based_branches(self) -> tuple[str, ...]:
@@ -216,6 +227,8 @@ class Repository(Looking, HubSide):
         """
         from mpstore import fsck
 
+        arguments.check(sources=sources)
+        arguments.check_given(subset=subset)
         part = None if subset is None else fsck.parse_subset(subset)
         fresh = Repo.open(self.mp_dir, self._progress)  # what this one has in memory would not be read again
         if not repair:
@@ -241,6 +254,8 @@ class Repository(Looking, HubSide):
         from mpstore import gc
         from mpstore.codecs import Level
 
+        arguments.check(keep_reflog_seconds=keep_reflog_seconds, drop_sessions=drop_sessions)
+        arguments.check_given(compression=compression)
         self._hooks.run("pre-gc", {"dry_run": dry_run})
         report = gc.collect(
             self._repo,

@@ -76,6 +76,7 @@ class Hashed:
         self.shapes = directory.tensors()
         self.files = directory.files()
         self.block_ids = cache(directory.block_ids)
+        self.sha256 = cache(directory.sha256)
 
 
 def _against(repo: Repo, revision: str, here: Hashed) -> Status:
@@ -91,9 +92,12 @@ def _file(path: str, manifest: Manifest, there: Stored, here: Hashed) -> FileSta
     old, new = there.files().get(path), here.files.get(path)
     if old is None or new is None:
         return FileStatus(path, "new" if old is None else "missing")
-    keys = next(entry.tensors for entry in manifest.files if entry.path == path)
+    entry = next(entry for entry in manifest.files if entry.path == path)
     shapes = there.tensors()
-    changed = sum(not _same(key, shapes.get(key), there, here) for key in keys)
+    lacking = any(not manifest.tensors[key] for key in entry.tensors)
+    if lacking and old == new and entry.sha256 == here.sha256(path):  # which speaks of what lacks, too
+        return FileStatus(path, "equal")
+    changed = sum(not _same(key, shapes.get(key), there, here) for key in entry.tensors)
     same = old[1] == new[1] and not changed
     return FileStatus(path, "equal" if same else "changed", changed)
 

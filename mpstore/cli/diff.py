@@ -146,7 +146,7 @@ def _summary(found: Diff) -> Iterator[str]:
         named = ", ".join(found.lacking[:_NAMED]) + (", …" if len(found.lacking) > _NAMED else "")
         yield (
             f" {plural(len(found.lacking), 'tensor')} not compared ({named}): never fetched from the Hub; "
-            "mp pull completes them"
+            "mp pull of the branch (hub/ORG/NAME) brings them"
         )
     if found.empty:
         yield "no differences in what is here" if found.lacking else "no differences"

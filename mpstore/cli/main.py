@@ -13,12 +13,13 @@ import signal
 import sys
 from importlib import import_module
 from types import FrameType
+from typing import TextIO
 
 import click
 
 from mpstore.cli import process
 from mpstore.cli import session as session_module
-from mpstore.cli.options import CONTEXT, global_options
+from mpstore.cli.options import CONTEXT, Verb, global_options
 from mpstore.cli.session import OutputClosed, Session
 from mpstore.cli.table import VERBS
 from mpstore.errors import DamagedError, InterruptedByUser, MpError, StorageError, UsageError
@@ -28,7 +29,7 @@ _PIPE_CLOSED = 141  # what a shell shows for a program that SIGPIPE ended, as wi
 _MOST_SAID = 8000  # characters of one error; a hook's output may be some
 
 
-class _Verbs(click.Group):
+class _Verbs(Verb, click.Group):
     """A group whose commands are imported when called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -78,7 +79,7 @@ def cli(context: click.Context, version: bool) -> None:
 
         context.ensure_object(Session).answer({"version": __version__}, [f"mp {__version__}"])
     elif context.invoked_subcommand is None:
-        click.echo(context.get_help())
+        session_module.print_out(context.get_help())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -95,7 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
         if sys.stdout is not None:  # None: the caller closed it
             sys.stdout.flush()
     except (BrokenPipeError, OutputClosed):
-        _drop_output()
+        _drop(sys.stdout)
         code = _PIPE_CLOSED
     except (KeyboardInterrupt, click.Abort) as error:
         cause = error.__cause__
@@ -168,6 +169,14 @@ def _fail(error: MpError, session: Session) -> int:
         error.hint = (
             "`mp fsck --read-data` tells what it touches, `mp fsck --repair --from DIR` mends from a copy"
         )
+    try:
+        _print_error(error, session)
+    except OSError:  # nobody hears it: the exit code is what is left to say
+        _drop(sys.stderr)
+    return error.exit_code
+
+
+def _print_error(error: MpError, session: Session) -> None:
     if session.as_json:
         document: dict[str, object] = {
             "error": type(error).__name__,
@@ -182,12 +191,11 @@ def _fail(error: MpError, session: Session) -> int:
         click.echo(f"mp: error: {error.message}", err=True)
         if error.hint:
             click.echo(f"mp: hint: {error.hint}", err=True)
-    return error.exit_code
 
 
-def _drop_output() -> None:
+def _drop(stream: TextIO) -> None:
     """Nobody reads any more: keep the interpreter's last flush from complaining."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

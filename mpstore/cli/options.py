@@ -10,12 +10,30 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from mpstore.cli.session import Session
+from mpstore.cli.session import Session, print_out
 from mpstore.errors import UsageError
 
 CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Verb(click.Command):
+    """A command whose help is printed as all other answers are: what goes wrong with standard output is said
+    to be that."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = _show_help
+        return option
+
+
+def _show_help(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    del parameter
+    if value and not context.resilient_parsing:
+        print_out(context.get_help())
+        context.exit()
 
 
 def verb(name: str, epilog: str = "") -> Callable[[Callable[..., Any]], click.Command]:
@@ -27,7 +45,7 @@ def verb(name: str, epilog: str = "") -> Callable[[Callable[..., Any]], click.Co
     def make(function: Callable[..., Any]) -> click.Command:
         with_session = click.make_pass_decorator(Session, ensure=True)(function)
         examples = "\b\nExamples:\n" + epilog.strip("\n") if epilog else None
-        command = click.command(name, epilog=examples, context_settings=CONTEXT)
+        command = click.command(name, cls=Verb, epilog=examples, context_settings=CONTEXT)
         return command(global_options(with_session))
 
     return make

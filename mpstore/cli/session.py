@@ -113,7 +113,7 @@ class Session:
             self._document(value)
             return
         for line in lines:
-            _print(_CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", line))
+            print_out(_CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", line))
 
     def report(self, value: Mapping[str, Any], lines: Iterable[str]) -> None:
         """Print what was done: as `answer`, but `-q` silences the lines."""
@@ -123,7 +123,7 @@ class Session:
     def _document(self, value: Mapping[str, Any]) -> None:
         if self.warnings:
             value = {**value, "warnings": self.warnings}
-        _print(to_json(value))
+        print_out(to_json(value))
 
 
 def _here() -> Path:
@@ -133,7 +133,8 @@ def _here() -> Path:
         raise NotFoundError("the working directory is gone", hint="cd to another, or say -C DIR") from None
 
 
-def _print(text: str) -> None:
+def print_out(text: str) -> None:
+    """A line to standard output. StorageError: it cannot be written; OutputClosed: nobody reads it."""
     try:
         click.echo(text)
     except BrokenPipeError:

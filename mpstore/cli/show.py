@@ -41,7 +41,9 @@ def command(session: Session, revision: str) -> None:
         ),
     ]
     if shown.lacking:
-        lines.append(f"{plural(shown.lacking, 'tensor')} never fetched: mp pull completes it")
+        branch = next((ref for ref in shown.info.refs if ref.startswith("heads/")), "")
+        pull = f"mp pull {branch.removeprefix('heads/')}" if branch else "mp pull of its branch"
+        lines.append(f"{plural(shown.lacking, 'tensor')} never fetched: {pull} brings what lacks")
     how = shown.info.commit.how
     if shown.plan is not None:
         lines += ["", *_plan_lines(shown.plan)]

@@ -168,6 +168,10 @@ class Directory:
             found[file.path] = (file.size, digest)
         return found
 
+    def sha256(self, path: str) -> bytes:
+        """Of a whole file."""
+        return next(_sha256(file) for file in self._checkpoint.files if file.path == path)
+
 
 def _lengths(record: TensorRecord, block_elements: int) -> list[int]:
     """Bytes of each block in another partition than the record's own."""

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mpstore import blocks
-from mpstore.errors import DamagedError, NotFoundError
+from mpstore.errors import DamagedError
 from mpstore.ids import ID_BYTES, ObjectId, short
 from mpstore.records.model import FileEntry, Manifest, TensorRecord
+from mpstore.records.unfetched import never_fetched
 from mpstore.repository import Repo
 from mpstore.store import NO_BASE, Locations, ObjectStore
 
@@ -214,10 +215,9 @@ def tensor_records(repo: Repo, manifest: Manifest, keys: Sequence[str], path: st
         record_id = manifest.tensors.get(key)
         if record_id is None:
             raise DamagedError(f"{path}: its manifest lacks tensor {key!r}")
-        if not record_id:
-            hint = "`mp pull` of its origin completes the commit"
-            raise NotFoundError(f"{path}: tensor {key!r} was never fetched", hint=hint)
         ids.append(record_id)
+    if lacking := [key for key, record_id in zip(keys, ids, strict=True) if not record_id]:
+        raise never_fetched(repo, manifest, lacking, path)
     found = repo.load_many(TensorRecord, ids)
     return [found[record_id] for record_id in ids]
 

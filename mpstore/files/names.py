@@ -12,6 +12,7 @@ import os
 from typing import Final
 
 from mpstore import processes
+from mpstore.errors import NotFoundError
 from mpstore.files.operations import Path, announce, translated
 
 _numbers = itertools.count(1)
@@ -31,11 +32,17 @@ def fsync_directory(path: Path) -> None:
             os.close(fd)
 
 
-def make_directories(path: Path) -> None:
-    """Create the directory and its missing parents, each durable in its parent. It may exist already."""
+def make_directories(path: Path, within: Path | None = None) -> None:
+    """Create the directory and its missing parents, each durable in its parent. It may exist already.
+
+    `within`: what is never made, but must be there. NotFoundError: it was moved away, or removed.
+    """
     missing = []
     directory = os.path.abspath(path)
+    outermost = None if within is None else os.path.abspath(within)
     while not os.path.isdir(directory):
+        if directory == outermost:
+            raise NotFoundError(f"{directory} is gone", hint="it was moved or removed meanwhile")
         missing.append(directory)
         directory = os.path.dirname(directory)
     if _is_unsettled(directory):

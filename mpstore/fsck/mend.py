@@ -176,5 +176,5 @@ def _put_aside(repo: Repo, path: str) -> None:
 def _aside(repo: Repo, path: str) -> str:
     """A file's place in quarantine, which is made."""
     quarantine = repo.objects.layout.quarantine
-    files.make_directories(quarantine)
+    files.make_directories(quarantine, within=repo.root)
     return os.path.join(quarantine, os.path.basename(path))

@@ -14,7 +14,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from mpstore import files
 from mpstore.checkpoint_dir import SourceFile
-from mpstore.errors import DamagedError, StorageError
+from mpstore.errors import DamagedError, NotFoundError, StorageError
 from mpstore.ids import ID_BYTES, ObjectId
 from mpstore.regular_file import read_regular
 
@@ -44,6 +44,7 @@ class StatCache:
     """Source path -> stat, commit and path in the commit. Two writers at once: the later one wins."""
 
     def __init__(self, mp_dir: str) -> None:
+        self._mp_dir = mp_dir
         self._path = os.path.join(mp_dir, "cache", _NAME)
         self._tmp = os.path.join(mp_dir, "tmp")
         self._entries = self._load()
@@ -75,10 +76,10 @@ class StatCache:
         for source in list(self._entries)[: max(0, len(self._entries) - _MOST_ENTRIES)]:
             del self._entries[source]
         try:
-            files.make_directories(os.path.dirname(self._path))
+            files.make_directories(os.path.dirname(self._path), within=self._mp_dir)
             data = msgpack.packb([_VERSION, self._entries])
             files.write_whole(self._path, data, self._tmp, durable=False)
-        except StorageError:
+        except (NotFoundError, StorageError):
             return
 
 

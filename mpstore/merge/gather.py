@@ -27,6 +27,7 @@ from mpstore.merge.operators.protocol import Operator, TensorContext
 from mpstore.merge.plan_inputs import ExpertColumns, Grid, PlanInputs
 from mpstore.merge.recipe import Recipe
 from mpstore.records.model import TensorRecord
+from mpstore.records.unfetched import ANY_BRANCH
 from mpstore.repository import Repo
 
 
@@ -110,7 +111,7 @@ def _check_base(base: Source, kind: str, partial: bool) -> None:
     if partial and base.whole:
         raise NotFoundError(
             f"{base.name} is only partly in the store, and the base of a merge is read whole",
-            hint="`mp pull` its origin completes it",
+            hint=ANY_BRANCH,
         )
 
 

@@ -16,6 +16,7 @@ from mpstore.errors import IncompatibleError, NotFoundError
 from mpstore.merge.gather_base import block_ids, is_merged, located
 from mpstore.merge.stored_header import lacking_tensors
 from mpstore.records.model import Manifest, TensorRecord
+from mpstore.records.unfetched import ANY_BRANCH
 from mpstore.repository import Repo
 
 CONFIG_FILE = "adapter_config.json"
@@ -60,9 +61,7 @@ def target_bytes(
     elsewhere = [source for source in target.sources if source not in records]
     for source in elsewhere:
         if source not in network_bytes:
-            raise NotFoundError(
-                f"the adapter's tensor {source!r} was never fetched", hint="`mp pull` its origin completes it"
-            )
+            raise NotFoundError(f"the adapter's tensor {source!r} was never fetched", hint=ANY_BRANCH)
     ids = block_ids(b"".join(records[source].block_ids for source in here))
     places = located(repo, ids)
     leaned = located(repo, places.base_ids(np.flatnonzero(places.based)))

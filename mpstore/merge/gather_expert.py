@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mpstore.errors import IncompatibleError, NotFoundError
+from mpstore.errors import IncompatibleError
 from mpstore.ids import ObjectId
 from mpstore.merge.elsewhere import WHY as NO_BASE
 from mpstore.merge.elsewhere import is_elsewhere
@@ -24,6 +24,7 @@ from mpstore.merge.gather_stored import UNMEASURED, fill_stored
 from mpstore.merge.plan_inputs import ExpertColumns, Flags, Floats, Integers, Sketches
 from mpstore.merge.stored_header import lacking_tensors
 from mpstore.records.model import Manifest, TensorRecord
+from mpstore.records.unfetched import never_fetched
 from mpstore.repository import Repo
 from mpstore.statistics import DeltaStatistics
 
@@ -153,10 +154,7 @@ def _remote_records(
             continue
         found[key] = replace(theirs, dtype=tensor.dtype.name, shape=tuple(tensor.shape))
         if is_merged(theirs) and key not in network_bytes:
-            raise NotFoundError(
-                f"tensor {key!r} of {manifest.files[0].path} was never fetched",
-                hint="`mp pull` its origin completes it",
-            )
+            raise never_fetched(repo, manifest, [key], manifest.files[0].path)
     return found
 
 

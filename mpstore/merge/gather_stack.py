@@ -21,6 +21,7 @@ from mpstore.merge.operators.protocol import TensorContext
 from mpstore.merge.plan_inputs import ExpertColumns, Grid, Integers, PlanInputs
 from mpstore.merge.recipe import Recipe
 from mpstore.records.model import Commit, Manifest, TensorRecord
+from mpstore.records.unfetched import how_to_fetch
 from mpstore.repository import Repo
 
 
@@ -96,7 +97,7 @@ def _model(repo: Repo, name: str, commit_id: ObjectId, whole: bool) -> _Model:
     if manifest.partial and whole:
         raise NotFoundError(
             f"{name} is only partly in the store, and layers are stacked from whole models",
-            hint="`mp pull` its origin completes it",
+            hint=how_to_fetch(repo, manifest),
         )
     return _Model(name, commit_id, commit, manifest, all_tensors(repo, manifest))
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mpstore import files
-from mpstore.errors import ConflictError, DamagedError, StorageError, UsageError
+from mpstore.errors import ConflictError, DamagedError, NotFoundError, StorageError, UsageError
 from mpstore.ids import ObjectId, short
 from mpstore.records import reflog
 from mpstore.records.reflog import MAX_WHY_CHARACTERS, LogEntry, Ref
@@ -56,7 +56,7 @@ class Refs(RefReader):
         now = time.time_ns() if time_ns is None else time_ns
         why = why[:MAX_WHY_CHARACTERS]
         entry = LogEntry(name, state.seq + 1, old, new, now, who, why, state.entry, os.urandom(8))
-        files.make_directories(self._log_dir(name))
+        files.make_directories(self._log_dir(name), within=self._dir)
         path = self._entry_path(name, entry.seq)
         if not files.create_exclusive(path, reflog.entry_bytes(entry), self._tmp):
             raise _lost(name, old, self._state(name).value)
@@ -181,12 +181,12 @@ class Refs(RefReader):
                     files.fsync_directory(os.path.dirname(path))
                 self._remove_empty(os.path.dirname(path))
                 return
-            files.make_directories(os.path.dirname(path))
+            files.make_directories(os.path.dirname(path), within=self._dir)
             if os.path.isdir(path):
                 _remove_empty_tree(path)
             ref = Ref(name, state.seq, state.value, state.entry)
             files.write_whole(path, reflog.ref_bytes(ref), self._tmp)
-        except StorageError as error:
+        except (NotFoundError, StorageError) as error:
             self.progress.warn(
                 f"{describe(name)} has moved, but its ref file lags behind its log: {error.message}"
             )

@@ -24,6 +24,7 @@ class Journal:
 
     def __init__(self, root: str, repo_id: str, commit: str, path: str) -> None:
         name = block_id("\0".join((repo_id, commit, path)).encode()).hex()[:32]
+        self._root = root
         self._folder = Path(root, "cache", "pull", name)
         self._tmp = Path(root, "tmp")
         self._chunk: list[ObjectId] = []
@@ -55,7 +56,7 @@ class Journal:
         """Start anew with a header; `append` follows for every block, those known already included."""
         distrusted = self.distrusted()
         self.forget()
-        files.make_directories(self._folder)
+        files.make_directories(self._folder, within=self._root)
         if distrusted:
             files.write_whole(self._folder / _DISTRUSTED, b"", self._tmp, durable=False)
         files.write_whole(self._folder / "header", header, self._tmp, durable=False)
@@ -76,7 +77,7 @@ class Journal:
     def distrust(self) -> None:
         """What was known of the file is wrong, whoever brought it."""
         self.forget()
-        files.make_directories(self._folder)
+        files.make_directories(self._folder, within=self._root)
         files.write_whole(self._folder / _DISTRUSTED, b"", self._tmp, durable=False)
 
     def distrusted(self) -> bool:

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from mpstore import files
-from mpstore.errors import DamagedError, MpError, NotFoundError
+from mpstore.errors import DamagedError, MpError
 from mpstore.ids import ID_BYTES, block_id
 from mpstore.pipeline import OrderedPipeline
 from mpstore.records.model import FileEntry, Manifest, TensorRecord
+from mpstore.records.unfetched import never_fetched
 from mpstore.regular_file import read_regular
 from mpstore.repository import Repo
 
@@ -57,10 +58,7 @@ class StoredFile:
         records = [manifest.tensors[key] for key in self.entry.tensors]
         lacking = [key for key, record in zip(self.entry.tensors, records, strict=True) if not record]
         if lacking:
-            raise NotFoundError(
-                f"{self.entry.path}: tensor {lacking[0]!r} and {len(lacking) - 1} others were never fetched",
-                hint="`mp pull` of the same model brings what lacks",
-            )
+            raise never_fetched(self.repo, manifest, lacking, self.entry.path)
         found = self.repo.load_many(TensorRecord, records)
         return self.entry.content_ids + b"".join(found[record].block_ids for record in records)
 
@@ -109,7 +107,7 @@ class StoredFile:
         for piece in self.read():
             digest.update(piece)
         try:
-            files.make_directories(kept.parent)
+            files.make_directories(kept.parent, within=self.repo.root)
             files.write_whole(kept, digest.digest(), Path(self.repo.root, "tmp"), durable=False)
         except (OSError, MpError):
             pass  # a read-only repository is served all the same

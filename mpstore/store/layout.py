@@ -49,11 +49,16 @@ class Layout:
         return os.path.join(self.root, "cache")
 
     def create(self) -> None:
-        """Make all that is missing."""
-        files.make_directories(self.packs)
+        """Make all of it."""
+        files.make_directories(self.root)
+        self.complete()
+
+    def complete(self) -> None:
+        """Make what is missing in it. NotFoundError: all of it is gone."""
+        files.make_directories(self.packs, within=self.root)
         for path in (self.trash, self.sessions, self.tmp, self.cache):
             if not os.path.isdir(path):  # else it is empty as a rule, and a crash may take it
-                files.make_directories(path)
+                files.make_directories(path, within=self.root)
 
 
 def pack_path(directory: str, pack_id: ObjectId) -> str:

@@ -23,7 +23,7 @@ from mpstore.store.packset import PackSet, Warn
 
 def put_aside(layout: Layout, trash: str, victims: Sequence[ObjectId]) -> None:
     """Move packs to a trash directory of our own, and there too what an earlier gc left behind."""
-    files.make_directories(trash)
+    files.make_directories(trash, within=layout.root)
     for pack_id in victims:
         if files.rename(pack_path(layout.packs, pack_id), pack_path(trash, pack_id)):
             files.rename(index_path(layout.packs, pack_id), index_path(trash, pack_id))

@@ -50,7 +50,7 @@ class ObjectWriter:
         self._store = store
         self._layout = store.layout
         self._options = store.options
-        self._layout.create()
+        self._layout.complete()
         self._session = Session(self._layout.sessions, label)
         self._held: set[ObjectId] = set()  # pinned, and seen to be there after that
         self._preparer = Preparer(store, self.adopt, self._pin)

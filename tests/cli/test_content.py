@@ -226,6 +226,20 @@ def test_a_directory_whose_name_is_no_unicode_is_added(
     assert "is not Unicode" in empty(*words, code=2).err
 
 
+def test_a_file_whose_name_is_not_utf_8_is_to_be_renamed(
+    empty: Command, family: Family, tmp_path: Path
+) -> None:
+    checkpoint = Path(shutil.copytree(family.base, tmp_path / "model"))
+    try:
+        Path(os.fsdecode(os.fsencode(checkpoint / "bad") + b"\xff.txt")).write_text("x")
+    except OSError:
+        pytest.skip("this file system has names in Unicode only")
+    refused = empty("add", checkpoint, code=4).err
+    assert "its name is not UTF-8" in refused
+    assert "rename the file" in refused
+    assert "codec" not in refused
+
+
 def test_a_branch_is_called_as_what_it_was_made_from(empty: Command, family: Family, tmp_path: Path) -> None:
     odd = Path(shutil.copytree(family.base, tmp_path / "My model (v2)"))
     assert empty.json("add", odd)["branch"] == "My-model-v2"

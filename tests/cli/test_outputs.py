@@ -50,6 +50,26 @@ def test_a_full_standard_output_is_told_from_a_full_repository(mp: Command) -> N
     assert "again" in mp("branch").out.split()
 
 
+@pytest.mark.parametrize("words", [[], ["--help"], ["log", "-h"], ["--version"]])
+def test_help_that_cannot_be_written_is_no_full_repository(mp: Command, words: list[str]) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [*MP, *words], cwd=mp.directory, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("mp: error: standard output: ")
+
+
+@pytest.mark.parametrize("words", [["log", "nope"], ["log", "nope", "--json"]])
+def test_an_error_that_nobody_hears_keeps_its_exit_code(mp: Command, words: list[str]) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    with open("/dev/full", "w") as full:
+        assert subprocess.run([*MP, *words], cwd=mp.directory, stderr=full, check=False).returncode == 3
+
+
 def test_an_encoding_that_lacks_a_character_is_no_error(empty: Command, tmp_path: Path) -> None:
     write_checkpoint(
         tmp_path / "model", {"größe": np.zeros(4, np.float32), "重み": np.zeros((2, 2), np.float32)}

@@ -19,6 +19,10 @@ from families import (
 from hub.conftest import Shell, files_of, written
 from hub.server import Fault, TestHub
 from mpstore.api import Repository
+from mpstore.errors import NotFoundError
+from mpstore.records.model import FileEntry, Manifest
+from mpstore.remotes.stored_file import StoredFile
+from mpstore.repository import Repo
 
 EXPERTS = ("one", "two", "three", "four")
 
@@ -85,7 +89,7 @@ def test_what_was_fetched_is_not_fetched_again_and_a_pull_completes_it(
     assert hub.sent_bytes < weights * 0.2
     refused = mp("checkout", "hub/org/one", tmp_path / "partial", code=3)
     assert "fetched" in refused["message"]
-    assert "mp pull" in refused["hint"]
+    assert refused["hint"] == "mp pull hub/org/one brings what lacks"
     pulled = mp("pull", "hf://org/one", "--branch", "one")
     assert pulled["resumed_bytes"] > 0
     size = sum(path.stat().st_size for path in sources["one"].glob("*.safetensors"))
@@ -130,6 +134,53 @@ def test_a_diff_names_what_it_could_not_compare(mp: Shell, tmp_path: Path) -> No
     assert min(lacking) in said
     assert "mp pull" in said
     assert "not compared" not in Inline(tmp_path / "work")("diff", "base", "merged").out
+
+
+def test_the_hint_for_what_was_never_fetched_helps(
+    mp: Shell, sources: dict[str, Path], tmp_path: Path
+) -> None:
+    mp("merge", *words(), "--budget", "20%", "--branch", "merged")
+    lacking = mp("show", "hub/org/one")["lacking_tensors"]
+    refused = mp("checkout", "hub/org/one", tmp_path / "out", code=3)
+    assert refused["message"].endswith("never fetched")
+    assert "mp pull hub/org/one brings" in Inline(tmp_path / "work")("show", "hub/org/one").out
+    mp("tag", "old", "hub/org/one")
+    mp(*refused["hint"].partition(" brings")[0].split()[1:])
+    mp("checkout", "hub/org/one", tmp_path / "out")
+    assert files_of(tmp_path / "out") == files_of(sources["one"])
+    refused = mp("checkout", "old", tmp_path / "old", code=3)
+    assert "hub/ORG/NAME" in refused["hint"], "no branch is there any more"
+    with pytest.raises(NotFoundError) as caught:
+        StoredFile(*_lacking_one(Repository.open(tmp_path / "work"), "old"))
+    assert " 0 other" not in caught.value.message
+    assert lacking > 1
+
+
+def _lacking_one(repository: Repository, revision: str) -> tuple[Repo, Manifest, FileEntry]:
+    """A file of the revision, of which just one tensor lacks."""
+    repo = repository._repo
+    manifest = repo.manifest(repository.show(revision).info.commit.manifest)
+    here = next(record for record in manifest.tensors.values() if record)
+    key = next(key for key, record in manifest.tensors.items() if not record)
+    entry = next(file for file in manifest.files if key in file.tensors)
+    tensors = {one: b"" if one == key else record or here for one, record in manifest.tensors.items()}
+    return repo, Manifest(manifest.files, tensors), entry
+
+
+def test_a_directory_stands_against_what_was_partly_fetched_by_its_sha256(
+    mp: Shell, sources: dict[str, Path]
+) -> None:
+    mp("merge", *words(), "--budget", "20%", "--branch", "merged")
+    assert mp("show", "hub/org/one")["lacking_tensors"]
+    weights = sorted(path.name for path in sources["one"].glob("*.safetensors"))
+    found = {one["path"]: one for one in mp("status", sources["one"], "hub/org/one")["files"]}
+    assert [found[name]["state"] for name in weights] == ["equal"] * len(weights)
+    other = {one["path"]: one["state"] for one in mp("status", sources["two"], "hub/org/one")["files"]}
+    assert {other[name] for name in weights} == {"changed"}
+    changed = sources["one"] / weights[0]
+    changed.write_bytes(changed.read_bytes()[:-1] + b"\x7f")
+    found = {one["path"]: one for one in mp("status", sources["one"], "hub/org/one")["files"]}
+    assert [found[name]["state"] for name in weights] == ["changed"] + ["equal"] * (len(weights) - 1)
 
 
 RANK = 4

@@ -18,7 +18,7 @@ import msgpack  # type: ignore[import-untyped]
 from blake3 import blake3
 
 from mpstore import files
-from mpstore.errors import DamagedError, StorageError
+from mpstore.errors import DamagedError, NotFoundError, StorageError
 from mpstore.ids import ID_BYTES, ObjectId
 from mpstore.regular_file import read_regular
 
@@ -75,8 +75,8 @@ class Memo:
         """Write what is new. Call after what the values name is durable. A full disk is no error here."""
         if not self._new:
             return
-        with contextlib.suppress(StorageError):
-            files.make_directories(self._directory)
+        with contextlib.suppress(NotFoundError, StorageError):
+            files.make_directories(self._directory, within=self._tmp_dir.parent)
             data = _dump(self._new.items())
             path = self._directory / f"{blake3(data).hexdigest(16)}.memo"
             files.write_whole(path, data, self._tmp_dir, durable=False)
