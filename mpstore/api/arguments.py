@@ -102,7 +102,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
         lambda value: isinstance(value, Mapping) or _are_names(value), '{"lambda": 0.5} or ["lambda=0.5"]'
     ),
     "budget": _Rule(
-        lambda value: _is_text(value) or _whole(0, 2**63 - 1).fits(value),
+        lambda value: _is_text(value) or _is_amount(value),  # that it is whole, parse_budget says better
         'a number of bytes, "2GiB" or "25%"',
     ),
     "max_error": _Rule(lambda value: _is_text(value) or _is_amount(value), 'a number from 0, or "0.5%",'),
