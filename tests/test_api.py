@@ -383,7 +383,7 @@ def test_a_keyword_that_is_none_is_named(tmp_path: Path, word: str, meant: str) 
         (lambda r: r.plan(**MERGE, max_error=math.nan), "max_error = nan: a number from 0"),
         (lambda r: r.plan(**MERGE, seed="x"), "seed = 'x': a whole number"),
         (lambda r: r.plan(**MERGE, seed=10**22), "seed = 10000000000000000000000: a whole number"),
-        (lambda r: r.plan(**MERGE, budget=0.5), "no whole number of bytes"),
+        (lambda r: r.plan(**MERGE, budget=[1]), "budget = [1]: a number of bytes"),
         (lambda r: r.plan(base="base", experts="math", operator="ties"), "experts = 'math': a list of"),
         (lambda r: r.plan(base="base", experts=[7], operator="ties"), "experts = [7]: a list of"),
         (lambda r: r.plan(**MERGE, parameters="lambda=1"), "parameters = 'lambda=1'"),

@@ -183,7 +183,7 @@ def test_bytes_that_belong_to_nothing_cost_nothing(root: Path, way: str, records
     assert repair(root).repaired == ()
 
 
-@pytest.mark.parametrize("way", ["stray", "flip"])
+@pytest.mark.parametrize("way", [pytest.param("stray", marks=pytest.mark.slow), "flip"])
 def test_a_fault_at_any_operation_of_a_repair_makes_nothing_worse(
     root: Path, tmp_path: Path, way: str
 ) -> None:

@@ -298,7 +298,7 @@ def test_a_second_copy_is_taken_where_the_first_is_damaged(tmp_path: Path, famil
             assert manifests(Repo.open(root))["heads/merged"] == right
 
 
-@pytest.mark.parametrize("compression", [None, Level.MAX])
+@pytest.mark.parametrize("compression", [None, pytest.param(Level.MAX, marks=pytest.mark.slow)])
 def test_gc_takes_a_second_copy_before_it_goes(
     tmp_path: Path, family: families.Family, compression: Level | None
 ) -> None:

@@ -138,7 +138,7 @@ def test_invariant_08_a_budget_that_covers_everything_changes_nothing(bench: Ben
     assert less.omitted_blocks
 
 
-@pytest.mark.parametrize(("dtype", "op"), [("BF16", "linear"), ("F16", "task_arithmetic"), ("F32", "linear")])
+@pytest.mark.parametrize(("dtype", "op"), [("BF16", "task_arithmetic"), ("F32", "linear")])
 def test_invariant_09_realized_error_stays_below_the_certificate(tmp_path: Path, dtype: str, op: str) -> None:
     bench = Bench(tmp_path)
     base = families.base_tensors(dtype)
