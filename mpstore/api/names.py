@@ -75,7 +75,8 @@ def delete(repo: Repo, kind: str, name: str, who: str) -> ObjectId:
     ref = repo.refs.read(full)
     if ref is None:
         raise NotFoundError(f"there is no {KINDS[kind]} {name}", hint=f"mp {KINDS[kind]} lists them")
-    repo.refs.move(full, ref.value, None, f"{KINDS[kind]}: deleted", who, force=kind == "tags")
+    force = kind == "tags"  # they do not move: one whose newest move cannot be read hides nothing newer
+    repo.refs.move(full, ref.value, None, f"{KINDS[kind]}: deleted", who, force=force)
     return ref.value
 
 

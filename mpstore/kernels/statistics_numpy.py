@@ -1,7 +1,7 @@
 """One block's delta statistics in plain numpy: the reference for `statistics_native`, same bits.
 
-Relies on numpy. Promises: sums run over tiles of 4 x 32 elements in float64, the sketch likewise over chunks
-of 2 048; nothing depends on the machine. Non-finite deltas enter no sum.
+Relies on execute_numpy. Promises: sums run over tiles of 4 x 32 elements in float64, the sketch likewise over
+chunks of 2 048; nothing depends on the machine. Non-finite deltas enter no sum.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from mpstore.kernels import execute_numpy
 
 LANES: Final = 32
 TILE_ROWS: Final = 4
@@ -108,12 +110,6 @@ def _sketch(delta: Float32) -> tuple[npt.NDArray[np.int8], float]:
     return np.clip(np.rint(sketch / np.float64(scale)), -127, 127).astype(np.int8), float(scale)
 
 
-def _same_bits(values: Float32, others: Float32) -> npt.NDArray[np.bool_]:
-    """Where there is no difference, though that of infinities or NaN would be NaN."""
-    same: npt.NDArray[np.bool_] = values.view(np.uint32) == others.view(np.uint32)
-    return same
-
-
 def observe_many(
     bases: Sequence[npt.NDArray[Any]], experts: Sequence[npt.NDArray[Any]], difference: bool
 ) -> list[Observation]:
@@ -131,11 +127,12 @@ def observe_many(
 def observe(base: npt.NDArray[Any], expert: npt.NDArray[Any], difference: bool) -> Observation:
     """Statistics of one block: base and expert (n,), both float32 or both uint16 holding bfloat16.
 
-    `difference`: delta is expert - base, 0 where the bits are equal; else the expert's values are the delta.
+    `difference`: delta is expert - base, as merges have it; else the expert's values are the delta.
     """
     origin, values = to_float32(base), to_float32(expert)
-    with np.errstate(over="ignore", invalid="ignore"):
-        delta = np.where(_same_bits(values, origin), np.float32(0), values - origin) if difference else values
+    delta = np.empty_like(values) if difference else values
+    if difference:
+        execute_numpy.difference(values, origin, delta)
     magnitude = delta.view(np.uint32) & np.uint32(MAGNITUDE)
     narrow = base.dtype == np.uint16
     counts = np.bincount(magnitude >> np.uint32(16), minlength=BINS)

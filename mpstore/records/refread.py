@@ -43,20 +43,19 @@ class RefReader:
     def read(self, name: str) -> Ref | None:
         """The current value, or None. DamagedError where neither ref file nor log can be read; where one of
         them can, a warning."""
-        state = self._state(check_name(name))
-        return None if state.value is None else Ref(name, state.seq, state.value, state.entry)
+        return _ref(name, self._state(check_name(name)))
 
     def settled(self, name: str) -> Ref | None:
         """`read`, where an older value will not do: DamagedError if the newest move cannot be read."""
-        self._check_certain(check_name(name))
-        return self.read(name)
+        state = self._state(check_name(name))
+        self._check_certain(name, state)
+        return _ref(name, state)
 
     def is_certain(self, name: str) -> bool:
         """Whether the newest move can be read. DamagedError: nothing can."""
         return self._state(check_name(name)).certain
 
-    def _check_certain(self, name: str) -> None:
-        state = self._state(name)
+    def _check_certain(self, name: str, state: State) -> None:
         if state.certain:
             return
         own = name.partition("/")[2]
@@ -203,6 +202,10 @@ class RefReader:
 
     def _entry_path(self, name: str, seq: int) -> str:
         return os.path.join(self._dir, "logs", name, f"@{seq}")
+
+
+def _ref(name: str, state: State) -> Ref | None:
+    return None if state.value is None else Ref(name, state.seq, state.value, state.entry)
 
 
 def _allowed(name: str) -> bool:

@@ -48,7 +48,7 @@ class Refs(RefReader):
         if state.value != old:
             raise _lost(name, old, state.value)
         if not force:
-            self._check_certain(name)
+            self._check_certain(name, state)
         if name.startswith("tags/") and old is not None and new is not None and not force:
             raise ConflictError(f"{describe(name)} exists ({short(old)}); tags do not move")
         if old is None and new is not None:
@@ -67,9 +67,10 @@ class Refs(RefReader):
     def prune(self, name: str, older_than_ns: int, *, dry_run: bool = False) -> int:
         """Remove entries that were superseded before the instant `older_than_ns`, lowest first; the newest
         always stays. Returns how many went (or would)."""
-        numbers = self._numbers(check_name(name))
+        if not self.is_certain(name):
+            return 0
+        numbers = self._numbers(name)
         going = []
-        numbers = numbers if self.is_certain(name) else []
         for index, seq in enumerate(numbers[:-1]):
             superseded_ns = self._first_time(name, numbers[index + 1 :])
             if superseded_ns is None or superseded_ns >= older_than_ns:

@@ -58,11 +58,7 @@ class EndpointHandler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self._answer(self.write)
 
-    def do_PATCH(self) -> None:
-        self._answer(self.write)
-
-    def do_DELETE(self) -> None:
-        self._answer(self.write)
+    do_PATCH = do_DELETE = do_PUT
 
     def log_message(self, format: str, *args: Any) -> None:
         self.server.log(self.address_string(), format % args)

@@ -40,11 +40,7 @@ class StoredFile:
         self.entry = entry
         self.size = entry.size
         self.ids = self._block_ids(manifest)
-        located = repo.objects.locate(self.ids)
-        if not located.found.all():  # gc may be moving them: looked for wherever they could be
-            for row in np.flatnonzero(~located.found):
-                repo.objects.has(located.ids[row].tobytes())
-            located = repo.objects.locate(self.ids)
+        located = repo.objects.seek(self.ids)
         if not located.found.all():
             raise DamagedError(
                 f"{entry.path}: blocks of it are missing from the store", hint="mp fsck says what is damaged"

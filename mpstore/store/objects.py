@@ -259,12 +259,20 @@ class ObjectStore:
             return False
         return True
 
+    def seek(self, ids: bytes) -> Locations:
+        """`locate`, where gc may be moving some of them: those not found are looked for wherever they could
+        be, until one is not to be had."""
+        places = self.locate(ids)
+        missing = places.ids[~places.found]
+        if not len(missing) or not all(self.has(one.tobytes()) for one in missing):
+            return places
+        return self.locate(ids)
+
     def holds(self, ids: bytes) -> bool:
         """Whether all of these ids are to be had, and what they lean on, in packs that can be opened."""
-        places = self.locate(ids)
-        if not all(self.has(one.tobytes()) for one in places.ids[~places.found]):
+        places = self.seek(ids)
+        if not places.found.all():
             return False
-        places = places if places.found.all() else self.locate(ids)
         try:
             for number in np.unique(places.pack).tolist():
                 self._pack(number)
